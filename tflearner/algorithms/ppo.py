@@ -1,0 +1,264 @@
+"""PPO: its settings, the algorithm and its learner, in that order.
+
+Schulman et al., "Proximal Policy Optimization Algorithms" (2017),
+https://arxiv.org/abs/1707.06347.
+"""
+
+import dataclasses
+import math
+from dataclasses import field
+from typing import Any
+
+from tflearner import constants
+from tflearner.algorithms.algorithm import Algorithm
+from tflearner.columns import Columns
+from tflearner.config import TRAINING, AlgorithmConfig
+from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
+from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
+from tflearner.errors import ConfigError
+from tflearner.learner.tf_learner import TfLearner
+from tflearner.losses import ppo, reductions
+from tflearner.modules.actor_critic import PPOTfRLModule
+from tflearner.modules.apis import ValueFunctionAPI
+from tflearner.modules.catalog import PPOCatalog
+from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.schedule import Scheduler
+from tflearner.types import LearningRateOrSchedule, ModuleID
+
+VF_LOSS_UNCLIPPED_KEY = "vf_loss_unclipped"
+VF_EXPLAINED_VAR_KEY = "vf_explained_var"
+MEAN_KL_LOSS_KEY = "mean_kl_loss"
+CURR_KL_COEFF_KEY = "curr_kl_coeff"
+CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
+
+
+@dataclasses.dataclass
+class PPOConfig(AlgorithmConfig):
+    """Settings of PPO; defaults are RLlib's.
+
+    `examples/ppo_cartpole.py` shows values tuned to a task.
+
+        >>> config = PPOConfig().environment("CartPole-v1").training(lr=3e-4)
+        >>> config.lr
+        0.0003
+    """
+
+    # --- training: optimisation ---
+    lr: LearningRateOrSchedule = field(default=5e-5, metadata=TRAINING)
+    """Adam's step size, or a schedule `[[timestep, value], ...]` in environment steps."""
+    train_batch_size_per_learner: int = field(default=4000, metadata=TRAINING)
+    """Environment steps collected before each update."""
+    num_epochs: int = field(default=30, metadata=TRAINING)
+    """Passes over the train batch per update."""
+    minibatch_size: int | None = field(default=128, metadata=TRAINING)
+    """Steps per gradient step."""
+    shuffle_batch_per_epoch: bool = field(default=True, metadata=TRAINING)
+    """Whether steps are shuffled before every pass."""
+
+    # --- training: advantage estimation ---
+    lambda_: float = field(default=1.0, metadata=TRAINING)
+    """GAE mixing: 0 is one-step TD, 1 is Monte Carlo."""
+
+    # --- training: objective ---
+    clip_param: float = field(default=0.3, metadata=TRAINING)
+    """Half-width of the trust interval around a probability ratio of 1."""
+    vf_clip_param: float = field(default=10.0, metadata=TRAINING)
+    """Cap on the squared value error, in squared reward units: scale it with rewards."""
+    vf_loss_coeff: float = field(default=1.0, metadata=TRAINING)
+    """Weight of the value loss."""
+    entropy_coeff: LearningRateOrSchedule = field(default=0.0, metadata=TRAINING)
+    """Weight of the entropy bonus, or a schedule `[[timestep, value], ...]`."""
+
+    # --- training: KL penalty ---
+    use_kl_loss: bool = field(default=True, metadata=TRAINING)
+    """Whether to penalise KL(old || new)."""
+    kl_coeff: float = field(default=0.2, metadata=TRAINING)
+    """Initial weight of the penalty; the learner adapts it towards `kl_target`."""
+    kl_target: float = field(default=0.01, metadata=TRAINING)
+    """KL in nats above 2x which the weight grows and below 0.5x which it shrinks."""
+
+    def get_default_learner_class(self) -> type:
+        return PPOTfLearner
+
+    def get_default_algorithm_class(self) -> type:
+        return PPO
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=PPOTfRLModule, catalog_class=PPOCatalog)
+
+    def validate(self) -> None:
+        super().validate()
+        where = type(self).__name__
+        for name, low, high in (
+            ("lambda_", 0.0, 1.0),
+            ("clip_param", 0.0, math.inf),
+            ("vf_clip_param", 0.0, math.inf),
+            ("vf_loss_coeff", 0.0, math.inf),
+            ("kl_coeff", 0.0, math.inf),
+            ("kl_target", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not low <= value <= high:
+                raise ConfigError(
+                    f"{where}.{name}", repr(value), f"a number in [{low}, {high}]"
+                )
+        self._check_schedule("entropy_coeff", least=0.0)
+
+
+class PPO(Algorithm):
+    """Proximal policy optimisation.
+
+        algo = PPO("CartPole-v1", lr=3e-4)
+        history = algo.fit(total_steps=100_000)
+        print(algo.evaluate(episodes=20))
+    """
+
+    config_class = PPOConfig
+
+
+class PPOTfLearner(TfLearner):
+    """The clipped objective, and a KL weight that follows its target.
+
+    Reports per module, besides what every learner reports: policy_loss, vf_loss,
+    vf_loss_unclipped, vf_explained_var, entropy, mean_kl_loss (of the last minibatch),
+    curr_kl_coeff and curr_entropy_coeff (both those of the next update).
+    """
+
+    def build(self) -> None:
+        if self._check_is_built(error=False):
+            return
+        super().build()
+        self._coefficients: dict[ModuleID, _Coefficients] = {}
+        for module_id in self.module.keys():
+            self._add_coefficients(module_id)
+        if self._learner_connector is not None:
+            self._learner_connector.prepend(AddOneTsToEpisodesAndTruncate())
+            self._learner_connector.append(
+                GeneralAdvantageEstimation(
+                    gamma=self.config.gamma, lambda_=self.config.lambda_
+                )
+            )
+            self._learner_connector.append(StandardizeAdvantages())
+
+    def add_module(self, *, module_id: ModuleID, **kwargs: Any):
+        spec = super().add_module(module_id=module_id, **kwargs)
+        self._add_coefficients(module_id)
+        return spec
+
+    def remove_module(self, module_id: ModuleID, **kwargs: Any):
+        spec = super().remove_module(module_id, **kwargs)
+        del self._coefficients[module_id]
+        return spec
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        module = self.module[module_id].unwrapped()
+        dist_class = module.get_train_action_dist_cls()
+        new = dist_class.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
+        old = dist_class.from_logits(batch[Columns.ACTION_DIST_INPUTS])
+        values = fwd_out.get(Columns.VF_PREDS)
+        if values is None:
+            embeddings = fwd_out.get(Columns.EMBEDDINGS)
+            values = module.compute_values(batch, embeddings=embeddings)
+        coefficients = self._coefficients[module_id]
+        mask = batch.get(Columns.LOSS_MASK)
+        loss = ppo.ppo_loss(
+            logp=new.logp(batch[Columns.ACTIONS]),
+            logp_old=batch[Columns.ACTION_LOGP],
+            advantages=batch[Columns.ADVANTAGES],
+            values=values,
+            value_targets=batch[Columns.VALUE_TARGETS],
+            entropy=new.entropy(),
+            kl=old.kl(new),
+            mask=mask,
+            clip_param=config.clip_param,
+            vf_clip_param=config.vf_clip_param,
+            vf_loss_coeff=config.vf_loss_coeff,
+            entropy_coeff=coefficients.entropy.get_current_value(),
+            kl_coeff=coefficients.kl if config.use_kl_loss else 0.0,
+        )
+        self.metrics.log_dict(
+            {
+                constants.POLICY_LOSS_KEY: loss.policy,
+                constants.VF_LOSS_KEY: loss.value,
+                VF_LOSS_UNCLIPPED_KEY: loss.value_unclipped,
+                VF_EXPLAINED_VAR_KEY: reductions.explained_variance(
+                    batch[Columns.VALUE_TARGETS], values, mask
+                ),
+                constants.ENTROPY_KEY: loss.entropy,
+                MEAN_KL_LOSS_KEY: loss.kl,
+            },
+            key=module_id,
+            window=1,
+        )
+        return loss.total
+
+    def after_gradient_based_update(self, *, timesteps):
+        super().after_gradient_based_update(timesteps=timesteps)
+        for module_id in self.updated_module_ids:
+            if module_id not in self._coefficients:
+                continue
+            config = self.config.get_config_for_module(module_id)
+            coefficients = self._coefficients[module_id]
+            entropy = coefficients.entropy.update(timestep=self._last_timestep)
+            self.metrics.log_value(
+                (module_id, CURR_ENTROPY_COEFF_KEY), entropy, window=1
+            )
+            if config.use_kl_loss:
+                kl = self.metrics.peek((module_id, MEAN_KL_LOSS_KEY))
+                coefficient = next_kl_coeff(
+                    float(coefficients.kl.numpy()), kl, config.kl_target
+                )
+                coefficients.kl.assign(coefficient)
+                self.metrics.log_value(
+                    (module_id, CURR_KL_COEFF_KEY), coefficient, window=1
+                )
+
+    def get_required_columns(self, module_id):
+        return (
+            Columns.OBS,
+            Columns.ACTIONS,
+            Columns.ACTION_LOGP,
+            Columns.ACTION_DIST_INPUTS,
+            Columns.ADVANTAGES,
+            Columns.VALUE_TARGETS,
+        )
+
+    @classmethod
+    def rl_module_required_apis(cls):
+        return [ValueFunctionAPI]
+
+    def _add_coefficients(self, module_id: ModuleID) -> None:
+        config = self.config.get_config_for_module(module_id)
+        if self.rl_module_is_compatible(self.module[module_id]):
+            self._coefficients[module_id] = _Coefficients(
+                kl=self._get_tensor_variable(config.kl_coeff, "float32"),
+                entropy=Scheduler(
+                    fixed_value_or_schedule=config.entropy_coeff,
+                    variable=self._get_tensor_variable(0.0),
+                ),
+            )
+
+
+@dataclasses.dataclass
+class _Coefficients:
+    """Weights in a module's loss that change between updates: variables, so that
+    assigning them retraces nothing."""
+
+    kl: Any
+    entropy: Scheduler
+
+
+def next_kl_coeff(coefficient: float, kl: float, kl_target: float) -> float:
+    """Returns the KL weight of the next update.
+
+    It grows by 1.5 above twice the target and halves below half of it, RLlib's rule for
+    the adaptive penalty of section 4 of the paper.
+
+    >>> next_kl_coeff(0.2, kl=0.05, kl_target=0.01)
+    0.30000000000000004
+    """
+    if kl > 2.0 * kl_target:
+        return coefficient * 1.5
+    if kl < 0.5 * kl_target:
+        return coefficient * 0.5
+    return coefficient

@@ -1,0 +1,627 @@
+"""Settings, section by section, and what can be built from them alone.
+
+A config is data: typed fields, each in one section, with one sentence under it. The
+fluent methods (`.training(...)`, `.environment(...)`) set the fields of their section
+and refuse unknown names.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import field
+from typing import Any, Self
+
+import gymnasium as gym
+
+from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
+from tflearner.connectors.batching import BatchIndividualItems
+from tflearner.connectors.connector import ConnectorV2
+from tflearner.connectors.episode_columns import (
+    AddColumnsFromEpisodesToTrainBatch,
+    AddObservationsFromEpisodesToBatch,
+)
+from tflearner.connectors.pipeline import (
+    EnvToModulePipeline,
+    LearnerConnectorPipeline,
+    ModuleToEnvPipeline,
+    as_connectors,
+)
+from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.errors import ConfigError, FrozenConfigError, did_you_mean
+from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
+from tflearner.schedule import Scheduler
+from tflearner.types import LearningRateOrSchedule, ModuleID
+
+# Names that people bring along, and what they are called here.
+RENAMED = {
+    "train_batch_size": "train_batch_size_per_learner",
+    "sgd_minibatch_size": "minibatch_size",
+    "num_sgd_iter": "num_epochs",
+    "num_rollout_workers": "num_envs_per_env_runner",
+    "n_steps": "train_batch_size_per_learner",
+    "batch_size": "minibatch_size",
+    "n_epochs": "num_epochs",
+    "learning_rate": "lr",
+    "gae_lambda": "lambda_",
+    "clip_range": "clip_param",
+    "ent_coef": "entropy_coeff",
+    "vf_coef": "vf_loss_coeff",
+    "max_grad_norm": "grad_clip",
+    "target_kl": "kl_target",
+}
+
+
+# The section of a field, and so the fluent method that sets it.
+ENVIRONMENT = {"section": "environment"}
+ENV_RUNNERS = {"section": "env_runners"}
+TRAINING = {"section": "training"}
+LEARNERS = {"section": "learners"}
+RL_MODULE = {"section": "rl_module"}
+MULTI_AGENT = {"section": "multi_agent"}
+FRAMEWORK = {"section": "framework"}
+EVALUATION = {"section": "evaluation"}
+DEBUGGING = {"section": "debugging"}
+REPORTING = {"section": "reporting"}
+
+
+@dataclasses.dataclass
+class AlgorithmConfig:
+    """Settings shared by all algorithms, set section by section.
+
+    Every fluent method returns the config itself:
+
+        config = PPOConfig().environment("CartPole-v1").training(lr=3e-4)
+    """
+
+    # --- environment ---
+    env: Any = field(default=None, metadata=ENVIRONMENT)
+    """Registered id, environment class, or function returning an environment or a
+    `gymnasium.vector.VectorEnv`."""
+    env_config: dict = field(default_factory=dict, metadata=ENVIRONMENT)
+    """Keyword arguments of the environment."""
+    observation_space: gym.Space | None = field(default=None, metadata=ENVIRONMENT)
+    """Space of single observations; read off the environment by default."""
+    action_space: gym.Space | None = field(default=None, metadata=ENVIRONMENT)
+    """Space of single actions; read off the environment by default."""
+    normalize_actions: bool = field(default=True, metadata=ENVIRONMENT)
+    """Whether modules act in [-1, 1] and Box actions are stretched to their bounds."""
+    clip_actions: bool = field(default=False, metadata=ENVIRONMENT)
+    """Whether Box actions are clipped to their bounds when they are not stretched."""
+
+    # --- env_runners ---
+    num_envs_per_env_runner: int = field(default=1, metadata=ENV_RUNNERS)
+    """Environments stepped at once."""
+    gym_env_vectorize_mode: str = field(default="sync", metadata=ENV_RUNNERS)
+    """"sync", "async" (one process each) or "vector_entry_point" (the environment's
+    own vectorised form, by far the fastest where there is one)."""
+    autoreset_mode: str = field(default="same_step", metadata=ENV_RUNNERS)
+    """"same_step", "next_step" or "disabled", for "sync" and "async"."""
+    rollout_fragment_length: int = field(default=200, metadata=ENV_RUNNERS)
+    """Steps per environment of a `sample()` without arguments."""
+    explore: bool = field(default=True, metadata=ENV_RUNNERS)
+    """Whether sampling explores."""
+    episode_lookback_horizon: int = field(default=1, metadata=ENV_RUNNERS)
+    """Steps of its past that a continued piece of an episode carries along."""
+    env_to_module_connector: Callable | None = field(default=None, metadata=ENV_RUNNERS)
+    """Function of (observation space, action space) returning one piece or several,
+    put in front of the default pieces."""
+    module_to_env_connector: Callable | None = field(default=None, metadata=ENV_RUNNERS)
+    """The same for the way from module to environment."""
+
+    # --- training ---
+    gamma: float = field(default=0.99, metadata=TRAINING)
+    """Discount per environment step."""
+    lr: LearningRateOrSchedule = field(default=0.001, metadata=TRAINING)
+    """Learning rate, or a schedule `[[timestep, value], ...]` in environment steps."""
+    grad_clip: float | None = field(default=None, metadata=TRAINING)
+    """Bound on gradients; `None` does not clip."""
+    grad_clip_by: str = field(default="global_norm", metadata=TRAINING)
+    """"value", "norm" (of each gradient) or "global_norm" (of all of a module's)."""
+    train_batch_size_per_learner: int = field(default=32, metadata=TRAINING)
+    """Environment steps per update."""
+    num_epochs: int = field(default=1, metadata=TRAINING)
+    """Passes over the train batch per update."""
+    minibatch_size: int | None = field(default=None, metadata=TRAINING)
+    """Rows per gradient step; `None` takes the whole batch."""
+    shuffle_batch_per_epoch: bool = field(default=False, metadata=TRAINING)
+    """Whether rows are shuffled before every pass."""
+    non_finite_updates: str = field(default="skip", metadata=TRAINING)
+    """What happens to a module whose loss or gradients are not finite: "skip" leaves it
+    unchanged and counts, "raise" does so and raises, "off" does not look."""
+    learner_class: type | None = field(default=None, metadata=TRAINING)
+    """Class of the learner; the algorithm's own by default."""
+    learner_connector: Callable | None = field(default=None, metadata=TRAINING)
+    """Function of (observation space, action space) returning one piece or several,
+    put in front of the default pieces of the learner connector pipeline."""
+    add_default_connectors_to_learner_pipeline: bool = field(
+        default=True, metadata=TRAINING
+    )
+    """Whether the learner connector pipeline has its default pieces."""
+    learner_config_dict: dict = field(default_factory=dict, metadata=TRAINING)
+    """Own settings for own learner classes."""
+
+    # --- learners ---
+    num_learners: int = field(default=0, metadata=LEARNERS)
+    """Learner processes; 0 is one learner in this process."""
+    num_aggregator_actors_per_learner: int = field(default=0, metadata=LEARNERS)
+    """Above 0 the learner has no connector pipeline and takes ready batches."""
+
+    # --- rl_module ---
+    rl_module_spec: RLModuleSpec | MultiRLModuleSpec | None = field(
+        default=None, metadata=RL_MODULE
+    )
+    """Specification of the module or modules; missing parts are the algorithm's."""
+    model_config: DefaultModelConfig | dict | None = field(
+        default=None, metadata=RL_MODULE
+    )
+    """Settings of the default networks."""
+    model: Any = field(default=None, metadata=RL_MODULE)
+    """Own Keras model, or a function returning one, as encoder."""
+
+    # --- multi_agent ---
+    policies: Any = field(default_factory=dict, metadata=MULTI_AGENT)
+    """Modules by id, with a specification or `None` each."""
+    policy_mapping_fn: Callable | None = field(default=None, metadata=MULTI_AGENT)
+    """Function of (agent id, episode) returning a module id."""
+    policies_to_train: Collection[ModuleID] | Callable | None = field(
+        default=None, metadata=MULTI_AGENT
+    )
+    """Ids of the modules that learn, or a function of (module id, batch); `None`
+    trains all."""
+    algorithm_config_overrides_per_module: dict = field(
+        default_factory=dict, metadata=MULTI_AGENT
+    )
+    """{module id: {setting: value}} for modules with settings of their own."""
+
+    # --- framework ---
+    framework_str: str = field(default="tf2", metadata=FRAMEWORK)
+    """Always "tf2"."""
+    jit_compile: bool | str = field(default="auto", metadata=FRAMEWORK)
+    """Whether XLA compiles the update: True, False, or "auto" for where it pays."""
+    run_eagerly: bool = field(default=False, metadata=FRAMEWORK)
+    """Whether updates run line by line, for debugging."""
+
+    # --- evaluation ---
+    evaluation_interval: int | None = field(default=None, metadata=EVALUATION)
+    """Iterations between evaluations during `fit`; `None` never evaluates there."""
+    evaluation_duration: int = field(default=10, metadata=EVALUATION)
+    """Episodes per evaluation during `fit`."""
+
+    # --- debugging ---
+    seed: int | None = field(default=None, metadata=DEBUGGING)
+    """Seed of everything this library draws; nothing global is seeded."""
+
+    # --- reporting ---
+    metrics_num_episodes_for_smoothing: int = field(default=100, metadata=REPORTING)
+    """Episodes over which returns and lengths are averaged."""
+
+    # Fluent methods, one per section.
+
+    def environment(self, env: Any = None, **settings: Any) -> Self:
+        """Sets what is acted in."""
+        if env is not None:
+            settings["env"] = env
+        return self._set("environment", settings)
+
+    def env_runners(self, **settings: Any) -> Self:
+        """Sets how experience is sampled."""
+        return self._set("env_runners", settings)
+
+    def training(self, **settings: Any) -> Self:
+        """Sets how the learner learns."""
+        return self._set("training", settings)
+
+    def learners(self, **settings: Any) -> Self:
+        """Sets where learners run."""
+        return self._set("learners", settings)
+
+    def rl_module(self, **settings: Any) -> Self:
+        """Sets what acts and learns."""
+        overrides = settings.pop("algorithm_config_overrides_per_module", None)
+        if overrides is not None:
+            self.multi_agent(algorithm_config_overrides_per_module=overrides)
+        return self._set("rl_module", settings)
+
+    def multi_agent(self, **settings: Any) -> Self:
+        """Sets which modules there are and which of them learn."""
+        overrides = settings.get("algorithm_config_overrides_per_module")
+        for module_id, changes in (overrides or {}).items():
+            self._check_names(changes, f"overrides of module {module_id!r}")
+        policies = settings.get("policies")
+        if policies is not None and not isinstance(policies, Mapping):
+            settings["policies"] = dict.fromkeys(policies)
+        return self._set("multi_agent", settings)
+
+    def framework(self, framework: str | None = None, **settings: Any) -> Self:
+        """Sets how TensorFlow runs the update."""
+        if framework not in (None, "tf2"):
+            raise ConfigError(
+                f"{type(self).__name__}.framework()", repr(framework), "'tf2'"
+            )
+        return self._set("framework", settings)
+
+    def evaluation(self, **settings: Any) -> Self:
+        """Sets evaluation during `fit`."""
+        return self._set("evaluation", settings)
+
+    def debugging(self, **settings: Any) -> Self:
+        """Sets what helps to repeat a run."""
+        return self._set("debugging", settings)
+
+    def reporting(self, **settings: Any) -> Self:
+        """Sets how results are summed up."""
+        return self._set("reporting", settings)
+
+    def update_from_dict(self, settings: Mapping[str, Any]) -> Self:
+        """Sets fields of any section by name; refuses unknown names."""
+        self._check_names(settings, f"{type(self).__name__}")
+        for name, value in settings.items():
+            getattr(self, self._section_of(name))(**{name: value})
+        return self
+
+    @classmethod
+    def overrides(cls, **settings: Any) -> dict[str, Any]:
+        """Returns settings for `algorithm_config_overrides_per_module`.
+
+        >>> AlgorithmConfig.overrides(lr=0.01)
+        {'lr': 0.01}
+        """
+        cls._check_names(settings, f"{cls.__name__}.overrides()")
+        return settings
+
+    # Copying and freezing.
+
+    def copy(self, copy_frozen: bool | None = None) -> Self:
+        """Returns a copy; containers are copied, what they hold is shared.
+
+        Args:
+            copy_frozen: Whether the copy is frozen; `None` keeps it as it is.
+        """
+        duplicate = object.__new__(type(self))
+        for name, value in self.__dict__.items():
+            if isinstance(value, dict):
+                value = {
+                    k: dict(v) if isinstance(v, dict) else v for k, v in value.items()
+                }
+            elif isinstance(value, list):
+                value = list(value)
+            duplicate.__dict__[name] = value
+        frozen = self.is_frozen if copy_frozen is None else copy_frozen
+        duplicate.__dict__["_is_frozen"] = frozen
+        return duplicate
+
+    def freeze(self) -> None:
+        """Makes every later change an error."""
+        self.__dict__["_is_frozen"] = True
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the config refuses changes."""
+        return self.__dict__.get("_is_frozen", False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.is_frozen:
+            raise FrozenConfigError(
+                f"{type(self).__name__}.{name}",
+                "a change of a frozen config",
+                hint="change a copy: config.copy(copy_frozen=False)",
+            )
+        if name not in self._field_names():
+            raise ConfigError(
+                type(self).__name__,
+                f"unknown setting {name!r}",
+                hint=self._hint_for(name),
+            )
+        super().__setattr__(name, value)
+
+    def get_config_for_module(self, module_id: ModuleID) -> Self:
+        """Returns the config of one module: this one, or a copy with its overrides."""
+        changes = self.algorithm_config_overrides_per_module.get(module_id)
+        if not changes:
+            return self
+        layered = self.copy(copy_frozen=False)
+        for name, value in changes.items():
+            setattr(layered, name, value)
+        if self.is_frozen:
+            layered.freeze()
+        return layered
+
+    def validate(self) -> None:
+        """Raises `ConfigError` for settings that are impossible or contradict."""
+        where = type(self).__name__
+        for name, least in (
+            ("num_envs_per_env_runner", 1),
+            ("rollout_fragment_length", 1),
+            ("train_batch_size_per_learner", 1),
+            ("num_epochs", 1),
+            ("evaluation_duration", 1),
+            ("num_learners", 0),
+            ("episode_lookback_horizon", 0),
+            ("metrics_num_episodes_for_smoothing", 1),
+        ):
+            self._check_integer(name, least)
+        if self.minibatch_size is not None:
+            self._check_integer("minibatch_size", 1)
+            if self.minibatch_size > self.train_batch_size_per_learner:
+                raise ConfigError(
+                    where,
+                    f"minibatch_size={self.minibatch_size} larger than "
+                    f"train_batch_size_per_learner={self.train_batch_size_per_learner}",
+                    hint="lower minibatch_size or raise train_batch_size_per_learner",
+                )
+        if self.evaluation_interval is not None:
+            self._check_integer("evaluation_interval", 1)
+        if self.seed is not None:
+            self._check_integer("seed", 0)
+        for name, choices in (
+            ("gym_env_vectorize_mode", ("sync", "async", "vector_entry_point")),
+            ("autoreset_mode", ("same_step", "next_step", "disabled")),
+            ("grad_clip_by", ("value", "norm", "global_norm")),
+            ("non_finite_updates", ("skip", "raise", "off")),
+            ("jit_compile", (True, False, "auto")),
+        ):
+            if getattr(self, name) not in choices:
+                wanted = ", ".join(map(repr, choices))
+                raise ConfigError(
+                    f"{where}.{name}", repr(getattr(self, name)), f"one of {wanted}"
+                )
+        if self.run_eagerly and self.jit_compile is True:
+            raise ConfigError(
+                where,
+                "run_eagerly=True with jit_compile=True",
+                hint="XLA compiles traced updates only; drop one of the two",
+            )
+        if self.num_learners > 1:
+            raise ConfigError(
+                f"{where}.num_learners", str(self.num_learners), "0 or 1, one process"
+            )
+        if self.grad_clip is not None and not _positive(self.grad_clip):
+            raise ConfigError(
+                f"{where}.grad_clip",
+                repr(self.grad_clip),
+                "a finite number above 0",
+                "None does not clip",
+            )
+        if not (_is_number(self.gamma) and 0.0 <= self.gamma <= 1.0):
+            raise ConfigError(f"{where}.gamma", repr(self.gamma), "a number in [0, 1]")
+        self._check_schedule("lr", least=0.0)
+
+    # What can be built from settings alone.
+
+    def get_default_learner_class(self) -> type:
+        """Returns the algorithm's learner class."""
+        raise ConfigError(
+            type(self).__name__,
+            "no learner class",
+            hint="set one: config.training(learner_class=...)",
+        )
+
+    def get_default_algorithm_class(self) -> type:
+        """Returns the algorithm's class."""
+        raise ConfigError(
+            type(self).__name__,
+            "no algorithm class",
+            hint="use the config of an algorithm, such as PPOConfig",
+        )
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        """Returns what the algorithm's module is unless settings say otherwise."""
+        return RLModuleSpec()
+
+    def get_rl_module_spec(
+        self,
+        env: Any = None,
+        spaces: tuple[gym.Space, gym.Space] | None = None,
+        inference_only: bool = False,
+    ) -> RLModuleSpec:
+        """Returns the full specification of a single module.
+
+        Args:
+            env: An environment to read the spaces off.
+            spaces: The observation space and the action space.
+            inference_only: Whether the module will only act.
+        """
+        own = self.rl_module_spec
+        if isinstance(own, MultiRLModuleSpec):
+            own = own.rl_module_specs.get(DEFAULT_MODULE_ID)
+        return self._complete(own, env, spaces, inference_only)
+
+    def get_multi_rl_module_spec(
+        self,
+        env: Any = None,
+        spaces: Mapping[ModuleID, tuple[gym.Space, gym.Space]] | None = None,
+        inference_only: bool = False,
+    ) -> MultiRLModuleSpec:
+        """Returns the full specification of all modules.
+
+        Args:
+            env: An environment to read the spaces off.
+            spaces: The spaces of each module.
+            inference_only: Whether the modules will only act.
+        """
+        own = self.rl_module_spec
+        given: dict[ModuleID, RLModuleSpec | None] = dict(self.policies)
+        if isinstance(own, MultiRLModuleSpec):
+            given.update(own.rl_module_specs)
+        elif own is not None and given:
+            given = {mid: spec or own for mid, spec in given.items()}
+        elif not given:
+            given = {DEFAULT_MODULE_ID: own}
+        return MultiRLModuleSpec(
+            rl_module_specs={
+                mid: self.get_config_for_module(mid)._complete(
+                    spec, env, (spaces or {}).get(mid), inference_only
+                )
+                for mid, spec in given.items()
+            }
+        )
+
+    def build_learner(
+        self,
+        *,
+        env: Any = None,
+        spaces: Mapping[ModuleID, tuple[gym.Space, gym.Space]] | None = None,
+    ):
+        """Returns a built learner.
+
+        Args:
+            env: An environment to read the spaces off.
+            spaces: The spaces of each module instead.
+        """
+        self.validate()
+        learner_class = self.learner_class or self.get_default_learner_class()
+        learner = learner_class(
+            config=self, module_spec=self.get_multi_rl_module_spec(env, spaces)
+        )
+        learner.build()
+        return learner
+
+    def build_algo(self):
+        """Returns the algorithm with these settings."""
+        return self.get_default_algorithm_class()(config=self)
+
+    def build_env_to_module_connector(
+        self, observation_space: gym.Space, action_space: gym.Space
+    ) -> EnvToModulePipeline:
+        """Returns the pieces between an environment and its module: the user's."""
+        pieces = self._own_pieces(
+            "env_to_module_connector", observation_space, action_space
+        )
+        return EnvToModulePipeline(pieces, observation_space, action_space)
+
+    def build_module_to_env_connector(
+        self, observation_space: gym.Space, action_space: gym.Space
+    ) -> ModuleToEnvPipeline:
+        """Returns the pieces between a module and its environment."""
+        pieces = self._own_pieces(
+            "module_to_env_connector", observation_space, action_space
+        )
+        adapt = NormalizeAndClipActions(
+            observation_space,
+            action_space,
+            normalize_actions=self.normalize_actions,
+            clip_actions=self.clip_actions,
+        )
+        return ModuleToEnvPipeline(
+            [*pieces, GetActions(observation_space, action_space), adapt],
+            observation_space,
+            action_space,
+        )
+
+    def build_learner_connector(
+        self,
+        input_observation_space: gym.Space | None = None,
+        input_action_space: gym.Space | None = None,
+        device: Any = None,
+    ) -> LearnerConnectorPipeline:
+        """Returns the pieces between episodes and train batches."""
+        spaces = (input_observation_space, input_action_space)
+        pieces = self._own_pieces("learner_connector", *spaces)
+        if self.add_default_connectors_to_learner_pipeline:
+            pieces += [
+                AddObservationsFromEpisodesToBatch(*spaces),
+                AddColumnsFromEpisodesToTrainBatch(*spaces),
+                BatchIndividualItems(*spaces),
+            ]
+        return LearnerConnectorPipeline(pieces, *spaces)
+
+    # Helpers.
+
+    def _own_pieces(self, name: str, *spaces) -> list[ConnectorV2]:
+        make = getattr(self, name)
+        return as_connectors(None if make is None else make(*spaces))
+
+    def _complete(
+        self, spec: RLModuleSpec | None, env, spaces, inference_only
+    ) -> RLModuleSpec:
+        spec = (spec or RLModuleSpec()).with_defaults(self.get_default_rl_module_spec())
+        observation_space, action_space = spaces or _spaces_of(env)
+        spec = spec.with_defaults(
+            RLModuleSpec(
+                observation_space=self.observation_space or observation_space,
+                action_space=self.action_space or action_space,
+                model_config=self.model_config,
+            )
+        )
+        model_config = DefaultModelConfig.make(spec.model_config)
+        if self.model is not None:
+            model_config = dataclasses.replace(model_config, model=self.model)
+        return dataclasses.replace(
+            spec, inference_only=inference_only, model_config=model_config
+        )
+
+    def _set(self, section: str, settings: Mapping[str, Any]) -> Self:
+        where = f"{type(self).__name__}.{section}()"
+        known = {n for n in self._field_names() if self._section_of(n) == section}
+        for name in settings:
+            if name not in known:
+                raise ConfigError(
+                    where,
+                    f"no setting {name!r}; it takes {', '.join(sorted(known))}",
+                    hint=self._hint_for(name),
+                )
+        for name, value in settings.items():
+            setattr(self, name, value)
+        return self
+
+    @classmethod
+    def _check_names(cls, settings: Mapping[str, Any], where: str) -> None:
+        for name in settings:
+            if name not in cls._field_names():
+                raise ConfigError(
+                    where, f"unknown setting {name!r}", hint=cls._hint_for(name)
+                )
+
+    @classmethod
+    def _field_names(cls) -> Collection[str]:
+        return cls.__dataclass_fields__.keys()
+
+    @classmethod
+    def _section_of(cls, name: str) -> str:
+        return cls.__dataclass_fields__[name].metadata["section"]
+
+    @classmethod
+    def _hint_for(cls, name: str) -> str | None:
+        if name in cls._field_names():
+            return f"{name!r} belongs to .{cls._section_of(name)}()"
+        renamed = RENAMED.get(name)
+        if renamed in cls._field_names():
+            return f"it is called {renamed!r} here"
+        return did_you_mean(name, cls._field_names())
+
+    def _check_integer(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(
+                f"{type(self).__name__}.{name}", repr(value), f"an int >= {least}"
+            )
+
+    def _check_schedule(self, name: str, *, least: float) -> None:
+        value = getattr(self, name)
+        Scheduler.validate(
+            fixed_value_or_schedule=value, setting_name=name, description="number"
+        )
+        values = [point[1] for point in value] if not _is_number(value) else [value]
+        if any(v < least for v in values):
+            raise ConfigError(
+                f"{type(self).__name__}.{name}", repr(value), f"numbers >= {least}"
+            )
+
+
+def _spaces_of(env: Any) -> tuple[gym.Space | None, gym.Space | None]:
+    """The spaces of single observations and actions of a (vector) environment."""
+    if env is None:
+        return None, None
+    return (
+        getattr(env, "single_observation_space", None) or env.observation_space,
+        getattr(env, "single_action_space", None) or env.action_space,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _positive(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value) and value > 0

@@ -1,0 +1,1 @@
+"""How episodes become batches, and outputs become actions."""

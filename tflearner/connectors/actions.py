@@ -1,0 +1,99 @@
+"""From a module's outputs to the actions an environment gets."""
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from tflearner.columns import Columns
+from tflearner.connectors.connector import ConnectorV2
+
+
+class GetActions(ConnectorV2):
+    """Draws actions from the module's action distribution, or takes the likeliest.
+
+    Leaves a batch alone in which the module put out actions itself.
+
+    Reads:  ACTION_DIST_INPUTS.
+    Writes: ACTIONS, and ACTION_LOGP while exploring.
+    """
+
+    def __call__(self, *, rl_module, batch, explore, shared_data, **kwargs):
+        if Columns.ACTIONS in batch:
+            return batch
+        inputs = batch[Columns.ACTION_DIST_INPUTS]
+        if explore:
+            dist_class = rl_module.get_exploration_action_dist_cls()
+            actions = dist_class.sample_np(inputs, shared_data["rng"])
+            batch[Columns.ACTION_LOGP] = dist_class.logp_np(inputs, actions)
+        else:
+            dist_class = rl_module.get_inference_action_dist_cls()
+            actions = dist_class.deterministic_np(inputs)
+        batch[Columns.ACTIONS] = actions
+        return batch
+
+
+class NormalizeAndClipActions(ConnectorV2):
+    """Brings a module's actions into the environment's action space.
+
+    With `normalize_actions`, a module acts in [-1, 1] and its actions are stretched to
+    the bounds of a Box and clipped to them; with `clip_actions` alone they are only
+    clipped. Components without both bounds are left as they are, except for clipping
+    at the one bound they have. Discrete actions are shifted to the space's start.
+
+    Reads:  ACTIONS.
+    Writes: ACTIONS_FOR_ENV, unless it would equal ACTIONS.
+
+    Args:
+        normalize_actions: Whether to stretch [-1, 1] to the bounds.
+        clip_actions: Whether to clip to the bounds.
+    """
+
+    def __init__(
+        self,
+        input_observation_space=None,
+        input_action_space: gym.Space | None = None,
+        *,
+        normalize_actions: bool = True,
+        clip_actions: bool = False,
+    ):
+        super().__init__(input_observation_space, input_action_space)
+        self.normalize_actions = normalize_actions
+        self.clip_actions = clip_actions
+        space = input_action_space
+        if isinstance(space, gym.spaces.Box):
+            self._low = np.asarray(space.low, np.float32)
+            self._high = np.asarray(space.high, np.float32)
+            bounded = np.isfinite(self._low) & np.isfinite(self._high)
+            stretched = bounded & normalize_actions
+            half = np.where(stretched, (self._high - self._low) / 2.0, 1.0)
+            self._scale = half.astype(np.float32)
+            self._shift = np.where(stretched, self._low + half, 0.0).astype(np.float32)
+
+    def __call__(self, *, batch, **kwargs):
+        space, actions = self.input_action_space, batch[Columns.ACTIONS]
+        if isinstance(space, gym.spaces.Discrete) and space.start != 0:
+            batch[Columns.ACTIONS_FOR_ENV] = actions + space.start
+        elif isinstance(space, gym.spaces.Box):
+            actions = np.reshape(actions, (len(actions), *space.shape))
+            actions = actions * self._scale + self._shift
+            if self.normalize_actions or self.clip_actions:
+                actions = np.clip(actions, self._low, self._high)
+            if np.issubdtype(space.dtype, np.integer):
+                actions = np.rint(actions)
+            batch[Columns.ACTIONS_FOR_ENV] = actions.astype(space.dtype)
+        return batch
+
+    def to_tensors(self, actions: tf.Tensor) -> tf.Tensor:
+        """Returns the environment's actions for a module's actions. [B, ...]."""
+        space = self.input_action_space
+        if isinstance(space, gym.spaces.Discrete) and space.start != 0:
+            return actions + tf.cast(space.start, actions.dtype)
+        if isinstance(space, gym.spaces.Box):
+            actions = tf.reshape(actions, [tf.shape(actions)[0], *space.shape])
+            actions = actions * self._scale + self._shift
+            if self.normalize_actions or self.clip_actions:
+                actions = tf.clip_by_value(actions, self._low, self._high)
+            if np.issubdtype(space.dtype, np.integer):
+                actions = tf.round(actions)
+            return tf.cast(actions, tf.as_dtype(space.dtype))
+        return actions

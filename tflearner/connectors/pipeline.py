@@ -1,0 +1,131 @@
+"""Pieces in order."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tflearner.connectors.connector import ConnectorV2
+from tflearner.errors import ConfigError
+
+
+class ConnectorPipelineV2(ConnectorV2):
+    """Calls its pieces one after the other.
+
+        >>> pipeline = ConnectorPipelineV2()
+        >>> len(pipeline)
+        0
+
+    Args:
+        connectors: The pieces.
+        input_observation_space: Space of the observations that come in.
+        input_action_space: Space of the environment's actions.
+    """
+
+    def __init__(
+        self,
+        connectors: Iterable[ConnectorV2] = (),
+        input_observation_space=None,
+        input_action_space=None,
+    ):
+        super().__init__(input_observation_space, input_action_space)
+        self.connectors: list[ConnectorV2] = []
+        for piece in connectors:
+            self.append(piece)
+
+    @property
+    def observation_space(self):
+        spaces = [self.input_observation_space]
+        spaces += [c.observation_space for c in self.connectors]
+        return next((s for s in reversed(spaces) if s is not None), None)
+
+    def __call__(
+        self,
+        *,
+        rl_module,
+        batch,
+        episodes,
+        explore=None,
+        shared_data=None,
+        metrics=None,
+        **kwargs,
+    ):
+        shared_data = {} if shared_data is None else shared_data
+        for piece in self.connectors:
+            batch = piece(
+                rl_module=rl_module,
+                batch=batch,
+                episodes=episodes,
+                explore=explore,
+                shared_data=shared_data,
+                metrics=metrics,
+                **kwargs,
+            )
+            if not isinstance(batch, dict):
+                raise ConfigError(
+                    f"connector piece {type(piece).__name__}",
+                    f"a returned {type(batch).__name__}",
+                    "the batch as a dict",
+                    "end __call__ with `return batch`",
+                )
+        return batch
+
+    def __len__(self) -> int:
+        return len(self.connectors)
+
+    def __iter__(self) -> Iterator[ConnectorV2]:
+        return iter(self.connectors)
+
+    def append(self, connector: ConnectorV2) -> None:
+        """Puts a piece behind the others."""
+        self._insert(len(self.connectors), connector)
+
+    def prepend(self, connector: ConnectorV2) -> None:
+        """Puts a piece in front of the others."""
+        self._insert(0, connector)
+
+    def insert_before(self, name_or_class: str | type, connector: ConnectorV2) -> None:
+        """Puts a piece in front of the first one of that class or class name."""
+        self._insert(self._index(name_or_class), connector)
+
+    def insert_after(self, name_or_class: str | type, connector: ConnectorV2) -> None:
+        """Puts a piece behind the first one of that class or class name."""
+        self._insert(self._index(name_or_class) + 1, connector)
+
+    def remove(self, name_or_class: str | type) -> None:
+        """Takes out the first piece of that class or class name."""
+        del self.connectors[self._index(name_or_class)]
+
+    def _insert(self, index: int, connector: ConnectorV2) -> None:
+        if not isinstance(connector, ConnectorV2):
+            raise ConfigError(
+                f"{type(self).__name__}", repr(type(connector)), "a ConnectorV2"
+            )
+        self.connectors.insert(index, connector)
+
+    def _index(self, name_or_class: str | type) -> int:
+        for index, piece in enumerate(self.connectors):
+            if name_or_class in (type(piece), type(piece).__name__):
+                return index
+        raise ConfigError(
+            f"{type(self).__name__}",
+            f"no piece {name_or_class!r}",
+            f"one of {[type(piece).__name__ for piece in self.connectors]}",
+        )
+
+
+class EnvToModulePipeline(ConnectorPipelineV2):
+    """From observations to the batch a module acts on."""
+
+
+class ModuleToEnvPipeline(ConnectorPipelineV2):
+    """From a module's outputs to the actions an environment gets."""
+
+
+class LearnerConnectorPipeline(ConnectorPipelineV2):
+    """From episodes to train batches."""
+
+
+def as_connectors(made: Any) -> list[ConnectorV2]:
+    """Returns what a user's connector function returned, as a list of pieces."""
+    if made is None:
+        return []
+    return list(made) if isinstance(made, list | tuple) else [made]

@@ -1,0 +1,1 @@
+"""What flows: episodes and batches."""

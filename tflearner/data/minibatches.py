@@ -1,0 +1,218 @@
+"""Which rows make up which minibatch: one index plan for a whole update."""
+
+from collections.abc import Iterator, Mapping
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.errors import BatchError, UsageError
+from tflearner.types import ModuleID
+
+
+class MinibatchPlan(NamedTuple):
+    """The minibatches of an update, as indices of rows (or of sequences).
+
+    Attributes:
+        indices: `{module id: int32 [num_minibatches, items per minibatch]}`.
+        num_minibatches: How many there are; the same for all modules.
+    """
+
+    indices: dict[ModuleID, np.ndarray]
+    num_minibatches: int
+
+
+def plan_minibatches(
+    num_items: Mapping[ModuleID, int],
+    *,
+    minibatch_size: int | Mapping[ModuleID, int],
+    num_epochs: int = 1,
+    shuffle: bool = False,
+    num_total_minibatches: int = 0,
+    rng: np.random.Generator | None = None,
+) -> MinibatchPlan:
+    """Returns minibatches that take every module through its items, again and again.
+
+    Each minibatch has exactly `minibatch_size` items of each module. A module goes on
+    to its next epoch in the middle of a minibatch, and one with few items starts over
+    until the others are done: there are
+
+        max over modules of ceil(num_epochs * num_items / minibatch_size)
+
+    minibatches, so that each module makes at least `num_epochs` epochs.
+
+    >>> plan_minibatches({"p0": 5}, minibatch_size=2).indices["p0"]
+    array([[0, 1],
+           [2, 3],
+           [4, 0]], dtype=int32)
+
+    Args:
+        num_items: How many rows each module has, or sequences if it has sequences.
+        minibatch_size: How many of them make a minibatch, for all or for each module.
+        num_epochs: How often to go through the items.
+        shuffle: Whether each epoch of a module has an order of its own, the first one
+            included. Modules with no more items than a minibatch stay in order.
+        num_total_minibatches: If above 0, the number of minibatches, whatever
+            `num_epochs` says.
+        rng: Makes the orders; by default a fresh generator.
+
+    Raises:
+        BatchError: If there is no module, or one without items.
+        UsageError: If a size or count is not an int, or too small.
+    """
+    _check_count("num_epochs", num_epochs)
+    _check_count("num_total_minibatches", num_total_minibatches, at_least=0)
+    if not num_items:
+        raise BatchError("batch", "no modules", "at least one")
+    sizes = {}
+    for module_id, items in num_items.items():
+        if items < 1:
+            raise BatchError(f"module {module_id!r}", f"{items} rows", "at least 1")
+        size: Any = minibatch_size
+        if isinstance(minibatch_size, Mapping):
+            size = minibatch_size.get(module_id)
+        sizes[module_id] = _check_count("minibatch_size", size)
+    num_minibatches = int(num_total_minibatches) or max(
+        -(-int(num_epochs) * int(items) // sizes[module_id])
+        for module_id, items in num_items.items()
+    )
+    rng = np.random.default_rng() if rng is None else rng
+    indices = {}
+    for module_id, size in sizes.items():
+        items = int(num_items[module_id])
+        order = _order(
+            items, num_minibatches * size, rng if shuffle and size < items else None
+        )
+        indices[module_id] = order.reshape(num_minibatches, size)
+    return MinibatchPlan(indices, num_minibatches)
+
+
+def items_per_minibatch(num_seqs: int, rows: int, minibatch_size: int) -> int:
+    """Returns how many sequences hold about `minibatch_size` rows, at least one.
+
+    Args:
+        num_seqs: How many sequences there are.
+        rows: How many rows they have together, padding excluded; at least 1.
+        minibatch_size: How many rows a minibatch should have.
+    """
+    return max(1, num_seqs * minibatch_size // rows)
+
+
+def plan_batch(
+    batch: MultiAgentBatch,
+    *,
+    minibatch_size: int,
+    num_epochs: int = 1,
+    shuffle: bool = False,
+    num_total_minibatches: int = 0,
+    rng: np.random.Generator | None = None,
+) -> MinibatchPlan:
+    """Returns `plan_minibatches` of a batch, with `minibatch_size` in rows.
+
+    Modules with sequences are planned in whole sequences: as many as hold about
+    `minibatch_size` rows.
+
+    Raises:
+        BatchError: If there is no module, one without rows or one with columns of
+            unequal lengths.
+        UsageError: If a size or count is not an int, or too small.
+    """
+    size = _check_count("minibatch_size", minibatch_size)
+    num_items, sizes = {}, {}
+    for module_id, columns in batch.policy_batches.items():
+        rows = len(columns)
+        num_items[module_id] = columns.num_items if rows else 0
+        sizes[module_id] = size
+        if columns.has_sequences and rows:
+            sizes[module_id] = items_per_minibatch(num_items[module_id], rows, size)
+    return plan_minibatches(
+        num_items,
+        minibatch_size=sizes,
+        num_epochs=num_epochs,
+        shuffle=shuffle,
+        num_total_minibatches=num_total_minibatches,
+        rng=rng,
+    )
+
+
+class MiniBatchCyclicIterator:
+    """Yields the minibatches of a plan, each a `MultiAgentBatch` with all modules.
+
+    The `env_steps` of a minibatch are those of the whole batch. The batch is left as it
+    is; iterating again yields the same minibatches.
+
+    Args:
+        batch: What to take the minibatches from.
+        num_epochs: As in `plan_minibatches`.
+        minibatch_size: How many rows of each module make a minibatch; for modules with
+            sequences as many sequences as hold about that many.
+        shuffle_batch_per_epoch: As `shuffle` in `plan_minibatches`.
+        num_total_minibatches: As in `plan_minibatches`.
+        rng: As in `plan_minibatches`.
+
+    Raises:
+        BatchError: As `plan_batch`.
+        UsageError: As `plan_batch`.
+    """
+
+    def __init__(
+        self,
+        batch: MultiAgentBatch,
+        *,
+        num_epochs: int = 1,
+        minibatch_size: int,
+        shuffle_batch_per_epoch: bool = True,
+        num_total_minibatches: int = 0,
+        rng: np.random.Generator | None = None,
+    ):
+        self.batch = batch
+        self.plan = plan_batch(
+            batch,
+            minibatch_size=minibatch_size,
+            num_epochs=num_epochs,
+            shuffle=shuffle_batch_per_epoch,
+            num_total_minibatches=num_total_minibatches,
+            rng=rng,
+        )
+
+    def __iter__(self) -> Iterator[MultiAgentBatch]:
+        for k in range(self.plan.num_minibatches):
+            yield MultiAgentBatch(
+                {
+                    module_id: self.batch[module_id].take(indices[k])
+                    for module_id, indices in self.plan.indices.items()
+                },
+                env_steps=len(self.batch),
+            )
+
+
+class MiniBatchDummyIterator:
+    """Yields the batch itself, once, whatever else it is given.
+
+    Args:
+        batch: What to yield.
+        **kwargs: Settings of the other iterator, without effect here.
+    """
+
+    def __init__(self, batch: MultiAgentBatch, **kwargs: Any):
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[MultiAgentBatch]:
+        yield self.batch
+
+
+def _order(items: int, length: int, rng: np.random.Generator | None) -> np.ndarray:
+    """Returns `length` indices that run through all items again and again: int32."""
+    # Shuffled as int64: 10 epochs of 2,048 rows take 0.35 ms, and 0.56 ms as int32.
+    epochs = np.broadcast_to(np.arange(items), (-(-length // items), items))
+    if rng is not None:
+        epochs = rng.permuted(epochs, axis=1)
+    return epochs.reshape(-1)[:length].astype(np.int32)
+
+
+def _check_count(name: str, value: Any, at_least: int = 1) -> int:
+    is_int = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_int or value < at_least:
+        raise UsageError(name, repr(value), f"int >= {at_least}")
+    return int(value)

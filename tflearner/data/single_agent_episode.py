@@ -1,0 +1,633 @@
+"""What one agent saw, did and got between a reset and the end, or a part of it."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tree
+
+from tflearner.data import _buffer
+from tflearner.data._buffer import Indices, LookbackBuffer
+from tflearner.errors import BatchError, UsageError, did_you_mean
+from tflearner.types import AgentID, EpisodeID, ModuleID, StateDict
+
+Slice = slice  # In the class below `slice` is a method.
+
+
+class SingleAgentEpisode:
+    """A trajectory of one agent: T steps and the T + 1 observations around them.
+
+    It has two forms. The growing one keeps lists and takes steps; the NumPy one keeps
+    arrays with one row per step, is what training reads, and takes no more steps. Given
+    any arrays, the constructor makes the NumPy form and keeps them as they are, without
+    copying; no method ever writes into them, so slices and copies share them.
+
+    An episode may be a part (chunk) of a longer one: it starts at `t_started`, and may
+    carry the last steps before that as lookback, which `len()` and indices from 0 upwards
+    leave out.
+
+    >>> episode = SingleAgentEpisode()
+    >>> episode.add_env_reset(observation=0)
+    >>> episode.add_env_step(observation=1, action=7, reward=0.5, terminated=True)
+    >>> len(episode), episode.is_done, episode.get_return()
+    (1, True, 0.5)
+    >>> episode.to_numpy().get_observations()
+    array([0, 1])
+
+    Args:
+        id_: What chunks of one episode have in common; random by default.
+        observations: Lookback + T + 1 of them, a list or (nested) arrays, as all columns.
+        observation_space: The gymnasium space of one observation; for filling.
+        actions: Lookback + T of them.
+        action_space: The gymnasium space of one action; for filling.
+        rewards: Lookback + T of them.
+        infos: Lookback + T + 1 dicts, always a list; empty dicts by default.
+        terminated: Whether the task ended with the last observation.
+        truncated: Whether the episode was broken off there.
+        extra_model_outputs: By name, lookback + T items of what the module computed.
+        t_started: The number of steps before the first one (lookback excluded); 0 by
+            default.
+        len_lookback_buffer: How many of the given steps are lookback; "auto", as in
+            RLlib, for all of them. Give 0 with data that are the episode itself.
+        agent_id: The agent's name in a multi-agent environment.
+        module_id: The module that acts for this agent.
+        multi_agent_episode_id: The id of the episode that this one is part of.
+
+    Raises:
+        BatchError: If the lengths of the columns do not fit together.
+        UsageError: If the lookback is not a count, or all steps of a finished episode
+            would be lookback.
+    """
+
+    def __init__(
+        self,
+        id_: EpisodeID | None = None,
+        *,
+        observations: Any = None,
+        observation_space: Any = None,
+        actions: Any = None,
+        action_space: Any = None,
+        rewards: Any = None,
+        infos: list[dict] | None = None,
+        terminated: bool = False,
+        truncated: bool = False,
+        extra_model_outputs: Mapping[str, Any] | None = None,
+        t_started: int | None = None,
+        len_lookback_buffer: int | str = "auto",
+        agent_id: AgentID | None = None,
+        module_id: ModuleID | None = None,
+        multi_agent_episode_id: EpisodeID | None = None,
+    ):
+        # Unique across processes, forked ones too, at a fifth of what a UUID costs.
+        self.id_ = id_ or os.urandom(16).hex()
+        self.agent_id = agent_id
+        self.module_id = module_id
+        self.multi_agent_episode_id = multi_agent_episode_id
+        self.t_started = int(t_started or 0)
+        self.is_terminated = bool(terminated)
+        self.is_truncated = bool(truncated)
+
+        steps = 0 if rewards is None else _buffer.num_rows(rewards)
+        lookback = self._checked_lookback(len_lookback_buffer, steps)
+        extra = extra_model_outputs or {}
+        self.observations = LookbackBuffer(observations, lookback, observation_space)
+        self.actions = LookbackBuffer(actions, lookback, action_space)
+        self.rewards = LookbackBuffer(rewards, lookback)
+        self.extra_model_outputs = {
+            key: LookbackBuffer(column, lookback) for key, column in extra.items()
+        }
+        # Made when asked for: a dict per step costs more than all the rest.
+        self._infos = None if infos is None else LookbackBuffer(list(infos), lookback)
+        self._unify_forms()
+        self.validate()
+
+    def _unify_forms(self) -> None:
+        """Makes all columns lists of this episode's own, or if one is arrays, arrays."""
+        extra = self.extra_model_outputs.values()
+        buffers = [self.observations, self.actions, self.rewards, *extra]
+        lists = [b for b in buffers if b.data is None or isinstance(b.data, list)]
+        for buffer in lists:
+            buffer.data = list(buffer.data or ())
+            if len(lists) < len(buffers):
+                buffer.data = buffer.as_arrays()
+
+    def _checked_lookback(self, lookback: int | str, steps: int) -> int:
+        if lookback == "auto":
+            if steps and self.is_done:
+                raise UsageError(
+                    "SingleAgentEpisode(len_lookback_buffer='auto')",
+                    f"a finished episode whose {steps} steps would all be lookback",
+                    "steps of its own",
+                    "pass len_lookback_buffer=0",
+                )
+            return steps
+        if isinstance(lookback, str) or lookback < 0:
+            raise UsageError(
+                "len_lookback_buffer", repr(lookback), "'auto' or int >= 0"
+            )
+        return min(lookback, steps)
+
+    def __len__(self) -> int:
+        """Returns the number of steps, without the lookback."""
+        return len(self.rewards)
+
+    def __repr__(self) -> str:
+        return (
+            f"SingleAgentEpisode(len={len(self)}, t_started={self.t_started}, "
+            f"done={self.is_done}, return={self.get_return():g}, id_={self.id_!r})"
+        )
+
+    @property
+    def infos(self) -> LookbackBuffer:
+        """The info dicts: one per observation."""
+        if self._infos is None:
+            num = _buffer.num_rows(self.observations.data)
+            self._infos = LookbackBuffer(
+                [{} for _ in range(num)], self.observations.lookback
+            )
+        return self._infos
+
+    @property
+    def t(self) -> int:
+        """The number of steps since the reset, those before this chunk included."""
+        return self.t_started + len(self)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the episode was terminated or truncated."""
+        return self.is_terminated or self.is_truncated
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether there is a first observation."""
+        return len(self.observations) > 0
+
+    @property
+    def is_numpy(self) -> bool:
+        """Whether the columns are arrays."""
+        return not isinstance(self.observations.data, list)
+
+    def validate(self) -> None:
+        """Checks that the columns' lengths fit together.
+
+        Raises:
+            BatchError: If they do not; names the first column that does not fit.
+        """
+        steps = _buffer.num_rows(self.rewards.data)
+        states = _buffer.num_rows(self.observations.data)
+        if states != steps + 1 and (states or steps):
+            raise self._unequal("observations", states, steps + 1)
+        if _buffer.num_rows(self.actions.data) != steps:
+            raise self._unequal("actions", _buffer.num_rows(self.actions.data), steps)
+        for key, buffer in self.extra_model_outputs.items():
+            if _buffer.num_rows(buffer.data) != steps:
+                raise self._unequal(key, _buffer.num_rows(buffer.data), steps)
+        if self._infos is not None and len(self._infos.data) != states:
+            raise self._unequal("infos", len(self._infos.data), states)
+
+    def _unequal(self, column: str, got: int, want: int) -> BatchError:
+        steps = _buffer.num_rows(self.rewards.data)
+        return BatchError(
+            f"episode {self.id_!r}, column {column!r}",
+            f"{got} items",
+            f"{want} for {steps} rewards (lookback included)",
+        )
+
+    # Growing.
+
+    def add_env_reset(self, observation: Any, infos: dict | None = None) -> None:
+        """Takes what `env.reset()` returned; the observation is kept, not copied.
+
+        Raises:
+            UsageError: If the episode is reset already, or in NumPy form.
+        """
+        self._check_growing("add_env_reset")
+        if self.is_reset:
+            raise UsageError(
+                f"episode {self.id_!r}.add_env_reset()",
+                f"a second reset, at t={self.t}",
+                "one reset per episode",
+                "make a new SingleAgentEpisode after each reset of the environment",
+            )
+        self.infos.data.append(infos or {})  # First: by default one per observation.
+        self.observations.data.append(observation)
+
+    def add_env_step(
+        self,
+        observation: Any,
+        action: Any,
+        reward: float,
+        infos: dict | None = None,
+        *,
+        terminated: bool = False,
+        truncated: bool = False,
+        extra_model_outputs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes what one `env.step(action)` returned; nothing is copied.
+
+        Args:
+            observation: What followed on the action.
+            action: What the module chose.
+            reward: What the environment gave for it.
+            infos: The info dict that came with the observation.
+            terminated: Whether the task ended with this observation.
+            truncated: Whether the episode was broken off there.
+            extra_model_outputs: By name, what the module computed along with the action;
+                the same names in each step.
+
+        Raises:
+            UsageError: If the episode is done, not reset or in NumPy form, or the names
+                in `extra_model_outputs` changed.
+        """
+        self._check_growing("add_env_step")
+        self._check_open("add_env_step")
+        extra = extra_model_outputs or {}
+        if extra.keys() != self.extra_model_outputs.keys():
+            if self.rewards.data or self.extra_model_outputs:
+                raise UsageError(
+                    f"episode {self.id_!r}, extra_model_outputs",
+                    str(sorted(extra)),
+                    f"{sorted(self.extra_model_outputs)}, as in the steps before",
+                )
+            self.extra_model_outputs = {key: LookbackBuffer([]) for key in extra}
+        self.infos.data.append(infos or {})  # First: by default one per observation.
+        self.observations.data.append(observation)
+        self.actions.data.append(action)
+        self.rewards.data.append(reward)
+        for key, value in extra.items():
+            self.extra_model_outputs[key].data.append(value)
+        self.is_terminated = bool(terminated)
+        self.is_truncated = bool(truncated)
+
+    def to_numpy(self) -> "SingleAgentEpisode":
+        """Turns all columns but the infos into arrays, in place; returns the episode."""
+        extra = self.extra_model_outputs.values()
+        buffers = [self.observations, self.actions, self.rewards, *extra]
+        # All are stacked before the first is replaced: an error changes nothing.
+        arrays = [buffer.as_arrays() for buffer in buffers]
+        for buffer, data in zip(buffers, arrays, strict=True):
+            buffer.data = data
+        return self
+
+    # Reading. `None` stands for all items but the lookback.
+
+    def get_observations(
+        self,
+        indices: Indices = None,
+        *,
+        neg_index_as_lookback: bool = False,
+        fill: Any = None,
+    ) -> Any:
+        """Returns one observation for an int, otherwise a list or arrays of them.
+
+        Args:
+            indices: Which ones: an int, a slice or a list of ints; `None` for all but
+                the lookback. Negative ones count from the end and reach into the lookback.
+            neg_index_as_lookback: Whether negative ones count from the end of the
+                lookback instead: -1 is the item before the first one.
+            fill: A number that fills items out of range. Without it a slice is cut to
+                what exists, and an int out of range raises.
+
+        Raises:
+            IndexError: If an int is out of range and there is no `fill`.
+        """
+        return self.observations.get(indices, neg_index_as_lookback, fill)
+
+    def get_infos(
+        self,
+        indices: Indices = None,
+        *,
+        neg_index_as_lookback: bool = False,
+        fill: dict | None = None,
+    ) -> Any:
+        """Returns infos, always in lists; as `get_observations`, with a dict to fill."""
+        return self.infos.get(indices, neg_index_as_lookback, fill)
+
+    def get_actions(
+        self,
+        indices: Indices = None,
+        *,
+        neg_index_as_lookback: bool = False,
+        fill: Any = None,
+    ) -> Any:
+        """Returns actions; as `get_observations`."""
+        return self.actions.get(indices, neg_index_as_lookback, fill)
+
+    def get_rewards(
+        self,
+        indices: Indices = None,
+        *,
+        neg_index_as_lookback: bool = False,
+        fill: Any = None,
+    ) -> Any:
+        """Returns rewards; as `get_observations`."""
+        return self.rewards.get(indices, neg_index_as_lookback, fill)
+
+    def get_extra_model_outputs(
+        self,
+        key: str | None = None,
+        indices: Indices = None,
+        *,
+        neg_index_as_lookback: bool = False,
+        fill: Any = None,
+    ) -> Any:
+        """Returns what the module computed, by name if `key` is `None`.
+
+        The rest is as in `get_observations`.
+
+        Raises:
+            KeyError: If there is no such output.
+        """
+        if key is None:
+            return {
+                name: buffer.get(indices, neg_index_as_lookback, fill)
+                for name, buffer in self.extra_model_outputs.items()
+            }
+        if key not in self.extra_model_outputs:
+            known = sorted(self.extra_model_outputs)
+            raise KeyError(
+                f"episode {self.id_!r}: no extra model output {key!r} in {known}; "
+                f"{did_you_mean(key, known) or 'nothing like it'}"
+            )
+        return self.extra_model_outputs[key].get(indices, neg_index_as_lookback, fill)
+
+    def get_return(self) -> float:
+        """Returns the sum of the rewards, without the lookback."""
+        return float(np.sum(self.get_rewards(), dtype=np.float64))
+
+    # Changing. `None` stands for all items but the lookback.
+
+    def set_observations(
+        self,
+        new_data: Any,
+        at_indices: Indices = None,
+        neg_index_as_lookback: bool = False,
+    ) -> None:
+        """Replaces observations; arrays given before are left as they were.
+
+        Args:
+            new_data: One observation for an int, otherwise a list or arrays of them.
+            at_indices: Which ones, as in `get_observations`; all of them must exist.
+            neg_index_as_lookback: As in `get_observations`.
+
+        Raises:
+            BatchError: If number, shape or kind of the new items do not fit.
+            IndexError: If an index is out of range.
+        """
+        self.observations.set(new_data, at_indices, neg_index_as_lookback)
+
+    def set_actions(
+        self,
+        new_data: Any,
+        at_indices: Indices = None,
+        neg_index_as_lookback: bool = False,
+    ) -> None:
+        """Replaces actions; as `set_observations`."""
+        self.actions.set(new_data, at_indices, neg_index_as_lookback)
+
+    def set_rewards(
+        self,
+        new_data: Any,
+        at_indices: Indices = None,
+        neg_index_as_lookback: bool = False,
+    ) -> None:
+        """Replaces rewards; as `set_observations`."""
+        self.rewards.set(new_data, at_indices, neg_index_as_lookback)
+
+    def set_extra_model_outputs(
+        self,
+        key: str,
+        new_data: Any,
+        at_indices: Indices = None,
+        neg_index_as_lookback: bool = False,
+    ) -> None:
+        """Replaces outputs of the module; as `set_observations`.
+
+        A new name makes a new column; its lookback is filled with zeros.
+        """
+        if key in self.extra_model_outputs:
+            self.extra_model_outputs[key].set(
+                new_data, at_indices, neg_index_as_lookback
+            )
+            return
+        if at_indices is not None or _buffer.num_rows(new_data) != len(self):
+            raise BatchError(
+                f"episode {self.id_!r}, new extra model output {key!r}",
+                f"{_buffer.num_rows(new_data)} items at {at_indices}",
+                f"{len(self)}, one per step, at None",
+            )
+        buffer = LookbackBuffer(new_data)
+        buffer.data = buffer.as_arrays() if self.is_numpy else list(buffer)
+        lookback = self.rewards.lookback
+        filled = buffer.get(Slice(-lookback, None), neg_index_as_lookback=True, fill=0)
+        self.extra_model_outputs[key] = LookbackBuffer(filled, lookback)
+
+    # Parts and joins.
+
+    def cut(self, len_lookback_buffer: int = 0) -> "SingleAgentEpisode":
+        """Returns the chunk that continues this one: no steps yet, in growing form.
+
+        It starts with this chunk's last observation, and its first `len_lookback_buffer`
+        items are this chunk's last ones.
+
+        Raises:
+            UsageError: If the episode is done or not reset.
+        """
+        self._check_open("cut")
+        lookback = min(len_lookback_buffer, _buffer.num_rows(self.rewards.data))
+
+        def tail(buffer, num):
+            last = _buffer.num_rows(buffer.data)
+            return _buffer.unstacked(_buffer.rows(buffer.data, Slice(last - num, last)))
+
+        return self._chunk(
+            observations=tail(self.observations, lookback + 1),
+            actions=tail(self.actions, lookback),
+            rewards=tail(self.rewards, lookback),
+            infos=tail(self.infos, lookback + 1),
+            extra_model_outputs={
+                key: tail(buffer, lookback)
+                for key, buffer in self.extra_model_outputs.items()
+                if lookback
+            },
+            t_started=self.t,
+            len_lookback_buffer=lookback,
+        )
+
+    def slice(
+        self, slice_: Slice, *, len_lookback_buffer: int | None = None
+    ) -> "SingleAgentEpisode":
+        """Returns some of the steps as an episode of the same form, sharing arrays.
+
+        Args:
+            slice_: Which steps, lookback excluded; `episode[2:5]` does the same.
+            len_lookback_buffer: How many steps before them to keep as lookback, as far as
+                they exist; by default as many as this episode has.
+
+        Raises:
+            UsageError: If it is not a slice or has a step other than 1.
+        """
+        if not isinstance(slice_, Slice) or slice_.step not in (None, 1):
+            raise UsageError(
+                f"episode {self.id_!r}", f"index {slice_!r}", "a slice without a step"
+            )
+        start, stop, _ = slice_.indices(len(self))
+        stop = max(start, stop)
+        before = self.rewards.lookback
+        lookback = before if len_lookback_buffer is None else len_lookback_buffer
+        lookback = min(lookback, before + start)
+        steps = Slice(before + start - lookback, before + stop)
+        states = Slice(steps.start, steps.stop + 1)
+        return self._chunk(
+            observations=_buffer.rows(self.observations.data, states),
+            actions=_buffer.rows(self.actions.data, steps),
+            rewards=_buffer.rows(self.rewards.data, steps),
+            infos=None if self._infos is None else self._infos.data[states],
+            extra_model_outputs={
+                key: _buffer.rows(buffer.data, steps)
+                for key, buffer in self.extra_model_outputs.items()
+            },
+            terminated=self.is_terminated and stop == len(self),
+            truncated=self.is_truncated and stop == len(self),
+            t_started=self.t_started + start,
+            len_lookback_buffer=lookback,
+        )
+
+    def __getitem__(self, slice_: Slice) -> "SingleAgentEpisode":
+        return self.slice(slice_)
+
+    def copy(self) -> "SingleAgentEpisode":
+        """Returns an episode that changes independently; arrays are shared until then."""
+        return self.slice(Slice(None))
+
+    def concat_episode(self, other: "SingleAgentEpisode") -> None:
+        """Appends the chunk that follows on this one; keeps this one's form.
+
+        Raises:
+            UsageError: If this episode is done or not reset, or the other one has another
+                id, does not start where this one ends or has other extra model outputs.
+            BatchError: If its arrays have other shapes or kinds.
+        """
+        self._check_open("concat_episode")
+        where = f"episode {self.id_!r}.concat_episode()"
+        if other.id_ != self.id_:
+            raise UsageError(where, f"a chunk of {other.id_!r}", "one of the same id_")
+        if other.t_started != self.t:
+            raise UsageError(
+                where, f"a chunk from t={other.t_started}", f"one from t={self.t}"
+            )
+        other.validate()
+        if not other.is_reset or not _equal(
+            self.get_observations(-1), other.get_observations(0)
+        ):
+            raise UsageError(
+                where,
+                "a chunk with another first observation",
+                "the last observation of this chunk",
+            )
+        extra = self.extra_model_outputs
+        if not _buffer.num_rows(self.rewards.data):
+            none = _buffer.zeros(None, 0) if self.is_numpy else []
+            extra = {key: LookbackBuffer(none) for key in other.extra_model_outputs}
+        elif len(other) and extra.keys() != other.extra_model_outputs.keys():
+            raise UsageError(
+                where,
+                f"extra_model_outputs {sorted(other.extra_model_outputs)}",
+                str(sorted(extra)),
+            )
+        # All columns are joined before the first is replaced: an error changes nothing.
+        after = Slice(1, None)
+        pairs = [
+            (self.observations, other.get_observations(after)),
+            (self.actions, other.get_actions()),
+            (self.rewards, other.get_rewards()),
+            (self.infos, other.get_infos(after)),
+        ]
+        if len(other):
+            pairs += [(extra[key], other.get_extra_model_outputs(key)) for key in extra]
+        new = [(buffer, _buffer.joined(buffer.data, data)) for buffer, data in pairs]
+        for buffer, data in new:
+            buffer.data = data
+        self.extra_model_outputs = extra
+        self.is_terminated = other.is_terminated
+        self.is_truncated = other.is_truncated
+
+    # State.
+
+    def get_state(self) -> StateDict:
+        """Returns the episode as plain Python and NumPy, without its spaces."""
+        return {
+            "id_": self.id_,
+            "agent_id": self.agent_id,
+            "module_id": self.module_id,
+            "multi_agent_episode_id": self.multi_agent_episode_id,
+            "t_started": self.t_started,
+            "len_lookback_buffer": self.rewards.lookback,
+            "terminated": self.is_terminated,
+            "truncated": self.is_truncated,
+            "observations": _unshared(self.observations.data),
+            "actions": _unshared(self.actions.data),
+            "rewards": _unshared(self.rewards.data),
+            "infos": list(self.infos.data),
+            "extra_model_outputs": {
+                key: _unshared(buffer.data)
+                for key, buffer in self.extra_model_outputs.items()
+            },
+        }
+
+    @classmethod
+    def from_state(
+        cls,
+        state: StateDict,
+        *,
+        observation_space: Any = None,
+        action_space: Any = None,
+    ) -> "SingleAgentEpisode":
+        """Returns the episode that `get_state` described, with these spaces."""
+        return cls(
+            **state, observation_space=observation_space, action_space=action_space
+        )
+
+    def _chunk(self, **columns: Any) -> "SingleAgentEpisode":
+        """Returns an episode with other data that belongs to the same id."""
+        return type(self)(
+            self.id_,
+            observation_space=self.observations.space,
+            action_space=self.actions.space,
+            agent_id=self.agent_id,
+            module_id=self.module_id,
+            multi_agent_episode_id=self.multi_agent_episode_id,
+            **columns,
+        )
+
+    def _check_growing(self, method: str) -> None:
+        if self.is_numpy:
+            raise UsageError(
+                f"episode {self.id_!r}.{method}()",
+                "an episode in NumPy form",
+                "one in growing form",
+                "add steps before `to_numpy()`, or to the chunk that `cut()` returns",
+            )
+
+    def _check_open(self, method: str) -> None:
+        if self.is_done or not self.is_reset:
+            raise UsageError(
+                f"episode {self.id_!r}.{method}()",
+                "an episode that is done" if self.is_done else "no reset before it",
+                "an episode that is reset and not done",
+            )
+
+
+def _unshared(data: Any) -> Any:
+    """Returns a list's copy, and arrays as they are: nobody writes into those."""
+    return list(data) if isinstance(data, list) else data
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """Returns whether two observations have the same structure and numbers."""
+    try:
+        same = tree.map_structure(np.array_equal, first, second)
+    except (TypeError, ValueError):  # Another structure.
+        return False
+    return all(tree.flatten(same))

@@ -1,0 +1,56 @@
+"""What every environment runner offers."""
+
+import abc
+from collections.abc import Collection
+from typing import Any
+
+from tflearner.types import ResultDict, StateDict
+
+
+class EnvRunner(abc.ABC):
+    """Makes experience: acts with a module in environments that it owns.
+
+        runner = SingleAgentEnvRunner(config=config, module=module)
+        episodes = runner.sample(num_timesteps=1_000)
+        results = runner.get_metrics()
+        runner.stop()
+
+    Args:
+        config: The settings; each subclass documents which ones it reads.
+    """
+
+    def __init__(self, *, config: Any):
+        self.config = config
+
+    @abc.abstractmethod
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[Any]:
+        """Returns episodes, or parts of episodes, that it has just made."""
+
+    @abc.abstractmethod
+    def get_metrics(self) -> ResultDict:
+        """Returns what was measured since the last call, and ends the interval."""
+
+    @abc.abstractmethod
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+    ) -> StateDict:
+        """Returns what another runner needs to go on from here."""
+
+    @abc.abstractmethod
+    def set_state(self, state: StateDict) -> None:
+        """Takes over what `get_state` returned; parts that are missing stay."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """Gives back what the runner holds; harmless when called again."""

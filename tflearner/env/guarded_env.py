@@ -1,0 +1,185 @@
+"""An environment that says what went wrong in it, and at which step."""
+
+import copy
+import dataclasses
+import traceback
+from multiprocessing.reduction import ForkingPickler
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from tflearner.errors import EnvContractError, EnvError, EnvStepError
+
+FAILURE = "tflearner_failure"  # The key under which a `Failure` travels in infos.
+NEW_EPISODES = "the next sample() starts new episodes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """What went wrong inside one environment of a vector environment.
+
+    Attributes:
+        index: Which environment.
+        step: The step of its episode, counted from 1; 0 is the reset.
+        got: What it did.
+        want: What it should have done; `None` if it raised.
+        error: What it raised, if it did.
+    """
+
+    index: int
+    step: int
+    got: str
+    want: str | None = None
+    error: Exception | None = None
+
+    def as_error(self) -> EnvError:
+        """Returns the error to raise, `from failure.error`."""
+        error_class = EnvStepError if self.want is None else EnvContractError
+        where = name_of_step(self.index, self.step)
+        return error_class(where, self.got, self.want, NEW_EPISODES)
+
+
+class GuardedEnv(gym.Wrapper):
+    """Reports failures of an environment in its info dict instead of raising.
+
+    An exception would come out of a vector environment without the index of the
+    environment, and would end a worker process of `AsyncVectorEnv`. Here the dict holds
+    a `Failure`, and everything else in the result means nothing.
+
+    Args:
+        env: The environment.
+        index: Its number in the vector environment.
+        portable: Whether failures cross a process border; an exception that cannot is
+            then replaced by one that says the same.
+    """
+
+    def __init__(self, env: gym.Env, *, index: int, portable: bool = False):
+        super().__init__(env)
+        self._index = index
+        self._portable = portable
+        self._step = 0
+        self._shape = env.observation_space.shape  # `None` for nested spaces.
+        self._dtype = env.observation_space.dtype
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Resets; hands on only what is given, for environments that take less."""
+        self._step = 0
+        given: dict[str, Any] = {} if seed is None else {"seed": seed}
+        if options:
+            given["options"] = options
+        try:
+            result = self.env.reset(**given)
+            _check_arity(result, "observation, info")
+            observation, info = result
+            _check_info(info)
+            self._check_observation(observation)
+        except Exception as error:  # noqa: BLE001 - it is the user's code.
+            return self.observation_space.sample(), self._failure("reset()", error)
+        return observation, info
+
+    def step(self, action: Any):
+        """Steps; the last observation of an episode is a copy.
+
+        A reset in the same step would overwrite it in an environment that returns one
+        and the same array again and again.
+        """
+        self._step += 1
+        try:
+            result = self.env.step(action)
+            _check_arity(result, "observation, reward, terminated, truncated, info")
+            observation, reward, terminated, truncated, info = result
+            _check_info(info)
+            reward = _number(reward)
+            terminated = _flag("terminated", terminated)
+            truncated = _flag("truncated", truncated)
+            # The comparison alone is cheap; 16 environments do it 16 times per step.
+            if self._shape and getattr(observation, "shape", None) != self._shape:
+                self._check_observation(observation)
+            if terminated or truncated:
+                observation = copy.deepcopy(observation)
+        except Exception as error:  # noqa: BLE001 - as above.
+            nothing = self.observation_space.sample()
+            return nothing, 0.0, False, False, self._failure("step()", error)
+        return observation, reward, terminated, truncated, info
+
+    def _check_observation(self, observation: Any) -> None:
+        if self._shape is None:
+            return
+        try:
+            array = np.asarray(observation)
+        except ValueError as error:
+            raise _Broken("a ragged observation", f"shape {self._shape}") from error
+        fits = self._dtype is None or np.can_cast(array.dtype, self._dtype, "same_kind")
+        if array.shape != self._shape or not fits:
+            got = f"an observation {array.dtype} {array.shape}"
+            raise _Broken(got, f"{self._dtype} {self._shape}, as in its space")
+
+    def _failure(self, call: str, error: Exception) -> dict[str, Failure]:
+        if isinstance(error, _Broken):
+            failure = Failure(
+                self._index, self._step, f"{call} with {error.got}", error.want
+            )
+        else:
+            got = f"{call} raised {type(error).__name__}: {error}"
+            error = _portable(error) if self._portable else error
+            failure = Failure(self._index, self._step, got, error=error)
+        return {FAILURE: failure}
+
+
+class _Broken(Exception):
+    """What an environment returned is not what gymnasium asks for."""
+
+    def __init__(self, got: str, want: str):
+        super().__init__(got, want)
+        self.got, self.want = got, want
+
+
+def name_of_step(index: int, step: int) -> str:
+    """Returns what messages call a step of one environment."""
+    return f"environment {index}, " + (f"episode step {step}" if step else "reset")
+
+
+def _check_arity(result: Any, want: str) -> None:
+    num = want.count(",") + 1
+    if not isinstance(result, tuple) or len(result) != num:
+        got = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
+        raise _Broken(got, f"{num}: {want}")
+
+
+def _check_info(info: Any) -> None:
+    if not isinstance(info, dict):
+        raise _Broken(f"the info {_short(info)}", "a dict")
+
+
+def _number(reward: Any) -> float:
+    try:
+        return float(reward)
+    except (TypeError, ValueError) as error:
+        raise _Broken(f"the reward {_short(reward)}", "a number") from error
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value is True or value is False:
+        return value
+    if isinstance(value, int | np.generic):  # Many environments return `np.bool_`.
+        return bool(value)
+    raise _Broken(f"{name}={_short(value)}", "a bool")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"{text} ({type(value).__name__})"
+
+
+def _portable(error: Exception) -> Exception:
+    try:
+        # Exceptions with arguments of their own are often sent but not received: the
+        # parent would get a TypeError, or wait for ever for what cannot be sent.
+        ForkingPickler.loads(ForkingPickler.dumps(error))
+    except Exception:  # noqa: BLE001 - pickling runs the user's code, too.
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    # A traceback stays behind; notes travel.
+    error.add_note(f"In the environment's process:\n{traceback.format_exc()}")
+    return error

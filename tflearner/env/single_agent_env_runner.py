@@ -1,0 +1,344 @@
+"""Makes episodes of one agent with a module and N environments, a vector step a time."""
+
+import time
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from tflearner.columns import Columns
+from tflearner.constants import (
+    COMPONENT_METRICS_LOGGER,
+    COMPONENT_RL_MODULE,
+    EPISODE_LEN_MEAN,
+    EPISODE_RETURN_MAX,
+    EPISODE_RETURN_MEAN,
+    EPISODE_RETURN_MIN,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    NUM_EPISODES,
+    NUM_EPISODES_LIFETIME,
+    TIMERS,
+)
+from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.env import vector_env
+from tflearner.env.env_runner import EnvRunner
+from tflearner.env.rollout import Cut, Rollout
+from tflearner.env.vector_stepper import VectorStepper
+from tflearner.errors import ModuleError, UsageError
+from tflearner.metrics import MetricsLogger
+from tflearner.modules import inference
+from tflearner.types import ResultDict, StateDict
+
+RNG = "rng"  # Its key in the state.
+_TIMERS = ("env_step_s", "act_s", "sample_s")
+
+
+class SingleAgentEnvRunner(EnvRunner):
+    """Acts with a module in N environments and returns what happened as episodes.
+
+    Each vector step is one call of the policy for all environments. An episode that is
+    not over when `sample()` returns goes on in the next call, under the same id.
+    Episodes hold observations as the module saw them, the module's actions (not what
+    connectors made of them for the environment) and all its other outputs.
+
+    After an error nothing of that `sample()` is kept; the next one starts new episodes,
+    in new environments if the runner made the old ones.
+
+    Args:
+        config: An `AlgorithmConfig`. Read are `env`, `env_config`, `explore`, `seed`,
+            `num_envs_per_env_runner`, `gym_env_vectorize_mode`, `autoreset_mode`,
+            `rollout_fragment_length`, `episode_lookback_horizon` and
+            `metrics_num_episodes_for_smoothing`.
+        module: The `RLModule` that acts. It is not copied: what a learner does to its
+            weights shows from the next `sample()` on.
+        env_to_module: The connector pipeline from observations to the module.
+        module_to_env: The one from the module's outputs to actions; not needed if the
+            module puts out actions.
+        env: A vector environment that `make_vector_env` has made for this config, to be
+            used, and closed, by this runner. By default the runner makes it.
+
+    Attributes:
+        env: The vector environment; `None` after an error, until the next `sample()`.
+        num_envs: How many environments it has.
+        metrics: The `MetricsLogger` that connectors may log to as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Any,
+        module: Any,
+        env_to_module: Any = None,
+        module_to_env: Any = None,
+        env: VectorEnv | None = None,
+    ):
+        super().__init__(config=config)
+        self.module = module
+        self.env_to_module = env_to_module
+        self.module_to_env = module_to_env
+        self.metrics = MetricsLogger()
+        self._rng = np.random.default_rng(np.random.SeedSequence(config.seed))
+        self._actor: Any = None if module is None else inference.make_actor(module)
+        # A vector environment that the config brings, its maker closes.
+        self._owns_env = not isinstance(config.env, VectorEnv)
+        self._stopped = False
+        self._use(self._make_env() if env is None else env)
+        self._log(Cut([], [], []), dict.fromkeys(_TIMERS, 0.0))
+
+    def _make_env(self) -> VectorEnv:
+        config = self.config
+        return vector_env.make_vector_env(
+            config.env,
+            env_config=config.env_config,
+            num_envs=config.num_envs_per_env_runner,
+            vectorize_mode=config.gym_env_vectorize_mode,
+            autoreset_mode=config.autoreset_mode,
+        )
+
+    def _use(self, env: VectorEnv) -> None:
+        self.env: Any = env
+        self.num_envs: int = env.num_envs
+        self._stepper = VectorStepper(env)
+        space = getattr(self.env_to_module, "observation_space", None)
+        self._rollout = Rollout(
+            env.num_envs,
+            lookback=self.config.episode_lookback_horizon,
+            resets_in_next_step=self._stepper.resets_in_next_step,
+            observation_space=space or env.single_observation_space,
+            action_space=env.single_action_space,
+        )
+        self._needs_reset = True
+        self._needs_seed = True
+
+    def sample(
+        self,
+        *,
+        num_timesteps: int | None = None,
+        num_episodes: int | None = None,
+        explore: bool | None = None,
+        random_actions: bool = False,
+        force_reset: bool = False,
+    ) -> list[SingleAgentEpisode]:
+        """Steps the environments and returns every step taken, exactly once.
+
+        Args:
+            num_timesteps: Stop at the first vector step with which the environments
+                have taken so many steps together, and return whole and unfinished
+                episodes. Steps that only reset an environment do not count.
+                `rollout_fragment_length` steps of each environment by default.
+            num_episodes: Reset, and return exactly so many whole episodes. How many of
+                each environment is fixed beforehand: with the first ones to end, short
+                episodes would be preferred.
+            explore: Whether to explore; `config.explore` by default.
+            random_actions: Whether to draw actions from the action space instead of
+                asking the module.
+            force_reset: Whether to abandon unfinished episodes and start new ones.
+
+        Returns:
+            Episodes in NumPy form, in the order of environments, then time.
+
+        Raises:
+            EnvStepError: If an environment raised in `reset` or `step`.
+            EnvContractError: If it returned what its spaces or gymnasium forbid.
+            UsageError: For arguments that do not fit, or after `stop()`.
+        """
+        if self._stopped:
+            raise UsageError("sample()", "a call after stop()")
+        if self._actor is None and not random_actions:
+            raise UsageError(
+                "sample()",
+                "no module",
+                "one, or random_actions=True for acting without",
+            )
+        if num_timesteps is not None and num_episodes is not None:
+            raise UsageError(
+                "sample()", "num_timesteps and num_episodes", "one of them"
+            )
+        for name, num in zip(
+            ("num_timesteps", "num_episodes"), (num_timesteps, num_episodes)
+        ):
+            if num is not None and (not isinstance(num, int) or num < 1):
+                raise UsageError(f"sample({name}={num!r})", "no count", "an int >= 1")
+        explore = self.config.explore if explore is None else explore
+        started = time.perf_counter()
+        try:
+            if self.env is None:
+                self._use(self._make_env())
+            if force_reset or num_episodes is not None or self._needs_reset:
+                self._reset(explore)
+            if random_actions:
+                self.env.action_space.seed(int(self._rng.integers(2**31)))
+            else:
+                self._actor.refresh()
+            cut, seconds = self._sample(
+                num_timesteps, num_episodes, explore, random_actions
+            )
+        except BaseException:
+            self._give_up_env()
+            raise
+        seconds["sample_s"] = time.perf_counter() - started
+        self._log(cut, seconds)
+        return cut.episodes
+
+    def _reset(self, explore: bool) -> None:
+        seed = int(self._rng.integers(2**31)) if self._needs_seed else None
+        obs, infos = self._stepper.reset(seed=seed)
+        self._rollout.start(self._module_obs(obs, explore), infos)
+        self._needs_reset = self._needs_seed = False
+
+    def _sample(
+        self,
+        num_timesteps: int | None,
+        num_episodes: int | None,
+        explore: bool,
+        random_actions: bool,
+    ) -> tuple[Cut, dict[str, float]]:
+        rollout, stepper, clock = self._rollout, self._stepper, time.perf_counter
+        num_envs = self.num_envs
+        episodes_left = None
+        if num_episodes is None:
+            left = num_timesteps or self.config.rollout_fragment_length * num_envs
+        else:
+            left = num_episodes
+            episodes_left = [(left + i) // num_envs for i in range(num_envs)]
+        act_s = env_step_s = 0.0
+        max_episodes = episodes_left and list(episodes_left)
+        while left > 0:
+            t_0 = clock()
+            outputs, actions = self._act(rollout.obs, explore, random_actions)
+            t_1 = clock()
+            step = stepper.step(actions)
+            t_2 = clock()
+            rollout.add(outputs, step, self._module_obs(step.obs, explore))
+            if episodes_left is None:
+                left -= step.num_env_steps
+            else:
+                for i in step.done.tolist():
+                    left -= episodes_left[i] > 0
+                    episodes_left[i] -= 1
+            act_s += t_1 - t_0 + clock() - t_2
+            env_step_s += t_2 - t_1
+        cut = rollout.cut(
+            lambda obs: self._module_obs(obs, explore), max_episodes=max_episodes
+        )
+        # Other environments may be amid an episode of which nothing was returned.
+        self._needs_reset = num_episodes is not None
+        return cut, {"act_s": act_s, "env_step_s": env_step_s}
+
+    def _module_obs(self, obs: Any, explore: bool) -> Any:
+        if not self.env_to_module:  # `None` or no piece in it.
+            return obs
+        batch = {Columns.OBS: obs}
+        return self._connect(self.env_to_module, batch, explore)[Columns.OBS]
+
+    def _act(
+        self, obs: Any, explore: bool, random_actions: bool
+    ) -> tuple[dict[str, Any], Any]:
+        """Returns the columns to keep and the actions for the environments."""
+        if random_actions:
+            actions = self.env.action_space.sample()
+            return {Columns.ACTIONS: actions}, actions
+        outputs = self._actor({Columns.OBS: obs}, explore=explore, rng=self._rng)
+        if self.module_to_env:
+            outputs = self._connect(self.module_to_env, outputs, explore)
+        if Columns.ACTIONS not in outputs:
+            raise ModuleError(
+                f"module {type(self.module).__name__}",
+                f"outputs {sorted(outputs)}",
+                f"{Columns.ACTIONS!r} among them",
+                "put it out, or pass a module_to_env pipeline that draws actions",
+            )
+        return outputs, outputs.get(Columns.ACTIONS_FOR_ENV, outputs[Columns.ACTIONS])
+
+    def _connect(self, pipeline: Any, batch: dict[str, Any], explore: bool) -> dict:
+        return pipeline(
+            rl_module=self.module,
+            batch=batch,
+            episodes=[],
+            explore=explore,
+            shared_data={RNG: self._rng},
+            metrics=self.metrics,
+        )
+
+    def _log(self, cut: Cut, seconds: dict[str, float]) -> None:
+        log_value, log_values = self.metrics.log_value, self.metrics.log_values
+        window = self.config.metrics_num_episodes_for_smoothing
+        log_values(EPISODE_RETURN_MEAN, cut.returns, reduce="mean", window=window)
+        log_values(EPISODE_RETURN_MIN, cut.returns, reduce="min", window=window)
+        log_values(EPISODE_RETURN_MAX, cut.returns, reduce="max", window=window)
+        log_values(EPISODE_LEN_MEAN, cut.lengths, reduce="mean", window=window)
+        num_steps, num_episodes = sum(map(len, cut.episodes)), len(cut.returns)
+        log_value(NUM_EPISODES, num_episodes, reduce="sum", clear_on_reduce=True)
+        log_value(NUM_EPISODES_LIFETIME, num_episodes, reduce="sum")
+        log_value(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum", clear_on_reduce=True)
+        log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, reduce="sum")
+        for name, value in seconds.items():
+            log_value((TIMERS, name), value, reduce="sum", clear_on_reduce=True)
+
+    def get_metrics(self) -> ResultDict:
+        """Returns what was measured since the last call, and ends the interval.
+
+        Returns:
+            `episode_return_mean`, `_min`, `_max` and `episode_len_mean` over the last
+            `metrics_num_episodes_for_smoothing` episodes (NaN before the first one has
+            ended), `num_episodes` and `num_env_steps_sampled` of the interval and, with
+            `_lifetime`, in all; under `timers` the seconds of the interval spent in
+            environments, in acting and in all of `sample()`. Returns and lengths are
+            those of the environment's own rewards and steps.
+        """
+        return self.metrics.reduce(return_stats_obj=False)
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+    ) -> StateDict:
+        """Returns the random numbers' state, the metrics and the module's weights.
+
+        Environments have no state that could be read, so a runner that takes this over
+        starts new episodes, but with other seeds than this one began with.
+
+        Args:
+            components: `"rl_module"` among them, or `None`, includes the weights.
+            not_components: What is left out all the same.
+        """
+        state = {
+            RNG: self._rng.bit_generator.state,
+            COMPONENT_METRICS_LOGGER: self.metrics.get_state(),
+        }
+        wanted = components is None or COMPONENT_RL_MODULE in _names(components)
+        if wanted and COMPONENT_RL_MODULE not in _names(not_components):
+            state[COMPONENT_RL_MODULE] = self.module.get_state()
+        return state
+
+    def set_state(self, state: StateDict) -> None:
+        """Takes over what `get_state` returned; parts that are missing stay.
+
+        Episodes that are going on go on, now with the new weights.
+        """
+        if COMPONENT_RL_MODULE in state:
+            self.module.set_state(state[COMPONENT_RL_MODULE])
+        if COMPONENT_METRICS_LOGGER in state:
+            self.metrics.set_state(state[COMPONENT_METRICS_LOGGER])
+        if RNG in state:
+            self._rng.bit_generator.state = state[RNG]
+
+    def stop(self) -> None:
+        """Closes the environments, unless the config brought a vector environment."""
+        self._stopped = True
+        env, self.env = self.env, None
+        if self._owns_env and env is not None:
+            vector_env.close_vector_env(env)
+
+    def _give_up_env(self) -> None:
+        self._needs_reset = True
+        if self._owns_env and self.env is not None:
+            env, self.env = self.env, None
+            vector_env.close_vector_env(env, broken=True)
+
+
+def _names(components: str | Collection[str] | None) -> Collection[str]:
+    return (components,) if isinstance(components, str) else components or ()

@@ -1,0 +1,124 @@
+"""The errors a user of tflearner can meet.
+
+Every error says where, what was received, what was expected and what to do, and
+promises that nothing was changed:
+
+    module 'p0', column 'obs': got float32 (32, 5), want float32 (32, 4).
+    Nothing was changed. Hint: ...
+
+Each class also derives from the built-in error that people expect in its place.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TFLearnerError(Exception):
+    """The base of all errors raised on purpose by this library.
+
+    Args:
+        where: The module, column, setting or call the error is about.
+        got: What was received.
+        want: What was expected; `None` if `got` says it all.
+        hint: What to do about it.
+        unchanged: Whether the text may promise that nothing was changed.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        got: str,
+        want: str | None = None,
+        hint: str | None = None,
+        *,
+        unchanged: bool = True,
+    ):
+        self.where, self.got, self.want, self.hint = where, got, want, hint
+        text = f"{where}: got {got}" if want is not None else f"{where}: {got}"
+        text += f", want {want}." if want is not None else "."
+        text += " Nothing was changed." if unchanged else ""
+        text += f" Hint: {hint}" if hint else ""
+        super().__init__(text)
+
+    def __str__(self) -> str:  # KeyError would show the repr of the text.
+        return str(self.args[0])
+
+    def __reduce__(self):
+        return (_rebuild, (type(self), self.args[0], self.__dict__))
+
+
+def _rebuild(cls, text, state):
+    error = cls.__new__(cls)
+    Exception.__init__(error, text)
+    error.__dict__.update(state)
+    return error
+
+
+class UsageError(TFLearnerError, ValueError):
+    """A method was called at the wrong time or with arguments that do not fit."""
+
+
+class UnknownArgumentError(UsageError, TypeError):
+    """A keyword argument that the method does not take."""
+
+
+class ConfigError(TFLearnerError, ValueError):
+    """A setting that is unknown, impossible or contradicts another one."""
+
+
+class FrozenConfigError(ConfigError, AttributeError):
+    """An attempt to change a frozen config."""
+
+
+class SpaceError(ConfigError):
+    """An observation or action space that is not supported."""
+
+
+class BatchError(TFLearnerError, ValueError):
+    """A batch that cannot be trained on."""
+
+
+class ModuleError(TFLearnerError, ValueError):
+    """A module, or its specification, that cannot be used."""
+
+
+class UnknownModuleError(BatchError, KeyError):
+    """A module id that is not in the learner."""
+
+
+class OptimizerError(TFLearnerError, ValueError):
+    """An optimizer, or its registration, that cannot be used."""
+
+
+class ScheduleError(TFLearnerError, ValueError):
+    """A schedule that is not a number or a list of ascending points."""
+
+
+class LossError(TFLearnerError, ValueError):
+    """A loss that cannot be differentiated."""
+
+
+class NumericError(TFLearnerError, ArithmeticError):
+    """Numbers that are not finite where they must be."""
+
+
+class EnvError(TFLearnerError, RuntimeError):
+    """An environment that cannot be made or used."""
+
+
+class EnvStepError(EnvError):
+    """An environment that raised in `reset` or `step`."""
+
+
+class EnvContractError(EnvError, ValueError):
+    """An environment that returned what its spaces or gymnasium do not allow."""
+
+
+def did_you_mean(name: object, known: Iterable[object]) -> str | None:
+    """Returns a hint with the closest known name, or `None` if none is close.
+
+    >>> did_you_mean("clip_parm", ["clip_param", "gamma"])
+    "did you mean 'clip_param'?"
+    """
+    close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return f"did you mean {close[0]!r}?" if close else None

@@ -1,0 +1,319 @@
+"""The traced loop over minibatches: one call per update.
+
+A Python-to-TensorFlow call costs 0.25 to 0.7 ms whatever it computes, so the loop over
+minibatches runs inside one `tf.function`: rows are gathered by an index plan, each
+minibatch goes through the learner's `_update`, and losses and metrics come back stacked,
+in one tensor. Compiled by XLA the loop is 13 times faster than one call per minibatch on
+small dense networks.
+"""
+
+import dataclasses
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tflearner.data.minibatches import MinibatchPlan
+from tflearner.errors import ConfigError, UsageError
+from tflearner.metrics import MetricsLogger
+from tflearner.types import ModuleID
+
+logger = logging.getLogger(__name__)
+
+MetricKey = tuple[str, ...]
+ColumnsByModule = Mapping[ModuleID, Mapping[str, Any]]
+
+# XLA on CPU has no fast convolution inside a loop (2,434 ms a step where the plain loop
+# takes 153 ms), and recurrent cells bring a loop of their own that it runs no faster.
+SLOW_UNDER_XLA = (
+    "Conv2D",
+    "Conv3D",
+    "DepthwiseConv2dNative",
+    "While",
+    "StatelessWhile",
+)
+XLA_ERRORS = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.UnimplementedError,
+    tf.errors.InternalError,
+    tf.errors.NotFoundError,
+)
+
+
+@dataclasses.dataclass
+class UpdateOutputs:
+    """What the minibatches of one update put out.
+
+    Attributes:
+        values: Key -> one value per minibatch and per `log_value` under that key, in
+            order. float32 [num_values].
+        settings: Key -> the settings of its `log_value`.
+    """
+
+    values: dict[MetricKey, np.ndarray]
+    settings: dict[MetricKey, dict]
+
+
+class CompiledUpdate:
+    """Runs updates through traced programs, one per layout of the batch.
+
+    A layout is the set of modules, their columns' shapes and dtypes, and the minibatch
+    size. Rows and minibatches may vary in number: the plain loop takes any, and for XLA,
+    which compiles anew for each shape, both are padded to the next power of two.
+
+    Args:
+        update: Takes {module id: {column: tensor}}; returns forward outputs, losses by
+            module and {key: [logged tensors]}.
+        metrics: The logger that `update` logs to.
+        jit_compile: True, False or "auto".
+        run_eagerly: Whether nothing is traced at all.
+        loss_key: The key under which a module's loss is reported.
+    """
+
+    def __init__(
+        self,
+        update: Callable,
+        metrics: MetricsLogger,
+        *,
+        jit_compile: bool | str,
+        run_eagerly: bool,
+        loss_key: str,
+    ):
+        self._update = update
+        self._metrics = metrics
+        self._jit_compile = jit_compile
+        self._run_eagerly = run_eagerly
+        self._loss_key = loss_key
+        self._programs: dict[Any, _Program] = {}
+        self.num_traces = 0
+        self.num_compilations = 0
+
+    def __call__(
+        self, columns: ColumnsByModule, plan: MinibatchPlan, *, full_batch: bool
+    ) -> UpdateOutputs:
+        """Takes one gradient step per minibatch of the plan.
+
+        Args:
+            columns: NumPy columns by module, [N, ...].
+            plan: Which rows make up each minibatch.
+            full_batch: Whether minibatches are as long as the batch: then their length
+                varies from update to update, and XLA would compile for each.
+        """
+        if self._run_eagerly:
+            return self._run_line_by_line(columns, plan)
+        layout = _layout(columns, plan, full_batch)
+        program = self._programs.get(layout)
+        if program is None:
+            program = _Program(self, columns, plan, full_batch)
+            self._programs[layout] = program
+        return program(columns, plan)
+
+    def forget_module(self, module_id: ModuleID) -> None:
+        """Drops the programs a module is part of; the others stay."""
+        self._programs = {
+            layout: program
+            for layout, program in self._programs.items()
+            if module_id not in program.module_ids
+        }
+
+    def describe(self) -> list[str]:
+        """Returns one line per program: its modules and how it runs."""
+        return [program.description for program in self._programs.values()]
+
+    def step(self, minibatch: ColumnsByModule) -> tuple[tf.Tensor, list, dict]:
+        """Takes one gradient step; returns values, their keys and their settings."""
+        with self._metrics.collect() as logged:
+            _, losses, step_values = self._update(minibatch)
+        entries = [((mid, self._loss_key), loss) for mid, loss in losses.items()]
+        for values in (step_values, logged.values):
+            entries += [(key, value) for key in values for value in values[key]]
+        for key, value in entries:
+            if tf.convert_to_tensor(value).shape.rank != 0:
+                raise UsageError(
+                    f"metric {key}",
+                    f"a value of shape {tuple(value.shape)}",
+                    "a scalar",
+                    "reduce it with tf.reduce_mean before logging it",
+                )
+        stacked = tf.stack([tf.cast(value, tf.float32) for _, value in entries])
+        settings = {(mid, self._loss_key): {"window": 1} for mid in losses}
+        return stacked, [key for key, _ in entries], settings | logged.settings
+
+    def _run_line_by_line(self, columns, plan) -> UpdateOutputs:
+        rows = []
+        for i in range(plan.num_minibatches):
+            rows_now = {mid: own[i] for mid, own in plan.indices.items()}
+            minibatch = _map_columns(
+                lambda mid, column, at=rows_now: tf.constant(column[at[mid]]), columns
+            )
+            values, keys, settings = self.step(minibatch)
+            rows.append(values.numpy())
+        return _outputs(np.stack(rows), keys, settings)
+
+
+class _Program:
+    """One traced step and the loop around it, for one layout."""
+
+    def __init__(self, owner: CompiledUpdate, columns, plan, full_batch: bool):
+        self._owner = owner
+        self._full_batch = full_batch
+        self.module_ids = frozenset(columns)
+        self._shapes: set = set()
+        started = time.perf_counter()
+        self._step = self._trace_step(columns, plan)
+        self._uses_xla = self._should_use_xla()
+        self._loop = self._trace_loop(columns, plan)
+        logger.info(
+            "Traced %s in %.1f s.", self.description, time.perf_counter() - started
+        )
+
+    @property
+    def description(self) -> str:
+        names = ", ".join(sorted(self.module_ids))
+        return f"{names}: {'XLA around the loop' if self._uses_xla else 'plain loop'}"
+
+    def _trace_step(self, columns, plan):
+        def step(minibatch):
+            values, self._keys, self._settings = self._owner.step(minibatch)
+            return values
+
+        minibatch = _map_columns(
+            lambda mid, column: tf.TensorSpec(
+                [_rows(plan, mid, self._full_batch), *column.shape[1:]], column.dtype
+            ),
+            columns,
+        )
+        # Without autograph, errors of a user's loss arrive as they were raised, and
+        # tracing takes half as long.
+        traced = tf.function(step, autograph=False).get_concrete_function(minibatch)
+        self._owner.num_traces += 1
+        return traced
+
+    def _should_use_xla(self) -> bool:
+        wanted = self._owner._jit_compile
+        if self._full_batch or wanted is False:
+            return False
+        operations = {operation.type for operation in self._step.graph.get_operations()}
+        return wanted is True or operations.isdisjoint(SLOW_UNDER_XLA)
+
+    def _trace_loop(self, columns, plan):
+        def loop(columns, indices, num_minibatches):
+            results = tf.TensorArray(
+                tf.float32,
+                size=tf.shape(next(iter(indices.values())))[0],
+                element_shape=[len(self._keys)],
+            )
+
+            def body(i, results):
+                minibatch = _map_columns(
+                    lambda mid, column: tf.gather(column, indices[mid][i]), columns
+                )
+                return i + 1, results.write(i, self._step(minibatch))
+
+            _, results = tf.while_loop(
+                lambda i, _: i < num_minibatches, body, (0, results)
+            )
+            return results.stack()
+
+        signature = _map_columns(
+            lambda mid, column: tf.TensorSpec([None, *column.shape[1:]], column.dtype),
+            columns,
+        )
+        indices = {
+            mid: tf.TensorSpec([None, _rows(plan, mid, self._full_batch)], tf.int32)
+            for mid in columns
+        }
+        traced = tf.function(loop, autograph=False, jit_compile=self._uses_xla)
+        return traced.get_concrete_function(
+            signature, indices, tf.TensorSpec([], tf.int32)
+        )
+
+    def __call__(self, columns, plan) -> UpdateOutputs:
+        if self._uses_xla:
+            try:
+                values = self._run_padded(columns, plan)
+            except XLA_ERRORS as error:
+                self._give_up_xla(error, columns, plan)
+                values = self._run(columns, plan.indices, plan.num_minibatches)
+        else:
+            values = self._run(columns, plan.indices, plan.num_minibatches)
+        return _outputs(values[: plan.num_minibatches], self._keys, self._settings)
+
+    def _run(self, columns, indices, num_minibatches) -> np.ndarray:
+        tensors = _map_columns(lambda _, column: tf.constant(column), columns)
+        indices = {mid: tf.constant(own) for mid, own in indices.items()}
+        return self._loop(tensors, indices, tf.constant(num_minibatches)).numpy()
+
+    def _run_padded(self, columns, plan) -> np.ndarray:
+        padded = _map_columns(lambda _, column: _pad_to_power_of_two(column), columns)
+        indices = {mid: _pad_to_power_of_two(own) for mid, own in plan.indices.items()}
+        shape = tuple(
+            leaf.shape[0] for leaf in tf.nest.flatten([padded, indices]) if leaf.ndim
+        )
+        values = self._run(padded, indices, plan.num_minibatches)
+        if shape not in self._shapes:
+            self._shapes.add(shape)
+            self._owner.num_compilations += 1
+        return values
+
+    def _give_up_xla(self, error, columns, plan) -> None:
+        reason = str(error).strip().splitlines()[0]
+        if self._owner._jit_compile is True:
+            raise ConfigError(
+                "jit_compile=True",
+                f"an update that XLA cannot compile ({reason})",
+                hint='use jit_compile="auto" or False',
+            ) from error
+        warnings.warn(
+            f"XLA cannot compile this update ({reason}); it runs without XLA, which is "
+            "slower. jit_compile=False avoids the attempt.",
+            stacklevel=2,
+        )
+        self._owner._jit_compile = False
+        self._uses_xla = False
+        self._loop = self._trace_loop(columns, plan)
+
+
+def _map_columns(function: Callable, columns: ColumnsByModule) -> dict:
+    """Applies `function(module_id, leaf)` to every array of every column."""
+    return {
+        mid: tf.nest.map_structure(lambda leaf, mid=mid: function(mid, leaf), dict(own))
+        for mid, own in columns.items()
+    }
+
+
+def _layout(columns, plan, full_batch) -> Any:
+    return tuple(
+        (
+            mid,
+            _rows(plan, mid, full_batch),
+            tuple(own),
+            tuple((c.dtype, c.shape[1:]) for c in tf.nest.flatten(dict(own))),
+        )
+        for mid, own in sorted(columns.items())
+    )
+
+
+def _rows(plan: MinibatchPlan, module_id: ModuleID, full_batch: bool) -> int | None:
+    return None if full_batch else plan.indices[module_id].shape[1]
+
+
+def _pad_to_power_of_two(column: np.ndarray) -> np.ndarray:
+    missing = (1 << (len(column) - 1).bit_length()) - len(column)
+    if not missing:
+        return column
+    padding = np.zeros((missing, *column.shape[1:]), column.dtype)
+    return np.concatenate([column, padding])
+
+
+def _outputs(values: np.ndarray, keys: list, settings: dict) -> UpdateOutputs:
+    """Sorts [num_minibatches, num_keys] by key; a key may own several columns."""
+    positions: dict[MetricKey, list[int]] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, []).append(position)
+    by_key = {key: values[:, own].ravel() for key, own in positions.items()}
+    return UpdateOutputs(by_key, settings)

@@ -1,0 +1,954 @@
+"""The learner: owns modules and optimizers, and changes weights from batches.
+
+This file knows no TensorFlow: it is the lifecycle, the order of an update, the hooks,
+and state. `tf_learner.py` computes gradients and applies them.
+"""
+
+import abc
+import logging
+import platform
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tflearner import constants
+from tflearner.columns import Columns
+from tflearner.config import AlgorithmConfig
+from tflearner.connectors.pipeline import LearnerConnectorPipeline
+from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
+from tflearner.data.minibatches import MinibatchPlan, plan_minibatches
+from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.errors import (
+    BatchError,
+    ModuleError,
+    UnknownArgumentError,
+    UnknownModuleError,
+    UsageError,
+    did_you_mean,
+)
+from tflearner.learner import batch_checks
+from tflearner.learner.optimizers import OptimizerRegistry
+from tflearner.metrics import MetricsLogger
+from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
+from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
+from tflearner.types import (
+    LearningRateOrSchedule,
+    ModuleID,
+    Optimizer,
+    Param,
+    ParamDict,
+    ParamRef,
+    ResultDict,
+    ShouldModuleBeUpdatedFn,
+    StateDict,
+    Tensor,
+)
+
+logger = logging.getLogger(__name__)
+
+UPDATE_ARGUMENTS = (
+    "timesteps",
+    "num_epochs",
+    "minibatch_size",
+    "shuffle_batch_per_epoch",
+    "num_total_minibatches",
+    "return_stats",
+)
+
+
+class Learner(abc.ABC):
+    """Owns modules and optimizers, and changes weights from batches or episodes.
+
+    Subclass `TfLearner`, not this class. The hooks to override are
+    `compute_loss_for_module`, `configure_optimizers_for_module`,
+    `postprocess_gradients_for_module`, and, calling super, `build`, `add_module`,
+    `remove_module`, `before_gradient_based_update`, `after_gradient_based_update`.
+
+        learner = PPOConfig().build_learner(env=env)
+        results = learner.update_from_episodes(episodes)
+        weights = learner.get_state(components="rl_module")
+
+    Args:
+        config: The settings; copied, never changed.
+        module_spec: What to build the module or modules from.
+        module: The module itself, used as it is; wins over `module_spec`.
+    """
+
+    framework: str | None = None
+    TOTAL_LOSS_KEY = constants.TOTAL_LOSS_KEY
+
+    def __init__(
+        self,
+        *,
+        config: AlgorithmConfig,
+        module_spec: RLModuleSpec | MultiRLModuleSpec | None = None,
+        module: RLModule | None = None,
+    ):
+        self.config = config.copy(copy_frozen=False)
+        self.metrics = MetricsLogger()
+        self._module_spec = module_spec
+        self._module_obj = module
+        self._module: MultiRLModule | None = None
+        self._learner_connector: LearnerConnectorPipeline | None = None
+        self._optimizers = OptimizerRegistry()
+        self._weights_seq_no = 0
+        self._last_timestep = 0
+        self._rng = np.random.default_rng(config.seed)
+        self._column_specs: dict[ModuleID, dict] = {}
+        self.updated_module_ids: tuple[ModuleID, ...] = ()
+
+    # Lifecycle.
+
+    def build(self) -> None:
+        """Builds connector pipeline, modules and optimizers; a second call does nothing.
+
+        Override to add to it, calling super first.
+        """
+        if self._module is not None:
+            logger.debug("Learner already built. Skipping build.")
+            return
+        if self.config.num_aggregator_actors_per_learner == 0:
+            self._learner_connector = self.config.build_learner_connector(
+                input_observation_space=None,
+                input_action_space=None,
+                device=self.device,
+            )
+        module = self._make_module()
+        self._module = module
+        try:
+            self.configure_optimizers()
+        except BaseException:
+            self._module, self._optimizers = None, OptimizerRegistry()
+            raise
+        self._log_trainable_parameters()
+
+    @property
+    def module(self) -> MultiRLModule:
+        """The modules that learn, by id; `None` before `build()`."""
+        return self._module  # type: ignore[return-value]
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several learners share the work."""
+        return self.config.num_learners > 1
+
+    @property
+    def node(self) -> str:
+        """The name of this host."""
+        return platform.node()
+
+    @property
+    def device(self) -> Any:
+        """The device weights live on."""
+        return None
+
+    def _make_module(self) -> MultiRLModule:
+        module = self._module_obj
+        if module is None:
+            spec = self._module_spec or self.config.get_multi_rl_module_spec()
+            module = spec.build(seed=self.config.seed)
+        self._module_spec = MultiRLModuleSpec.from_module(module)
+        return module.as_multi_rl_module()
+
+    def _check_is_built(self, error: bool = True) -> bool:
+        if self._module is None and error:
+            raise UsageError(
+                type(self).__name__,
+                "a learner that is not built yet",
+                hint="call build() once before any other method",
+            )
+        return self._module is not None
+
+    # Optimizers.
+
+    def configure_optimizers(self) -> None:
+        """Registers the optimizers of every compatible module; called by `build()`."""
+        for module_id in self.module.keys():
+            self._configure_optimizers_if_compatible(module_id)
+
+    def _configure_optimizers_if_compatible(self, module_id: ModuleID) -> None:
+        if self.rl_module_is_compatible(self.module[module_id]):
+            self.configure_optimizers_for_module(
+                module_id=module_id, config=self.config.get_config_for_module(module_id)
+            )
+
+    @abc.abstractmethod
+    def configure_optimizers_for_module(
+        self, module_id: ModuleID, config: AlgorithmConfig | None = None
+    ) -> None:
+        """Registers the optimizers of one module through `register_optimizer`."""
+
+    def register_optimizer(
+        self,
+        *,
+        module_id: ModuleID = ALL_MODULES,
+        optimizer_name: str = DEFAULT_OPTIMIZER,
+        optimizer: Optimizer,
+        params: list[Param],
+        lr_or_lr_schedule: LearningRateOrSchedule | None = None,
+    ) -> None:
+        """Registers an optimizer for variables of a module.
+
+        Args:
+            module_id: The module; `ALL_MODULES` for variables of several.
+            optimizer_name: Tells the optimizers of one module apart.
+            optimizer: A Keras optimizer that is registered nowhere else.
+            params: The variables it updates; a list.
+            lr_or_lr_schedule: A learning rate, or `[[timestep, value], ...]`, that the
+                learner keeps; `None` leaves the learning rate to you.
+
+        Raises:
+            OptimizerError: If name, optimizer or variables do not fit; nothing is
+                registered then.
+            ScheduleError: If the schedule is invalid.
+        """
+        self._check_registered_optimizer(optimizer, params)
+        self._optimizers.register(
+            module_id=module_id,
+            name=optimizer_name,
+            optimizer=optimizer,
+            params={self.get_param_ref(param): param for param in params},
+            lr_or_lr_schedule=lr_or_lr_schedule,
+        )
+
+    def get_optimizer(
+        self,
+        module_id: ModuleID = DEFAULT_MODULE_ID,
+        optimizer_name: str = DEFAULT_OPTIMIZER,
+    ) -> Optimizer:
+        """Returns an optimizer by module and name, or by its full name.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        return self._optimizers.find(module_id, optimizer_name).optimizer
+
+    def get_optimizers_for_module(
+        self, module_id: ModuleID = ALL_MODULES
+    ) -> list[tuple[str, Optimizer]]:
+        """Returns the (name, optimizer) pairs of a module; none for an unknown id."""
+        return [(r.name, r.optimizer) for r in self._optimizers.for_module(module_id)]
+
+    def filter_param_dict_for_optimizer(
+        self, param_dict: ParamDict, optimizer: Optimizer
+    ) -> ParamDict:
+        """Returns the entries of `param_dict` that `optimizer` updates and has.
+
+        Raises:
+            KeyError: If the optimizer is not registered.
+        """
+        refs = self._optimizers.of(optimizer).params
+        return {r: param_dict[r] for r in refs if param_dict.get(r) is not None}
+
+    @abc.abstractmethod
+    def _check_registered_optimizer(
+        self, optimizer: Optimizer, params: list[Param]
+    ) -> None:
+        """Raises `OptimizerError` unless both can be registered."""
+
+    # What the framework does.
+
+    @abc.abstractmethod
+    def compute_gradients(
+        self, loss_per_module: dict[ModuleID, Tensor], **kwargs: Any
+    ) -> ParamDict:
+        """Returns the gradients of the sum of all losses, by parameter reference.
+
+        `loss_per_module` holds the modules' losses and no total.
+        """
+
+    @abc.abstractmethod
+    def apply_gradients(self, gradients_dict: ParamDict) -> None:
+        """Lets every optimizer step that has gradients; the others stay untouched."""
+
+    @abc.abstractmethod
+    def get_param_ref(self, param: Param) -> ParamRef:
+        """Returns the hashable reference of a variable."""
+
+    @abc.abstractmethod
+    def get_parameters(self, module: RLModule) -> Sequence[Param]:
+        """Returns the trainable variables of a module."""
+
+    @abc.abstractmethod
+    def _update(self, batch: dict[ModuleID, Any], **kwargs: Any) -> tuple:
+        """Takes one gradient step; traced."""
+
+    @abc.abstractmethod
+    def _run_update(
+        self, columns: dict[ModuleID, dict], plan: MinibatchPlan, full_batch: bool
+    ) -> Any:
+        """Takes one gradient step per minibatch of the plan."""
+
+    @abc.abstractmethod
+    def _get_tensor_variable(
+        self, value: Any, dtype: Any = None, trainable: bool = False
+    ) -> Any:
+        """Returns a variable that traced losses can read and hooks can assign."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _get_optimizer_lr(optimizer: Optimizer) -> float:
+        """Returns the learning rate of this moment."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _set_optimizer_lr(optimizer: Optimizer, lr: float) -> None:
+        """Sets the learning rate."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _get_clip_function() -> Callable:
+        """Returns `f(gradients_dict, *, grad_clip, grad_clip_by)`, clipping in place."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def _get_global_norm_function() -> Callable:
+        """Returns `f(list of tensors)`, the norm of all of them together."""
+
+    # Gradients.
+
+    def postprocess_gradients(self, gradients_dict: ParamDict) -> ParamDict:
+        """Clips and logs gradients, module by module.
+
+        Optimizers under `ALL_MODULES` come last, with the global config.
+
+        Returns:
+            A dict with the same references, without those whose gradient is `None`.
+        """
+        postprocessed: ParamDict = {}
+        for module_id in [*self.module.keys(), ALL_MODULES]:
+            own: ParamDict = {}
+            for _, optimizer in self.get_optimizers_for_module(module_id):
+                own |= self.filter_param_dict_for_optimizer(gradients_dict, optimizer)
+            own = self.postprocess_gradients_for_module(
+                module_id=module_id,
+                config=self.config.get_config_for_module(module_id),
+                module_gradients_dict=own,
+            )
+            if not isinstance(own, dict):
+                raise UsageError(
+                    "postprocess_gradients_for_module()",
+                    repr(type(own)),
+                    "a dict of gradients by parameter reference",
+                )
+            postprocessed |= own
+        return postprocessed
+
+    def postprocess_gradients_for_module(
+        self,
+        *,
+        module_id: ModuleID,
+        config: AlgorithmConfig | None = None,
+        module_gradients_dict: ParamDict,
+    ) -> ParamDict:
+        """Clips the gradients of one module as its config says.
+
+        Logs the global norm before clipping, per optimizer.
+
+        Args:
+            module_id: The module.
+            config: Its config; looked up if `None`.
+            module_gradients_dict: Its gradients by parameter reference; empty if the
+                module is not part of this update.
+
+        Returns:
+            A new dict with the same references.
+        """
+        if config is None:
+            config = self.config.get_config_for_module(module_id)
+        postprocessed: ParamDict = {}
+        for name, optimizer in self.get_optimizers_for_module(module_id):
+            own = self.filter_param_dict_for_optimizer(module_gradients_dict, optimizer)
+            if not own:
+                continue
+            before = list(own.values())
+            norm = self._get_clip_function()(
+                own, grad_clip=config.grad_clip, grad_clip_by=config.grad_clip_by
+            )
+            if norm is None:
+                norm = self._get_global_norm_function()(before)
+            key = (module_id, f"gradients_{name}_global_norm")
+            self.metrics.log_value(key, norm, window=1)
+            postprocessed |= own
+        return postprocessed
+
+    # Losses.
+
+    def compute_losses(
+        self, *, fwd_out: dict[ModuleID, dict], batch: dict[ModuleID, dict]
+    ) -> dict[ModuleID, Tensor]:
+        """Returns one loss per module; override for losses that span modules.
+
+        Args:
+            fwd_out: What `forward_train` put out, by module.
+            batch: The columns, by module.
+        """
+        return {
+            module_id: self.compute_loss_for_module(
+                module_id=module_id,
+                config=self.config.get_config_for_module(module_id),
+                batch=batch[module_id],
+                fwd_out=own,
+            )
+            for module_id, own in fwd_out.items()
+        }
+
+    @abc.abstractmethod
+    def compute_loss_for_module(
+        self,
+        *,
+        module_id: ModuleID,
+        config: AlgorithmConfig,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Tensor],
+    ) -> Tensor:
+        """Returns the loss of one module, a scalar.
+
+        Log terms of it with `self.metrics.log_value((module_id, name), tensor)`. With
+        several optimizers return the sum of their losses.
+
+        Args:
+            module_id: The module.
+            config: Its config.
+            batch: Its columns.
+            fwd_out: What its `forward_train` put out.
+        """
+
+    def get_required_columns(self, module_id: ModuleID) -> Collection[str]:
+        """Returns the columns a module's loss needs; a batch without one is refused."""
+        return (Columns.OBS,)
+
+    def rl_module_is_compatible(self, module: RLModule) -> bool:
+        """Returns whether the learner can train `module`.
+
+        Others ride along: they are in the batch, but get no optimizer.
+        """
+        apis = self.rl_module_required_apis()
+        return all(isinstance(module.unwrapped(), api) for api in apis)
+
+    @classmethod
+    def rl_module_required_apis(cls) -> list[type]:
+        """Returns the interfaces a module must have to be trained here."""
+        return []
+
+    # Modules at run time.
+
+    def add_module(
+        self,
+        *,
+        module_id: ModuleID,
+        module_spec: RLModuleSpec,
+        config_overrides: dict[str, Any] | None = None,
+        new_should_module_be_updated: ShouldModuleBeUpdatedFn = None,
+    ) -> MultiRLModuleSpec:
+        """Adds a module in mid-training; if that fails, nothing is changed.
+
+        Args:
+            module_id: Its id.
+            module_spec: What to build it from.
+            config_overrides: Settings of its own.
+            new_should_module_be_updated: Ids of the modules that learn from now on, or
+                a function of (module id, batch); `None` keeps what was set.
+
+        Returns:
+            The specification of all modules.
+
+        Raises:
+            ModuleError: If the id is invalid or taken, or the specification is none.
+        """
+        self._check_is_built()
+        validate_module_id(module_id, error=True)
+        if not isinstance(module_spec, RLModuleSpec):
+            raise ModuleError(
+                f"module {module_id!r}", repr(module_spec), "an RLModuleSpec"
+            )
+        before = self.config.copy()
+        module = module_spec.build(seed=int(self._rng.integers(2**31)))
+        self.module.add_module(module_id, module)
+        try:
+            self.config.multi_agent(
+                policies={**self.config.policies, module_id: module_spec}
+            )
+            if config_overrides is not None:
+                overrides = self.config.algorithm_config_overrides_per_module
+                self.config.multi_agent(
+                    algorithm_config_overrides_per_module={
+                        **overrides,
+                        module_id: dict(config_overrides),
+                    }
+                )
+                self.config.get_config_for_module(module_id).validate()
+            self._configure_optimizers_if_compatible(module_id)
+        except BaseException:
+            self._optimizers.remove_module(module_id)
+            self.module.remove_module(module_id)
+            self.config = before
+            raise
+        return self._set_modules_in_config(new_should_module_be_updated)
+
+    def remove_module(
+        self,
+        module_id: ModuleID,
+        *,
+        new_should_module_be_updated: ShouldModuleBeUpdatedFn = None,
+    ) -> MultiRLModuleSpec:
+        """Removes a module, its optimizers, its metrics and its overrides.
+
+        Args:
+            module_id: Its id.
+            new_should_module_be_updated: As for `add_module`.
+
+        Returns:
+            The specification of the modules that stay.
+
+        Raises:
+            UnknownModuleError: If there is none.
+        """
+        self._check_is_built()
+        self.module.remove_module(module_id)
+        self._optimizers.remove_module(module_id)
+        self._column_specs.pop(module_id, None)
+        if module_id in self.metrics:
+            self.metrics.delete(module_id)
+        overrides = dict(self.config.algorithm_config_overrides_per_module)
+        policies = dict(self.config.policies)
+        overrides.pop(module_id, None)
+        policies.pop(module_id, None)
+        self.config.multi_agent(
+            policies=policies, algorithm_config_overrides_per_module=overrides
+        )
+        return self._set_modules_in_config(new_should_module_be_updated)
+
+    def _set_modules_in_config(
+        self, should_module_be_updated: ShouldModuleBeUpdatedFn
+    ) -> MultiRLModuleSpec:
+        self._module_spec = MultiRLModuleSpec.from_module(self.module)
+        self.config.rl_module(rl_module_spec=self._module_spec)
+        if should_module_be_updated is not None:
+            self.config.multi_agent(policies_to_train=should_module_be_updated)
+        return self._module_spec
+
+    def should_module_be_updated(
+        self, module_id: ModuleID, multi_agent_batch: MultiAgentBatch | None = None
+    ) -> bool:
+        """Returns whether a module learns, as `policies_to_train` says."""
+        wanted = self.config.policies_to_train
+        if wanted is None:
+            return True
+        if callable(wanted):
+            return bool(wanted(module_id, multi_agent_batch))
+        return module_id in set(wanted)
+
+    # Updates.
+
+    def update(self, batch: Any = None, episodes: Any = None, **kwargs: Any):
+        """Updates from a batch or from episodes, whichever is given.
+
+        Args:
+            batch: As for `update_from_batch`.
+            episodes: As for `update_from_episodes`.
+            **kwargs: As for both.
+
+        Raises:
+            UsageError: Unless exactly one of the two is given.
+        """
+        if (batch is None) == (episodes is None):
+            given = "neither" if batch is None else "both"
+            raise UsageError(
+                "update()", f"{given} of batch and episodes", "exactly one"
+            )
+        if batch is not None:
+            return self.update_from_batch(batch, **kwargs)
+        return self.update_from_episodes(episodes, **kwargs)
+
+    def update_from_batch(
+        self,
+        batch: MultiAgentBatch | Mapping[str, Any],
+        *,
+        timesteps: dict[str, Any] | None = None,
+        num_epochs: int = 1,
+        minibatch_size: int | None = None,
+        shuffle_batch_per_epoch: bool = False,
+        num_total_minibatches: int = 0,
+        return_stats: bool = False,
+        **kwargs: Any,
+    ) -> ResultDict:
+        """Takes gradient steps on a train batch; one traced call.
+
+        Args:
+            batch: A `MultiAgentBatch`; or, with one module, a `SampleBatch` or a dict
+                of its columns, NumPy arrays or tensors [N, ...]. Not changed.
+            timesteps: Schedules read "num_env_steps_sampled_lifetime" from it; without
+                it they stay where they are.
+            num_epochs: Passes over the batch.
+            minibatch_size: Rows of every module per gradient step; `None` takes all
+                rows at once.
+            shuffle_batch_per_epoch: Whether rows are shuffled before every pass.
+            num_total_minibatches: Gradient steps instead of `num_epochs`, if above 0.
+            return_stats: Whether leaves of the result are `Stats` instead of numbers.
+            **kwargs: Refused.
+
+        Returns:
+            Metrics by module id and name.
+
+        Raises:
+            BatchError: If the batch cannot be trained on; nothing is changed then.
+        """
+        self._refuse_unknown("update_from_batch", kwargs)
+        self._check_is_built()
+        multi_agent_batch = self._as_multi_agent_batch(batch)
+        self._update_from(
+            multi_agent_batch,
+            timesteps,
+            num_epochs=num_epochs,
+            minibatch_size=minibatch_size,
+            shuffle=shuffle_batch_per_epoch,
+            num_total_minibatches=num_total_minibatches,
+        )
+        return self.metrics.reduce(return_stats_obj=return_stats)
+
+    def update_from_episodes(
+        self,
+        episodes: list[Any],
+        *,
+        timesteps: dict[str, Any] | None = None,
+        num_epochs: int = 1,
+        minibatch_size: int | None = None,
+        shuffle_batch_per_epoch: bool = False,
+        num_total_minibatches: int = 0,
+        return_stats: bool = False,
+        **kwargs: Any,
+    ) -> ResultDict:
+        """Turns episodes into a train batch and takes gradient steps on it.
+
+        Args:
+            episodes: `SingleAgentEpisode`s; not changed. An empty list is a skipped
+                update.
+            timesteps: As for `update_from_batch`, like the other settings.
+            num_epochs: Passes over the batch.
+            minibatch_size: Rows per gradient step.
+            shuffle_batch_per_epoch: Whether rows are shuffled before every pass.
+            num_total_minibatches: Gradient steps instead of `num_epochs`.
+            return_stats: Whether leaves of the result are `Stats`.
+            **kwargs: Refused.
+
+        Returns:
+            Metrics by module id and name.
+        """
+        self._refuse_unknown("update_from_episodes", kwargs)
+        self._check_is_built()
+        self._update_from(
+            self._batch_from_episodes(episodes),
+            timesteps,
+            num_epochs=num_epochs,
+            minibatch_size=minibatch_size,
+            shuffle=shuffle_batch_per_epoch,
+            num_total_minibatches=num_total_minibatches,
+        )
+        return self.metrics.reduce(return_stats_obj=return_stats)
+
+    def _update_from(
+        self,
+        batch: MultiAgentBatch,
+        timesteps: dict[str, Any] | None,
+        *,
+        num_epochs: int,
+        minibatch_size: int | None,
+        shuffle: bool,
+        num_total_minibatches: int,
+    ) -> None:
+        columns = self._checked_columns(batch)
+        num_rows = {mid: _num_rows(own) for mid, own in columns.items()}
+        if not columns:
+            key = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
+            self.metrics.log_value((ALL_MODULES, key), 1, reduce="sum")
+            return
+        plan = plan_minibatches(
+            num_rows,
+            minibatch_size=max(num_rows.values())
+            if minibatch_size is None
+            else minibatch_size,
+            num_epochs=num_epochs,
+            shuffle=shuffle and minibatch_size is not None,
+            num_total_minibatches=num_total_minibatches,
+            rng=self._rng,
+        )
+        self.updated_module_ids = tuple(columns)
+        self.before_gradient_based_update(timesteps=timesteps or {})
+        outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
+        self._weights_seq_no += 1
+        self._log_steps_trained_metrics(columns, batch.env_steps())
+        for key, values in outputs.values.items():
+            self.metrics.log_values(key, values, **outputs.settings[key])
+        for module_id in columns:
+            key = (module_id, constants.WEIGHTS_SEQ_NO)
+            self.metrics.log_value(key, self._weights_seq_no, window=1)
+        self.after_gradient_based_update(timesteps=timesteps or {})
+
+    def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
+        """The columns of the modules that will be updated, ready to train on."""
+        for module_id in batch.policy_batches:
+            if module_id not in self.module:
+                raise UnknownModuleError(
+                    f"module {module_id!r}",
+                    "a batch for a module that is not in this learner",
+                    f"one of {sorted(self.module.keys())}",
+                    did_you_mean(module_id, self.module.keys()),
+                )
+        return {
+            module_id: self._checked(module_id, own)
+            for module_id, own in batch.policy_batches.items()
+            if len(own) and self.should_module_be_updated(module_id, batch)
+        }
+
+    def _checked(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
+        if module_id not in self._column_specs:
+            module = self.module[module_id].unwrapped()
+            self._column_specs[module_id] = batch_checks.column_specs(module)
+        compatible = self.rl_module_is_compatible(self.module[module_id])
+        return batch_checks.check_columns(
+            module_id,
+            columns,
+            specs=self._column_specs[module_id],
+            required=self.get_required_columns(module_id) if compatible else (),
+        )
+
+    def _as_multi_agent_batch(self, batch: Any) -> MultiAgentBatch:
+        if isinstance(batch, MultiAgentBatch):
+            return batch
+        if not isinstance(batch, Mapping):
+            raise BatchError(
+                "batch",
+                repr(type(batch)),
+                "a MultiAgentBatch, a SampleBatch or a dict of columns",
+            )
+        if not batch or any(module_id in self.module for module_id in batch):
+            by_module = dict(batch)
+        elif len(self.module) == 1:
+            by_module = {next(iter(self.module.keys())): batch}
+        else:
+            raise BatchError(
+                "batch",
+                f"columns {sorted(batch)} without a module id",
+                f"columns by module id, one of {sorted(self.module.keys())}",
+            )
+        env_steps = max((_num_rows(own) for own in by_module.values()), default=0)
+        return MultiAgentBatch(by_module, env_steps=env_steps)
+
+    def _batch_from_episodes(self, episodes: list[Any]) -> MultiAgentBatch:
+        if not isinstance(episodes, list | tuple):
+            raise BatchError("episodes", repr(type(episodes)), "a list of episodes")
+        if self._learner_connector is None:
+            raise UsageError(
+                "update_from_episodes()",
+                "episodes, but this learner has no connector",
+                hint="give it batches, or num_aggregator_actors_per_learner=0",
+            )
+        episodes = [episode for episode in episodes if len(episode)]
+        if not episodes:
+            return MultiAgentBatch({}, env_steps=0)
+        env_steps = sum(len(episode) for episode in episodes)
+        by_module = self._learner_connector(
+            rl_module=self.module,
+            batch={},
+            episodes=episodes,
+            shared_data={},
+            metrics=self.metrics,
+        )
+        return MultiAgentBatch(by_module, env_steps=env_steps)
+
+    # Hooks around an update.
+
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Runs before the gradient steps of an update that is not skipped."""
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Runs after the gradient steps: moves learning rates along their schedules.
+
+        The learning rate that an update reports is the one of the next update.
+        """
+        self._last_timestep = timesteps.get(
+            constants.NUM_ENV_STEPS_SAMPLED_LIFETIME, self._last_timestep
+        )
+        for record in self._optimizers:
+            if record.schedule is not None:
+                rate = record.schedule.update(timestep=self._last_timestep)
+                self._set_optimizer_lr(record.optimizer, lr=rate)
+            self.metrics.log_value(
+                (record.module_id, f"{record.name}_{constants.LR_KEY}"),
+                self._get_optimizer_lr(record.optimizer),
+                window=1,
+            )
+
+    # State.
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+    ) -> StateDict:
+        """Returns the learner's state as NumPy arrays and plain Python.
+
+        Args:
+            components: Which of "rl_module", "optimizer", "metrics_logger", or one
+                module as "rl_module/<id>"; `None` is all of them.
+            not_components: Which of them to leave out.
+        """
+        self._check_is_built()
+        state: StateDict = {
+            "should_module_be_updated": self.config.policies_to_train,
+            constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
+        }
+        wanted, unwanted = _as_set(components), _as_set(not_components) or set()
+
+        def includes(name: str) -> bool:
+            listed = wanted is None or any(
+                w == name or w.startswith(f"{name}/") for w in wanted
+            )
+            return listed and name not in unwanted
+
+        if includes(constants.COMPONENT_RL_MODULE):
+            state[constants.COMPONENT_RL_MODULE] = self.module.get_state(
+                components=_below(constants.COMPONENT_RL_MODULE, wanted),
+                not_components=_below(constants.COMPONENT_RL_MODULE, unwanted),
+            )
+        if includes(constants.COMPONENT_OPTIMIZER):
+            state[constants.COMPONENT_OPTIMIZER] = self._get_optimizer_state()
+        if includes(constants.COMPONENT_METRICS_LOGGER):
+            state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
+        return state
+
+    def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
+        """Replaces what `state` holds: a learner's state, or module weights alone.
+
+        Args:
+            state: From `get_state`, with any components; or {module id: weights}; or a
+                whole `get_state(components="rl_module")` under "rl_module".
+            force: Whether older weights replace newer ones. Otherwise a state whose
+                `weights_seq_no` is lower than the learner's changes no weights, no
+                optimizer and no number.
+
+        Returns:
+            {"applied": [components], "ignored": [components]}.
+
+        Raises:
+            ModuleError: If weights do not fit.
+            UnknownModuleError: If a module is not in this learner.
+            OptimizerError: If optimizer state does not fit. Nothing is changed then.
+        """
+        self._check_is_built()
+        state = self._unwrap_state(state)
+        seq_no = state.get(constants.WEIGHTS_SEQ_NO, 0)
+        is_older = 0 < seq_no < self._weights_seq_no and not force
+        guarded = (constants.COMPONENT_RL_MODULE, constants.COMPONENT_OPTIMIZER)
+        ignored = [name for name in guarded if name in state and is_older]
+        applied = [name for name in state if name not in ignored]
+        if is_older:
+            applied = [name for name in applied if name != constants.WEIGHTS_SEQ_NO]
+        weights = state.get(constants.COMPONENT_RL_MODULE, {})
+        if constants.COMPONENT_RL_MODULE in applied:
+            for module_id, own in weights.items():
+                self.module[module_id].check_state(own)
+        if constants.COMPONENT_OPTIMIZER in applied:
+            self._set_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
+        if constants.COMPONENT_RL_MODULE in applied:
+            self.module.set_state(weights)
+        if seq_no > 0 and not is_older:
+            self._weights_seq_no = seq_no
+        if "should_module_be_updated" in state:
+            self.config.multi_agent(policies_to_train=state["should_module_be_updated"])
+        if constants.COMPONENT_METRICS_LOGGER in state:
+            self.metrics.set_state(state[constants.COMPONENT_METRICS_LOGGER])
+        return {"applied": applied, "ignored": ignored}
+
+    def _unwrap_state(self, state: StateDict) -> StateDict:
+        name = constants.COMPONENT_RL_MODULE
+        if isinstance(state.get(name), dict) and name in state[name]:
+            return {**state, name: state[name][name]}
+        if state and all(module_id in self.module for module_id in state):
+            return {name: state}
+        return state
+
+    @abc.abstractmethod
+    def _get_optimizer_state(self) -> StateDict:
+        """Returns every optimizer's variables."""
+
+    @abc.abstractmethod
+    def _set_optimizer_state(self, state: StateDict) -> None:
+        """Replaces every optimizer's variables."""
+
+    # Metrics.
+
+    def _log_steps_trained_metrics(
+        self, columns: dict[ModuleID, dict], env_steps: int
+    ) -> None:
+        log = self.metrics.log_value
+        for module_id, own in columns.items():
+            mask = own.get(Columns.LOSS_MASK)
+            steps = _num_rows(own) if mask is None else int(mask.sum())
+            log((module_id, constants.MODULE_TRAIN_BATCH_SIZE_MEAN), steps)
+            for key in (module_id, ALL_MODULES):
+                name = constants.NUM_MODULE_STEPS_TRAINED
+                log((key, name), steps, reduce="sum", clear_on_reduce=True)
+                name = constants.NUM_MODULE_STEPS_TRAINED_LIFETIME
+                log((key, name), steps, reduce="sum")
+        name = constants.NUM_ENV_STEPS_TRAINED
+        log((ALL_MODULES, name), env_steps, reduce="sum", clear_on_reduce=True)
+        name = constants.NUM_ENV_STEPS_TRAINED_LIFETIME
+        log((ALL_MODULES, name), env_steps, reduce="sum", with_throughput=True)
+
+    def _log_trainable_parameters(self) -> None:
+        """Logs the parameter counts of every module and of all together."""
+        for module_id, module in self.module.items():
+            trainable = sum(_size(p) for p in self.get_parameters(module))
+            frozen = sum(_size(w) for w in getattr(module, "weights", [])) - trainable
+            for key in (module_id, ALL_MODULES):
+                for name, count in (
+                    (constants.NUM_TRAINABLE_PARAMETERS, trainable),
+                    (constants.NUM_NON_TRAINABLE_PARAMETERS, frozen),
+                ):
+                    path = (key, name)
+                    total = self.metrics.peek(path, default=0) if path else 0
+                    value = count if key == module_id else total + count
+                    self.metrics.set_value(path, value, window=1)
+
+    def _refuse_unknown(self, method: str, kwargs: dict[str, Any]) -> None:
+        for name in kwargs:
+            hint = did_you_mean(name, UPDATE_ARGUMENTS)
+            if name == "num_iters":
+                hint = "it is called num_epochs"
+            raise UnknownArgumentError(
+                f"{method}()",
+                f"unknown argument {name!r}",
+                f"one of {', '.join(UPDATE_ARGUMENTS)}",
+                hint,
+            )
+
+
+def _num_rows(columns: Mapping[str, Any]) -> int:
+    column = columns[Columns.OBS] if Columns.OBS in columns else None
+    if column is None:
+        column = next(iter(columns.values()), ())
+    while isinstance(column, dict | tuple) and column:
+        column = next(iter(column.values())) if isinstance(column, dict) else column[0]
+    return len(column)
+
+
+def _size(variable: Any) -> int:
+    return int(np.prod(variable.shape, dtype=int))
+
+
+def _as_set(names: str | Collection[str] | None) -> set[str] | None:
+    if names is None:
+        return None
+    return {names} if isinstance(names, str) else set(names)
+
+
+def _below(component: str, names: set[str] | None) -> set[str] | None:
+    """What is listed below a component; `None` if it is listed itself."""
+    if names is None or component in names:
+        return None
+    prefix = f"{component}/"
+    return {n.removeprefix(prefix) for n in names if n.startswith(prefix)} or None

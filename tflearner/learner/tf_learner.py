@@ -1,0 +1,254 @@
+"""Changes weights with TensorFlow."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tflearner import constants
+from tflearner.errors import LossError, NumericError, OptimizerError
+from tflearner.learner import gradients, optimizers
+from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
+from tflearner.learner.learner import Learner
+from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
+from tflearner.modules.rl_module import MultiRLModule
+from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.types import ModuleID, Param, ParamDict, ParamRef
+
+
+class TfLearner(Learner):
+    """Changes weights with TensorFlow: the class to subclass for own losses.
+
+    `_update` is the only thing that is traced, inside a loop over minibatches that is
+    traced with it. What it calls is ordinary Python, so with
+    `config.framework(run_eagerly=True)` a debugger can walk an update line by line.
+    Tracing is without autograph: write `tf.where` or `tf.cond`, not `if`, on tensors.
+
+        class BehaviorCloning(TfLearner):
+            def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+                dist_class = self.module[module_id].get_train_action_dist_cls()
+                dist = dist_class.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
+                return -tf.reduce_mean(dist.logp(batch[Columns.ACTIONS]))
+    """
+
+    framework = "tf2"
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._compiled = CompiledUpdate(
+            lambda batch: self._update(batch),
+            self.metrics,
+            jit_compile=self.config.jit_compile,
+            run_eagerly=self.config.run_eagerly,
+            loss_key=self.TOTAL_LOSS_KEY,
+        )
+
+    @property
+    def num_traces(self) -> int:
+        """How often an update was traced so far."""
+        return self._compiled.num_traces
+
+    @property
+    def num_compilations(self) -> int:
+        """How many shapes were given to XLA so far."""
+        return self._compiled.num_compilations
+
+    def describe_updates(self) -> list[str]:
+        """Returns one line per traced set of modules: how its updates run."""
+        return self._compiled.describe()
+
+    # The traced step.
+
+    def _update(self, batch: dict[ModuleID, Any], **kwargs: Any) -> tuple:
+        """Takes one gradient step; traced.
+
+        Args:
+            batch: {module id: {column: tensor [minibatch_size, ...]}}.
+            **kwargs: Room for later additions.
+
+        Returns:
+            The forward outputs by module, the loss by module, and the logged tensors
+            as {key: [tensors]}.
+        """
+        with self.metrics.collect() as logged:
+            with tf.GradientTape() as tape:
+                fwd_out = self.module.forward_train(batch)
+                loss_per_module = self.compute_losses(fwd_out=fwd_out, batch=batch)
+            self._check_losses(loss_per_module, fwd_out)
+            gradients_dict = self.compute_gradients(loss_per_module, gradient_tape=tape)
+            self._check_gradients(loss_per_module, gradients_dict)
+            guard = self._make_guard(loss_per_module, gradients_dict)
+            self.apply_gradients(self.postprocess_gradients(gradients_dict))
+            if guard is not None:
+                self._revert_and_count_sick(guard)
+        return fwd_out, loss_per_module, logged.values
+
+    def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
+        total = tf.add_n(list(loss_per_module.values()))
+        params = {
+            ref: tf_variable(param) for ref, param in self._optimizers.params().items()
+        }
+        computed = gradient_tape.gradient(total, params)
+        # An embedding's gradient is sparse; clipping and the guard want tensors.
+        return {
+            ref: None if gradient is None else tf.convert_to_tensor(gradient)
+            for ref, gradient in computed.items()
+        }
+
+    def apply_gradients(self, gradients_dict: ParamDict) -> None:
+        for record in self._optimizers:
+            own = self.filter_param_dict_for_optimizer(gradients_dict, record.optimizer)
+            if own:
+                params = [record.params[ref] for ref in own]
+                record.optimizer.apply(list(own.values()), params)
+
+    def _make_guard(self, loss_per_module, gradients_dict):
+        if self.config.non_finite_updates == "off":
+            return None
+        return gradients.NonFiniteGuard(
+            loss_per_module, gradients_dict, self._optimizers
+        )
+
+    def _revert_and_count_sick(self, guard: gradients.NonFiniteGuard) -> None:
+        guard.revert_sick()
+        for module_id, healthy in guard.is_healthy.items():
+            key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
+            sick = tf.cast(tf.logical_not(healthy), tf.float32)
+            self.metrics.log_value(key, sick, reduce="sum")
+
+    def _check_losses(self, losses: Any, fwd_out: dict) -> None:
+        """Raises `LossError` for losses that cannot be differentiated."""
+        if not isinstance(losses, dict) or set(losses) != set(fwd_out):
+            got = sorted(losses) if isinstance(losses, dict) else repr(type(losses))
+            raise LossError(
+                "compute_losses()", f"losses for {got}", f"one for each of {[*fwd_out]}"
+            )
+        for module_id, loss in losses.items():
+            where = f"loss for module {module_id!r}"
+            if not tf.is_tensor(loss):
+                raise LossError(where, f"{loss!r}", "a scalar tensor")
+            if loss.shape.rank != 0 or not loss.dtype.is_floating:
+                raise LossError(
+                    where,
+                    f"{loss.dtype.name} of shape {tuple(loss.shape)}",
+                    "a float scalar",
+                    "average it over the batch with tf.reduce_mean",
+                )
+
+    def _check_gradients(self, losses: dict, gradients_dict: ParamDict) -> None:
+        """Raises `LossError` for a module that its loss does not reach."""
+        shared = any(
+            gradients_dict.get(ref) is not None
+            for record in self._optimizers.for_module(constants.ALL_MODULES)
+            for ref in record.params
+        )
+        for module_id in losses:
+            refs = [
+                ref
+                for record in self._optimizers.for_module(module_id)
+                for ref in record.params
+            ]
+            reached = any(gradients_dict.get(ref) is not None for ref in refs)
+            if refs and not reached and not shared:
+                raise LossError(
+                    f"loss for module {module_id!r}",
+                    f"no gradient for any of its {len(refs)} variables",
+                    "a loss computed from what forward_train put out",
+                    "look for tf.stop_gradient, NumPy or integer casts on the way",
+                )
+
+    def _run_update(self, columns, plan, full_batch) -> UpdateOutputs:
+        outputs = self._compiled(columns, plan, full_batch=full_batch)
+        if self.config.non_finite_updates == "raise":
+            for module_id in columns:
+                key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
+                sick = outputs.values.get(key, np.zeros(1))
+                if sick.any():
+                    raise NumericError(
+                        f"module {module_id!r}",
+                        f"a loss or gradients that are not finite in {int(sick.sum())} "
+                        f"of {len(sick)} minibatches, the first in number "
+                        f"{int(sick.argmax())}",
+                        hint="its weights were left as they were in those minibatches",
+                        unchanged=False,
+                    )
+        return outputs
+
+    # Parameters and optimizers.
+
+    def get_param_ref(self, param: Param) -> ParamRef:
+        return param_ref(param)
+
+    def get_parameters(self, module) -> list[Param]:
+        """Returns the trainable variables of a module, or of all of a `MultiRLModule`."""
+        if isinstance(module, MultiRLModule):
+            return [
+                p for single in module.values() for p in self.get_parameters(single)
+            ]
+        return list(getattr(module, "trainable_variables", []))
+
+    def rl_module_is_compatible(self, module) -> bool:
+        is_tf = isinstance(module.unwrapped(), TfRLModule)
+        return is_tf and super().rl_module_is_compatible(module)
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        """Registers Adam over the module's trainable variables, at `config.lr`."""
+        params = self.get_parameters(self.module[module_id])
+        if not params:
+            return
+        if config is None:
+            config = self.config.get_config_for_module(module_id)
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=optimizers.new_adam(params),
+            params=params,
+            lr_or_lr_schedule=config.lr,
+        )
+
+    def remove_module(self, module_id, **kwargs):
+        spec = super().remove_module(module_id, **kwargs)
+        self._compiled.forget_module(module_id)
+        return spec
+
+    def _check_registered_optimizer(self, optimizer, params):
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise OptimizerError("optimizer", repr(optimizer), "a Keras optimizer")
+        as_param_dict(f"optimizer {optimizer.name!r}", params)
+
+    def _get_optimizer_state(self):
+        return self._optimizers.get_state(self._weight_keys())
+
+    def _set_optimizer_state(self, state):
+        self._optimizers.set_state(state, self._weight_keys())
+
+    def _weight_keys(self) -> dict[ParamRef, str]:
+        return {
+            ref: key
+            for module in self.module.values()
+            if isinstance(module.unwrapped(), TfRLModule)
+            for ref, key in module.unwrapped().weight_keys().items()
+        }
+
+    def _get_tensor_variable(self, value, dtype=None, trainable=False) -> tf.Variable:
+        if dtype is None:
+            dtype = tf.float32 if np.asarray(value).dtype.kind == "f" else tf.int32
+        return tf.Variable(value, dtype=dtype, trainable=trainable)
+
+    _get_optimizer_lr = staticmethod(optimizers.get_learning_rate)
+    _set_optimizer_lr = staticmethod(
+        lambda optimizer, lr: optimizers.set_learning_rate(optimizer, lr)
+    )
+
+    @staticmethod
+    def _get_clip_function():
+        return gradients.clip_gradients
+
+    @staticmethod
+    def _get_global_norm_function():
+        return gradients.global_norm
+
+    @property
+    def device(self) -> str:
+        """The device weights live on."""
+        return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"

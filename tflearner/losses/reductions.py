@@ -1,0 +1,45 @@
+"""Means over the steps that count."""
+
+import tensorflow as tf
+
+from tflearner.types import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Returns the mean of `values` over the steps where `mask` is True.
+
+    Args:
+        values: float [...].
+        mask: bool, of the same shape; `None` counts every step.
+
+    Returns:
+        float scalar; 0 where no step counts, so that an empty minibatch is harmless.
+    """
+    if mask is None:
+        return tf.reduce_mean(values)
+    weights = tf.cast(mask, values.dtype)
+    # A masked step may hold anything, NaN included, and 0 * NaN is NaN.
+    counted = tf.where(tf.cast(mask, tf.bool), values, tf.zeros_like(values))
+    return tf.reduce_sum(counted) / tf.maximum(tf.reduce_sum(weights), 1.0)
+
+
+def explained_variance(targets: Tensor, predictions: Tensor, mask=None) -> Tensor:
+    """Returns the share of the targets' variance that the predictions explain.
+
+        max(-1, 1 - Var[targets - predictions] / Var[targets])
+
+    Args:
+        targets: float [B].
+        predictions: float [B].
+        mask: bool [B]; `None` counts every step.
+
+    Returns:
+        float scalar between -1 and 1; 1 is a perfect prediction, 0 no better than the
+        mean, and -1 also where the targets do not vary.
+    """
+
+    def variance(x):
+        return masked_mean(tf.square(x - masked_mean(x, mask)), mask)
+
+    total = variance(targets)
+    return tf.maximum(-1.0, 1.0 - variance(targets - predictions) / (total + 1e-9))

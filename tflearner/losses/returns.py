@@ -1,0 +1,100 @@
+"""Advantages and returns: one linear recurrence, run backwards through time.
+
+Shapes: `N` is the number of steps, of one or of many episodes one after the other.
+Every function takes NumPy arrays and returns NumPy arrays (the connectors), or takes
+tensors and returns tensors (losses that estimate advantages in the graph).
+"""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tflearner.losses import checks
+from tflearner.types import Tensor
+
+
+def generalized_advantages(
+    *,
+    rewards: Tensor,
+    values: Tensor,
+    next_values: Tensor,
+    terminateds: Tensor,
+    ends: Tensor,
+    gamma: float,
+    lambda_: float,
+) -> Tensor:
+    """Estimates advantages with GAE(lambda).
+
+        delta_t = r_t + gamma (1 - terminated_t) V(s_{t+1}) - V(s_t)
+        A_t     = delta_t + gamma lambda (1 - end_t) A_{t+1}
+
+    Schulman et al., "High-Dimensional Continuous Control Using Generalized Advantage
+    Estimation" (2016), https://arxiv.org/abs/1506.02438, equation (16). Termination
+    stops the bootstrap; termination, truncation and the end of a recorded piece stop
+    the recursion. Value targets are `advantages + values`.
+
+    Args:
+        rewards: r_t. float [N].
+        values: V(s_t). float [N].
+        next_values: V(s_{t+1}), of the true next state, also at an episode's last
+            step; anything finite where the episode terminated. float [N].
+        terminateds: True where the step ended its episode for good. bool [N].
+        ends: True at the last recorded step of an episode or a piece of one. bool [N].
+        gamma: Discount per step.
+        lambda_: 0 gives one-step TD errors, 1 gives Monte Carlo advantages.
+
+    Returns:
+        Advantages. float [N].
+
+    Raises:
+        ValueError: If shapes differ.
+    """
+    checks.same_shape(
+        rewards=rewards,
+        values=values,
+        next_values=next_values,
+        terminateds=terminateds,
+        ends=ends,
+    )
+    as_float = _as_float(rewards)
+    deltas = rewards + gamma * (1.0 - as_float(terminateds)) * next_values - values
+    return reverse_linear_recurrence(deltas, gamma * lambda_ * (1.0 - as_float(ends)))
+
+
+def reverse_linear_recurrence(inputs: Tensor, decays: Tensor) -> Tensor:
+    """Solves x_t = inputs_t + decays_t * x_{t+1} with x_N = 0.
+
+    Args:
+        inputs: float [N].
+        decays: float [N]; 0 starts afresh.
+
+    Returns:
+        float [N].
+    """
+    if tf.is_tensor(inputs):
+        return _scan(inputs, decays)
+    # Plain floats: 0.1 ms for 2,048 steps where indexing NumPy scalars takes 0.6 ms.
+    result, running = [], 0.0
+    for x, decay in zip(reversed(inputs.tolist()), reversed(decays.tolist())):
+        running = x + decay * running
+        result.append(running)
+    result.reverse()
+    return np.asarray(result, inputs.dtype)
+
+
+def _scan(inputs: tf.Tensor, decays: tf.Tensor) -> tf.Tensor:
+    """The same in O(log N) steps: affine maps compose associatively."""
+
+    def compose(later, earlier):
+        (x_later, d_later), (x_earlier, d_earlier) = later, earlier
+        return x_earlier + d_earlier * x_later, d_earlier * d_later
+
+    backwards = tf.reverse(inputs, [0]), tf.reverse(decays, [0])
+    result, _ = tfp.math.scan_associative(compose, backwards)
+    return tf.reverse(result, [0])
+
+
+def _as_float(like: Tensor):
+    if tf.is_tensor(like):
+        return lambda flags: tf.cast(flags, like.dtype)
+    return lambda flags: np.asarray(flags, like.dtype)

@@ -1,0 +1,166 @@
+"""The layers that default modules are made of.
+
+Each has a NumPy twin, `numpy_forward`, used for acting: a 64-64 network for 16
+observations takes 0.09 ms in NumPy and 0.3 to 0.75 ms as a TensorFlow function.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tflearner.errors import SpaceError
+
+# Activations whose NumPy form equals the Keras form within float32 rounding.
+NUMPY_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "linear": lambda x: x,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0.0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "silu": lambda x: x / (1.0 + np.exp(-x)),
+}
+
+
+class ObservationEncoding(keras.layers.Layer):
+    """Turns raw observations into what networks read: float32, one-hot if discrete.
+
+    Box observations keep their shape; Discrete becomes float32 [B, n]; MultiDiscrete
+    becomes its one-hot parts side by side, float32 [B, sum(nvec)].
+    """
+
+    def __init__(self, space: gym.Space, where: str = "observation space"):
+        super().__init__(trainable=False)
+        if isinstance(space, gym.spaces.Discrete):
+            self._sizes, self._starts = [int(space.n)], [int(space.start)]
+        elif isinstance(space, gym.spaces.MultiDiscrete):
+            self._sizes = [int(n) for n in np.ravel(space.nvec)]
+            self._starts = [int(s) for s in np.ravel(space.start)]
+        elif isinstance(space, gym.spaces.Box):
+            self._sizes = []
+        else:
+            raise unsupported_space(where, space, "Box, Discrete or MultiDiscrete")
+        self._scalar = isinstance(space, gym.spaces.Discrete)
+        self.output_shape_ = (sum(self._sizes),) if self._sizes else tuple(space.shape)
+
+    def call(self, observations):
+        if not self._sizes:
+            return tf.cast(observations, tf.float32)
+        indices = tf.cast(observations, tf.int32)
+        if self._scalar:
+            return tf.one_hot(indices - self._starts[0], self._sizes[0])
+        indices = tf.reshape(indices, [tf.shape(indices)[0], len(self._sizes)])
+        parts = [
+            tf.one_hot(indices[:, i] - start, size)
+            for i, (size, start) in enumerate(zip(self._sizes, self._starts))
+        ]
+        return tf.concat(parts, -1)
+
+    def numpy_forward(self, observations: np.ndarray) -> np.ndarray:
+        """Does what `call` does, in NumPy."""
+        if not self._sizes:
+            return np.asarray(observations, np.float32)
+        columns = np.reshape(observations, (len(observations), len(self._sizes)))
+        encoded = np.zeros((len(columns), sum(self._sizes)), np.float32)
+        offsets = np.cumsum([0, *self._sizes[:-1]]) - self._starts
+        np.put_along_axis(encoded, (columns + offsets).astype(np.intp), 1.0, axis=1)
+        return encoded
+
+
+class MLP(keras.layers.Layer):
+    """Dense layers one after the other; the input is flattened first.
+
+    Args:
+        sizes: Units of each layer; empty passes the flattened input through.
+        activation: Keras name or function, used after every layer.
+        output_size: Units of one more layer without activation; `None` leaves it out.
+        kernel_initializer: Keras initializer or name for the layers of `sizes`.
+        output_kernel_initializer: The same for the last layer.
+        rng: Source of the initializers' seeds, one per layer.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: Any = "tanh",
+        *,
+        output_size: int | None = None,
+        kernel_initializer: Any = "glorot_uniform",
+        output_kernel_initializer: Any = "glorot_uniform",
+        rng: np.random.Generator,
+    ):
+        super().__init__()
+        self.dense = [
+            keras.layers.Dense(
+                size, activation, kernel_initializer=seeded(kernel_initializer, rng)
+            )
+            for size in sizes
+        ]
+        if output_size is not None:
+            initializer = seeded(output_kernel_initializer, rng)
+            self.dense.append(
+                keras.layers.Dense(output_size, kernel_initializer=initializer)
+            )
+
+    def call(self, x):
+        x = tf.reshape(x, [tf.shape(x)[0], int(np.prod(x.shape[1:]))])
+        for layer in self.dense:
+            x = layer(x)
+        return x
+
+    def numpy_layers(self) -> list[tuple[np.ndarray, np.ndarray, Callable]] | None:
+        """Returns (kernel, bias, activation) per layer; `None` without NumPy twins."""
+        names = [keras.activations.serialize(layer.activation) for layer in self.dense]
+        if not all(isinstance(n, str) and n in NUMPY_ACTIVATIONS for n in names):
+            return None
+        return [
+            (layer.kernel.numpy(), layer.bias.numpy(), NUMPY_ACTIVATIONS[name])
+            for layer, name in zip(self.dense, names)
+        ]
+
+
+class BoundedLogStd(keras.layers.Layer):
+    """Keeps the log standard deviations, the second half of the inputs, in bounds."""
+
+    def __init__(self, bound: float):
+        super().__init__(trainable=False)
+        self.bound = float(bound)
+
+    def call(self, inputs):
+        loc, log_std = tf.split(inputs, 2, axis=-1)
+        log_std = tf.clip_by_value(log_std, -self.bound, self.bound)
+        return tf.concat([loc, log_std], -1)
+
+    def numpy_forward(self, inputs: np.ndarray) -> np.ndarray:
+        """Does what `call` does, in NumPy."""
+        loc, log_std = np.split(inputs, 2, axis=-1)
+        return np.concatenate([loc, np.clip(log_std, -self.bound, self.bound)], -1)
+
+
+def seeded(
+    initializer: Any, rng: np.random.Generator
+) -> keras.initializers.Initializer:
+    """Returns the initializer with a seed of its own, so that builds repeat."""
+    initializer = keras.initializers.get(initializer)
+    settings = initializer.get_config()
+    if "seed" in settings:
+        settings["seed"] = int(rng.integers(2**31))
+    return type(initializer).from_config(settings)
+
+
+def unsupported_space(where: str, space: gym.Space, supported: str) -> SpaceError:
+    """Returns the error that names the space and, if it is nested, the first leaf."""
+    leaf = ""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        items = space.items() if hasattr(space, "items") else enumerate(space.spaces)
+        name, inner = next(iter(items), ("", space))
+        leaf = f", leaf {name!r}: {inner}"
+    return SpaceError(
+        where,
+        f"{space}{leaf}",
+        supported,
+        "flatten it with gymnasium.wrappers.FlattenObservation, or write a TfRLModule",
+    )

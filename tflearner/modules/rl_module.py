@@ -1,0 +1,313 @@
+"""What acts and learns: one module, and several under their ids."""
+
+import abc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
+from tflearner.errors import ModuleError, UnknownModuleError, did_you_mean
+from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
+from tflearner.modules.networks import unsupported_space
+from tflearner.types import ModuleID, StateDict
+
+
+class RLModule(abc.ABC):
+    """Maps observations to actions, and to whatever a loss needs.
+
+    Subclasses override `setup` to make their networks and `_forward`, or one of
+    `_forward_inference`, `_forward_exploration` and `_forward_train`, to use them.
+
+    Args:
+        observation_space: Space of single observations.
+        action_space: Space of single actions.
+        inference_only: Whether the module will only act; it then refuses to train.
+        learner_only: Whether the module will never act.
+        model_config: Settings of the networks: a `DefaultModelConfig` or a dict.
+        catalog_class: Class that makes the networks, if the module uses one.
+        seed: Seed of the initial weights; `None` draws them anew each time.
+    """
+
+    framework: str | None = None
+
+    def __init__(
+        self,
+        observation_space: gym.Space | None = None,
+        action_space: gym.Space | None = None,
+        *,
+        inference_only: bool = False,
+        learner_only: bool = False,
+        model_config: DefaultModelConfig | dict[str, Any] | None = None,
+        catalog_class: type | None = None,
+        seed: int | None = None,
+    ):
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.inference_only = inference_only
+        self.learner_only = learner_only
+        self.model_config = DefaultModelConfig.make(model_config)
+        self.catalog_class = catalog_class
+        self.seed = seed
+        self.setup()
+
+    def setup(self) -> None:
+        """Makes the networks; called once, by the constructor."""
+
+    # Forward passes: public methods call the hooks that subclasses override.
+
+    def forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Computes what acting greedily needs, usually `ACTION_DIST_INPUTS`."""
+        return self._forward_inference(batch, **kwargs)
+
+    def forward_exploration(
+        self, batch: dict[str, Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Computes what acting while exploring needs."""
+        return self._forward_exploration(batch, **kwargs)
+
+    def forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Computes what the loss needs.
+
+        Raises:
+            RuntimeError: If the module was built for acting only.
+        """
+        if self.inference_only:
+            raise RuntimeError(
+                f"{type(self).__name__} was built with inference_only=True and cannot "
+                "train. Build it from a spec with inference_only=False."
+            )
+        return self._forward_train(batch, **kwargs)
+
+    def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        raise NotImplementedError(
+            f"{type(self).__name__} overrides neither `_forward` nor the specific "
+            "`_forward_inference`, `_forward_exploration` or `_forward_train`."
+        )
+
+    def _forward_inference(self, batch, **kwargs):
+        return self._forward(batch, **kwargs)
+
+    def _forward_exploration(self, batch, **kwargs):
+        return self._forward(batch, **kwargs)
+
+    def _forward_train(self, batch, **kwargs):
+        return self._forward(batch, **kwargs)
+
+    # Distributions.
+
+    def get_train_action_dist_cls(self) -> type[Distribution]:
+        """Returns the class of action distributions for losses."""
+        return action_dist_class(self.action_space)
+
+    def get_exploration_action_dist_cls(self) -> type[Distribution]:
+        """Returns the class of action distributions for acting while exploring."""
+        return self.get_train_action_dist_cls()
+
+    def get_inference_action_dist_cls(self) -> type[Distribution]:
+        """Returns the class of action distributions for acting greedily."""
+        return self.get_train_action_dist_cls()
+
+    # Recurrent state.
+
+    def get_initial_state(self) -> dict[str, np.ndarray]:
+        """Returns the state at an episode's start; empty for stateless modules."""
+        return {}
+
+    def is_stateful(self) -> bool:
+        """Returns whether the module carries a state from step to step."""
+        return bool(self.get_initial_state())
+
+    # State and structure.
+
+    @abc.abstractmethod
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
+        """Returns the weights as NumPy arrays."""
+
+    @abc.abstractmethod
+    def set_state(self, state: StateDict) -> None:
+        """Replaces the weights."""
+
+    def check_state(self, state: StateDict) -> None:
+        """Raises what `set_state` would raise, and changes nothing."""
+
+    def as_multi_rl_module(self) -> "MultiRLModule":
+        """Returns a `MultiRLModule` that holds this very object."""
+        return MultiRLModule({DEFAULT_MODULE_ID: self})
+
+    def unwrapped(self) -> "RLModule":
+        """Returns the module itself, without what may be wrapped around it."""
+        return self
+
+
+class MultiRLModule(RLModule):
+    """Several modules under their ids, with the interface of a mapping.
+
+    Args:
+        modules: The modules by id; kept as they are, never rebuilt.
+    """
+
+    def __init__(self, modules: dict[ModuleID, RLModule] | None = None):
+        self._modules: dict[ModuleID, RLModule] = {}
+        for module_id, module in (modules or {}).items():
+            self.add_module(module_id, module)
+
+    def add_module(
+        self, module_id: ModuleID, module: RLModule, *, override: bool = False
+    ) -> None:
+        """Adds a module.
+
+        Raises:
+            ModuleError: If the id is invalid or taken, or `module` is no `RLModule`.
+        """
+        validate_module_id(module_id, error=True)
+        if module_id in self._modules and not override:
+            raise ModuleError(
+                f"module {module_id!r}",
+                "an id that exists already",
+                "a new one",
+                "remove the module first, or pass override=True",
+            )
+        if not isinstance(module, RLModule):
+            raise ModuleError(
+                f"module {module_id!r}", repr(type(module)), "an RLModule"
+            )
+        self._modules[module_id] = module
+
+    def remove_module(
+        self, module_id: ModuleID, *, raise_err_if_not_found: bool = True
+    ) -> None:
+        """Removes a module.
+
+        Raises:
+            UnknownModuleError: If there is none and `raise_err_if_not_found`.
+        """
+        if raise_err_if_not_found:
+            self[module_id]
+        self._modules.pop(module_id, None)
+
+    def foreach_module(
+        self, func: Callable[[ModuleID, RLModule], Any], *, return_dict: bool = False
+    ) -> list[Any] | dict[ModuleID, Any]:
+        """Calls `func(module_id, module)` for every module; returns the results."""
+        results = {mid: func(mid, module) for mid, module in self._modules.items()}
+        return results if return_dict else list(results.values())
+
+    def __getitem__(self, module_id: ModuleID) -> RLModule:
+        if module_id not in self._modules:
+            raise UnknownModuleError(
+                f"module {module_id!r}",
+                "an unknown id",
+                f"one of {sorted(self._modules)}",
+                did_you_mean(module_id, self._modules),
+            )
+        return self._modules[module_id]
+
+    def __contains__(self, module_id: object) -> bool:
+        return module_id in self._modules
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[ModuleID]:
+        return iter(self._modules)
+
+    def get(self, module_id: ModuleID, default: Any = None) -> Any:
+        """Returns a module, or `default` if there is none."""
+        return self._modules.get(module_id, default)
+
+    def keys(self):
+        """Returns the ids."""
+        return self._modules.keys()
+
+    def values(self):
+        """Returns the modules."""
+        return self._modules.values()
+
+    def items(self):
+        """Returns pairs of id and module."""
+        return self._modules.items()
+
+    # The forward passes run the modules that are in the batch.
+
+    def forward_inference(self, batch, **kwargs):
+        return {m: self[m].forward_inference(b, **kwargs) for m, b in batch.items()}
+
+    def forward_exploration(self, batch, **kwargs):
+        return {m: self[m].forward_exploration(b, **kwargs) for m, b in batch.items()}
+
+    def forward_train(self, batch, **kwargs):
+        return {m: self[m].forward_train(b, **kwargs) for m, b in batch.items()}
+
+    def is_stateful(self) -> bool:
+        return any(module.is_stateful() for module in self._modules.values())
+
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
+        wanted = [components] if isinstance(components, str) else components
+        unwanted = [not_components] if isinstance(not_components, str) else None
+        unwanted = unwanted or not_components or ()
+        return {
+            mid: module.get_state()
+            for mid, module in self._modules.items()
+            if (wanted is None or mid in wanted) and mid not in unwanted
+        }
+
+    def set_state(self, state: StateDict) -> None:
+        """Replaces the weights of the modules named in `state`.
+
+        Raises:
+            UnknownModuleError: If `state` names a module that is not here.
+        """
+        modules = [(self[module_id], part) for module_id, part in state.items()]
+        for module, part in modules:
+            module.check_state(part)
+        for module, part in modules:
+            module.set_state(part)
+
+    def as_multi_rl_module(self) -> "MultiRLModule":
+        return self
+
+
+def validate_module_id(module_id: Any, error: bool = False) -> bool:
+    """Returns whether `module_id` may name a module.
+
+    Args:
+        module_id: A non-empty string without `< > : " / \\ | ?`, control characters or
+            a trailing space or dot, of at most 255 characters.
+        error: Whether to raise instead of returning False.
+
+    Raises:
+        ModuleError: If the id is invalid and `error`; says why.
+    """
+    if not isinstance(module_id, str):
+        reason = f"{type(module_id).__name__}, not a string"
+    elif not module_id.strip() or module_id in (".", ".."):
+        reason = "empty"
+    elif module_id == ALL_MODULES:
+        reason = "reserved for what concerns all modules"
+    elif len(module_id) > 255:
+        reason = f"{len(module_id)} characters long, at most 255 are allowed"
+    elif any(c in '<>:"/\\|?' or not c.isprintable() for c in module_id):
+        reason = 'a name with one of < > : " / \\ | ? or an unprintable character'
+    elif module_id[-1] in " .":
+        reason = "a name ending in a space or dot"
+    else:
+        return True
+    if error:
+        raise ModuleError(f"module id {module_id!r}", f"invalid: {reason}")
+    return False
+
+
+def action_dist_class(space: gym.Space | None) -> type[Distribution]:
+    """Returns the distribution over actions of `space`.
+
+    Raises:
+        SpaceError: If there is none.
+    """
+    if isinstance(space, gym.spaces.Discrete):
+        return Categorical
+    if isinstance(space, gym.spaces.Box):
+        return DiagGaussian
+    raise unsupported_space("action space", space, "Discrete or Box")

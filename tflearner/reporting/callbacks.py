@@ -1,0 +1,159 @@
+"""Keras callbacks, unmodified, around a training loop that is not Keras'.
+
+One reporting interval is one epoch of one batch.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tflearner.errors import UsageError
+
+# Of quantities that nothing was measured of before an episode has ended.
+_EPISODE_NAMES = ("episode_", "val_episode_")
+
+
+class CallbackModel:
+    """What a callback finds as its `model`.
+
+    Args:
+        get_weights: Returns the weights as a list of arrays.
+        set_weights: Takes such a list.
+        optimizer: The Keras optimizer whose learning rate callbacks read and set.
+
+    Attributes:
+        stop_training: Set by a callback to end training after this interval.
+        optimizer: As given.
+    """
+
+    def __init__(
+        self,
+        get_weights: Callable[[], list[np.ndarray]],
+        set_weights: Callable[[list[np.ndarray]], None],
+        optimizer: Any,
+    ):
+        self._get_weights = get_weights
+        self._set_weights = set_weights
+        self.optimizer = optimizer
+        self.stop_training = False
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Returns the weights as a list of arrays."""
+        return self._get_weights()
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Sets the weights from such a list."""
+        self._set_weights(weights)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a callback asked its model for {name!r}, but in reinforcement learning "
+            "the model has only get_weights, set_weights, optimizer and stop_training"
+        )
+
+
+class CallbackRunner:
+    """Calls Keras callbacks as `keras.Model.fit` would.
+
+        runner = CallbackRunner(callbacks, model, {"epochs": 10})
+        runner.begin()
+        while not runner.stop_training:
+            runner.epoch_begin(epoch)
+            ...
+            logs = runner.epoch_end(epoch, logs)
+        runner.end(logs)
+
+    Args:
+        callbacks: Instances of `keras.callbacks.Callback`, or one.
+        model: What they find as their model.
+        params: What they find as their params: `epochs`, `steps` and `verbose`.
+    """
+
+    def __init__(
+        self,
+        callbacks: "Iterable[keras.callbacks.Callback] | keras.callbacks.Callback",
+        model: CallbackModel,
+        params: dict[str, Any],
+    ):
+        if isinstance(callbacks, keras.callbacks.Callback):
+            callbacks = [callbacks]
+        self._callbacks = list(callbacks)
+        for i, callback in enumerate(self._callbacks):
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise UsageError(
+                    f"callbacks[{i}]",
+                    repr(callback),
+                    "an instance of keras.callbacks.Callback",
+                    "wrap a function: keras.callbacks.LambdaCallback(on_epoch_end=f)",
+                )
+        self._model = model
+        for callback in self._callbacks:
+            callback.set_params(dict(params))
+            callback.set_model(model)
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether a callback asked for the end of training."""
+        return self._model.stop_training
+
+    def begin(self) -> None:
+        """Training begins."""
+        self._model.stop_training = False
+        for callback in self._callbacks:
+            callback.on_train_begin()
+
+    def epoch_begin(self, epoch: int) -> None:
+        """A reporting interval begins."""
+        for callback in self._callbacks:
+            callback.on_epoch_begin(epoch)
+        for callback in self._callbacks:
+            callback.on_train_batch_begin(0)
+
+    def epoch_end(self, epoch: int, logs: dict[str, float]) -> dict[str, float]:
+        """A reporting interval has ended.
+
+        Args:
+            epoch: Its number, from 0.
+            logs: Flat name -> number.
+
+        Returns:
+            The logs with what callbacks added.
+        """
+        shared = _Logs(logs)
+        # TerminateOnNaN listens to batches only.
+        for callback in self._callbacks:
+            callback.on_train_batch_end(0, shared)
+        with warnings.catch_warnings():
+            if shared.has_unmeasured():  # Nobody has to act on it.
+                warnings.filterwarnings("ignore", ".*which is not available")
+            for callback in self._callbacks:
+                callback.on_epoch_end(epoch, shared)
+        return dict(shared)
+
+    def end(self, logs: dict[str, float] | None = None) -> None:
+        """Training has ended; callbacks may restore weights and close files."""
+        for callback in self._callbacks:
+            callback.on_train_end(dict(logs or {}))
+
+
+class _Logs(dict):
+    """Logs in which `get` does not see episode values that are still NaN.
+
+    EarlyStopping would take NaN for the best value so far, which nothing can beat, and
+    stop; CSVLogger needs the key from the first row on. Both ask with `get`.
+    """
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return default if self._is_unmeasured(name) else super().get(name, default)
+
+    def has_unmeasured(self) -> bool:
+        return any(self._is_unmeasured(name) for name in self)
+
+    def _is_unmeasured(self, name: str) -> bool:
+        value = super().get(name)
+        is_nan = isinstance(value, float) and math.isnan(value)
+        return is_nan and str(name).startswith(_EPISODE_NAMES)
