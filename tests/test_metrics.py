@@ -341,7 +341,7 @@ def test_log_time_measures_seconds(metrics):
     for _ in range(2):
         with metrics.log_time("x", reduce="sum"):
             time.sleep(0.01)
-    assert 0.02 <= metrics.peek("x") < 0.5
+    assert 0.02 <= metrics.peek("x") < 5.0
 
 
 def test_log_time_logs_a_block_that_raised_and_runs_again(metrics):

@@ -178,7 +178,7 @@ def test_pickles():
 
 
 def test_concat_joins_and_drops_empty_batches():
-    joined = concat_samples([rows()[:2], rows()[0:0], rows()[2:]])
+    joined = concat_samples([rows()[:2], SampleBatch(), rows()[2:]])
     assert joined["actions"].tolist() == list(range(6))
     assert joined["obs"]["b"][0].shape == (6, 2) and joined["infos"][5] == {"row": 5}
     assert len(concat_samples([])) == 0

@@ -156,6 +156,13 @@ def test_a_finished_episode_of_lookback_only_is_an_error():
         )
 
 
+def test_lookback_is_cut_to_the_steps_given():
+    episode = SingleAgentEpisode(
+        observations=[0, 1], actions=[0], rewards=[0.0], len_lookback_buffer=10
+    )
+    assert len(episode) == 0 and episode.rewards.lookback == 1
+
+
 @pytest.mark.parametrize("lookback", [-1, "all"])
 def test_lookback_must_be_a_count(lookback):
     with pytest.raises(UsageError, match="want 'auto' or int >= 0"):
@@ -374,12 +381,13 @@ def test_concat_refuses_other_chunks_and_changes_nothing():
 def test_concat_of_unlike_arrays_changes_nothing():
     episode = grown(3).to_numpy()
     before = copy.deepcopy(episode)
-    other = episode.cut()
-    outputs = {"action_logp": np.float32([1, 2])}
-    other.add_env_step(np.float32([0, 0]), 0, 0.0, extra_model_outputs=outputs)
-    with pytest.raises(BatchError, match="unlike arrays"):
-        episode.concat_episode(other)
-    assert_same(episode, before)
+    for action, logp in [(0, np.float32([1, 2])), (0.5, np.float32(1))]:
+        other = episode.cut()
+        outputs = {"action_logp": logp}
+        other.add_env_step(np.zeros(2), action, 0.0, extra_model_outputs=outputs)
+        with pytest.raises(BatchError, match="unlike arrays"):
+            episode.concat_episode(other)
+        assert_same(episode, before)
 
 
 def test_concat_to_a_chunk_without_steps_takes_over_the_columns():

@@ -1,1 +1,371 @@
-class Algorithm: pass
+"""How it is put together: environment runner, learner, and the loop around them."""
+
+import abc
+import dataclasses
+import os
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from gymnasium.vector import VectorEnv
+
+from tflearner import constants
+from tflearner.config import AlgorithmConfig
+from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.env import vector_env
+from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
+from tflearner.errors import ConfigError, UsageError
+from tflearner.modules import inference
+from tflearner.reporting import names, summary
+from tflearner.reporting.callbacks import CallbackModel, CallbackRunner
+from tflearner.reporting.history import History
+from tflearner.reporting.progress import Progress
+from tflearner.reporting.run_directory import JsonLinesWriter, make_run_directory
+from tflearner.types import ResultDict
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """What greedy episodes on a fresh environment returned.
+
+    Attributes:
+        episode_return_mean: Mean of the undiscounted returns.
+        episode_return_std: Their standard deviation.
+        episode_return_min: The smallest.
+        episode_return_max: The largest.
+        episode_len_mean: Mean number of steps.
+        num_episodes: Number of episodes.
+        num_env_steps: Steps in all of them.
+    """
+
+    episode_return_mean: float
+    episode_return_std: float
+    episode_return_min: float
+    episode_return_max: float
+    episode_len_mean: float
+    num_episodes: int
+    num_env_steps: int
+
+
+class Algorithm(abc.ABC):
+    """An environment runner and a learner, and the loop around them.
+
+    Subclasses override `training_step`. Two ways to the same object:
+
+        algo = PPO("CartPole-v1", lr=3e-4)
+        algo = PPOConfig().environment("CartPole-v1").training(lr=3e-4).build_algo()
+
+    Args:
+        env: Registered id, environment class, or function returning an environment.
+        config: All settings; copied.
+        **settings: Fields of the algorithm's config by name, such as `lr` or `seed`.
+
+    Attributes:
+        config: The settings, frozen.
+        learner: The learner.
+        env_runner: What samples episodes.
+    """
+
+    config_class: ClassVar[type[AlgorithmConfig]] = AlgorithmConfig
+
+    def __init__(
+        self, env: Any = None, *, config: AlgorithmConfig | None = None, **settings: Any
+    ):
+        config = self.config_class() if config is None else config.copy(False)
+        if env is not None:
+            config.environment(env)
+        config.update_from_dict(settings)
+        config.validate()
+        if config.env is None:
+            raise ConfigError(
+                f"{type(self).__name__}",
+                "no environment",
+                hint='name one: PPO("CartPole-v1") or config.environment("CartPole-v1")',
+            )
+        config.freeze()
+        self.config = config
+        environments = self._make_env()
+        try:
+            self._build(environments)
+        except BaseException:
+            environments.close()
+            raise
+        self._iteration = 0
+        self._seconds = 0.0
+        self._num_evaluations = 0
+
+    def _make_env(self) -> VectorEnv:
+        config = self.config
+        return vector_env.make_vector_env(
+            config.env,
+            env_config=config.env_config,
+            num_envs=config.num_envs_per_env_runner,
+            vectorize_mode=config.gym_env_vectorize_mode,
+            autoreset_mode=config.autoreset_mode,
+        )
+
+    def _build(self, environments: VectorEnv) -> None:
+        config = self.config
+        spaces = (
+            environments.single_observation_space,
+            environments.single_action_space,
+        )
+        env_to_module = config.build_env_to_module_connector(*spaces)
+        spec = config.get_multi_rl_module_spec()
+        module_spaces = (env_to_module.observation_space, spaces[1])
+        self.learner = config.build_learner(
+            spaces=dict.fromkeys(spec.rl_module_specs, module_spaces)
+        )
+        self.env_runner = SingleAgentEnvRunner(
+            config=config,
+            module=self.get_module(),
+            env_to_module=env_to_module,
+            module_to_env=config.build_module_to_env_connector(*spaces),
+            env=environments,
+        )
+
+    def get_module(self, module_id: str | None = None):
+        """Returns a module; by default the one that acts in the environment."""
+        modules = self.learner.module
+        if module_id is None:
+            only = len(modules) == 1
+            module_id = next(iter(modules)) if only else DEFAULT_MODULE_ID
+        return modules[module_id].unwrapped()
+
+    # Training.
+
+    @abc.abstractmethod
+    def training_step(self) -> tuple[ResultDict, dict[str, float]]:
+        """Samples and learns once.
+
+        Returns:
+            The results of the learner, and timers: seconds by name, such as "learn_s".
+        """
+
+    def train(self) -> ResultDict:
+        """Samples and learns once; returns nested results.
+
+        Returns:
+            {"env_runners": {...}, "learners": {module id: {...}}, "timers": {...},
+            "training_iteration", "num_env_steps_sampled_lifetime", "time_total_s"}.
+            Timers are seconds of this iteration.
+        """
+        started = time.perf_counter()
+        learner_results, timers = self.training_step()
+        env_results = self.env_runner.get_metrics()
+        self._iteration += 1
+        self._seconds += time.perf_counter() - started
+        return {
+            constants.TIMERS: {**env_results.pop(constants.TIMERS), **timers},
+            constants.ENV_RUNNER_RESULTS: env_results,
+            constants.LEARNER_RESULTS: learner_results,
+            constants.TRAINING_ITERATION: self._iteration,
+            constants.NUM_ENV_STEPS_SAMPLED_LIFETIME: env_results[
+                constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
+            ],
+            constants.TIME_TOTAL_S: self._seconds,
+        }
+
+    @property
+    def num_env_steps_sampled_lifetime(self) -> int:
+        """Environment steps sampled so far."""
+        key = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
+        return self.env_runner.metrics.peek(key)
+
+    def fit(
+        self,
+        total_steps: int,
+        *,
+        callbacks: Iterable[keras.callbacks.Callback] | None = None,
+        verbose: str | int = "auto",
+        log_dir: str | os.PathLike | None = None,
+    ) -> History:
+        """Trains for a number of environment steps.
+
+        Every iteration is one epoch for callbacks, whose logs hold flat names such as
+        "episode_return", "loss" and, when evaluated, "val_episode_return". Results
+        also go to `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`. Ctrl-C ends training
+        cleanly.
+
+        Args:
+            total_steps: Environment steps to take, at least.
+            callbacks: Keras callbacks. Name the direction where Keras cannot guess it:
+                `EarlyStopping(monitor="episode_return", mode="max")`.
+            verbose: 0 is silent, 1 a live view, 2 one line per interval; "auto" is the
+                view on a terminal and lines elsewhere.
+            log_dir: Where run directories are made; "runs" by default.
+
+        Returns:
+            The `History` of all iterations so far.
+
+        Raises:
+            UsageError: If `total_steps` is no int above 0.
+        """
+        if not isinstance(total_steps, int) or total_steps < 1:
+            raise UsageError("fit()", f"total_steps={total_steps!r}", "an int >= 1")
+        history = History(params={"total_steps": total_steps})
+        runner = CallbackRunner(
+            callbacks or (), self._callback_model(), {"steps": 1, "verbose": 0}
+        )
+        directory = make_run_directory(self._name.lower(), self._env_name, log_dir)
+        first = self.num_env_steps_sampled_lifetime
+        title = f"{self._headline()}\nrun: {directory}/"
+        with (
+            JsonLinesWriter(directory / "metrics.jsonl") as writer,
+            Progress(title, total_steps, verbose) as progress,
+        ):
+            runner.begin()
+            started, logs, message = time.perf_counter(), {}, None
+            try:
+                while not runner.stop_training:
+                    epoch = len(history.epoch)
+                    runner.epoch_begin(epoch)
+                    result = self._train_and_evaluate()
+                    writer.write(result)
+                    logs = runner.epoch_end(epoch, names.flatten_result(result))
+                    history.append(epoch, logs)
+                    steps = self.num_env_steps_sampled_lifetime - first
+                    seconds = time.perf_counter() - started
+                    progress.update(logs, result[constants.TIMERS], steps, seconds)
+                    if steps >= total_steps:
+                        break
+            except KeyboardInterrupt:
+                steps = self.num_env_steps_sampled_lifetime - first
+                message = f"interrupted after {steps:,} steps"
+            runner.end(logs)
+            progress.close(message)
+        return history
+
+    def _train_and_evaluate(self) -> ResultDict:
+        result = self.train()
+        interval = self.config.evaluation_interval
+        if interval is not None and self._iteration % interval == 0:
+            evaluated = self.evaluate(self.config.evaluation_duration)
+            result[constants.EVALUATION_RESULTS] = dataclasses.asdict(evaluated)
+        return result
+
+    # Evaluation.
+
+    def evaluate(self, episodes: int = 10) -> EvaluationResult:
+        """Acts greedily on a fresh environment.
+
+        Args:
+            episodes: Number of whole episodes.
+
+        Returns:
+            Their returns, summed up.
+
+        Raises:
+            UsageError: If `episodes` is no int above 0.
+        """
+        if not isinstance(episodes, int) or episodes < 1:
+            raise UsageError("evaluate()", f"episodes={episodes!r}", "an int >= 1")
+        if isinstance(self.config.env, VectorEnv):
+            raise UsageError(
+                "evaluate()",
+                "a vector environment that is in use",
+                "an environment that can be made again",
+                "configure a function that returns it",
+            )
+        self._num_evaluations += 1
+        seed = self.config.seed
+        if seed is not None:
+            entropy = np.random.SeedSequence([seed, self._num_evaluations])
+            seed = int(entropy.generate_state(1)[0])
+        config = self.config.copy(copy_frozen=False)
+        config.env_runners(
+            explore=False,
+            num_envs_per_env_runner=min(episodes, config.num_envs_per_env_runner),
+        ).debugging(seed=seed)
+        runner = SingleAgentEnvRunner(
+            config=config,
+            module=self.get_module(),
+            env_to_module=self.env_runner.env_to_module,
+            module_to_env=self.env_runner.module_to_env,
+        )
+        try:
+            sampled = runner.sample(num_episodes=episodes)
+        finally:
+            runner.stop()
+        returns = np.array([episode.get_return() for episode in sampled])
+        lengths = np.array([len(episode) for episode in sampled])
+        return EvaluationResult(
+            episode_return_mean=float(returns.mean()),
+            episode_return_std=float(returns.std()),
+            episode_return_min=float(returns.min()),
+            episode_return_max=float(returns.max()),
+            episode_len_mean=float(lengths.mean()),
+            num_episodes=len(sampled),
+            num_env_steps=int(lengths.sum()),
+        )
+
+    def stop(self) -> None:
+        """Closes the environments."""
+        self.env_runner.stop()
+
+    # What people see.
+
+    def summary(self) -> None:
+        """Prints spaces, networks, parameters and how an update is put together."""
+        summary.print_summary(self._headline(), self._summary_rows())
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _env_name(self) -> str:
+        env = self.config.env
+        if isinstance(env, str):
+            return env
+        return getattr(env, "__name__", type(env).__name__)
+
+    def _headline(self) -> str:
+        count = sum(int(np.prod(w.shape)) for w in self._weights())
+        environments = self.config.num_envs_per_env_runner
+        plural = "environment" if environments == 1 else "environments"
+        return (
+            f"{self._name} on {self._env_name} · {count:,} parameters · "
+            f"{environments} {plural}"
+        )
+
+    def _summary_rows(self) -> list[tuple[str, str]]:
+        config, module = self.config, self.get_module()
+        batch = config.train_batch_size_per_learner
+        minibatch = config.minibatch_size or batch
+        steps = -(-config.num_epochs * batch // minibatch)
+        rows = [
+            ("observations", str(module.observation_space)),
+            ("actions", str(module.action_space)),
+            ("module", type(module).__name__),
+        ]
+        for weight in module.weights:
+            rows.append((f"  {weight.path}", str(tuple(weight.shape))))
+        rows += [
+            ("update", f"{batch:,} steps, {config.num_epochs} epochs"),
+            ("", f"{steps:,} gradient steps of {minibatch:,} rows, one traced call"),
+            ("learning rate", str(config.lr)),
+            ("acting", inference.make_actor(module).description),
+            ("jit_compile", str(config.jit_compile)),
+        ]
+        return rows + [("traced", line) for line in self.learner.describe_updates()]
+
+    def _weights(self) -> list[Any]:
+        modules = self.learner.module.values()
+        return [w for m in modules for w in getattr(m.unwrapped(), "weights", [])]
+
+    def _callback_model(self) -> CallbackModel:
+        def set_weights(values):
+            for weight, value in zip(self._weights(), values, strict=True):
+                weight.assign(value)
+
+        optimizers = self.learner.get_optimizers_for_module(
+            next(iter(self.learner.module))
+        )
+        return CallbackModel(
+            lambda: [weight.numpy() for weight in self._weights()],
+            set_weights,
+            optimizers[0][1] if optimizers else None,
+        )

@@ -6,6 +6,7 @@ https://arxiv.org/abs/1707.06347.
 
 import dataclasses
 import math
+import time
 from dataclasses import field
 from typing import Any
 
@@ -114,6 +115,25 @@ class PPO(Algorithm):
     """
 
     config_class = PPOConfig
+
+    def training_step(self):
+        config = self.config
+        episodes = self.env_runner.sample(
+            num_timesteps=config.train_batch_size_per_learner
+        )
+        started = time.perf_counter()
+        results = self.learner.update_from_episodes(
+            episodes,
+            timesteps={
+                constants.NUM_ENV_STEPS_SAMPLED_LIFETIME: (
+                    self.num_env_steps_sampled_lifetime
+                )
+            },
+            num_epochs=config.num_epochs,
+            minibatch_size=config.minibatch_size,
+            shuffle_batch_per_epoch=config.shuffle_batch_per_epoch,
+        )
+        return results, {"learn_s": time.perf_counter() - started}
 
 
 class PPOTfLearner(TfLearner):

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-import tree
 
 from tflearner.columns import Columns
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.env.vector_stepper import Infos, VectorStep, info_of
+from tflearner.env.vector_stepper import Infos, VectorStep, info_of, map_arrays
 
 
 class Cut(NamedTuple):
@@ -140,7 +139,7 @@ class Rollout:
                 infos = [info_of(given, i) for given in self._infos[states[1]]]
             if (i, stop - 1) in finals:
                 final_obs, final_info = finals[i, stop - 1]
-                obs = _with_last(obs, final_obs)
+                obs = map_arrays(_with_last, obs, final_obs)
                 if has_infos or final_info:
                     infos = infos or [{} for _ in range(lookback + stop - start + 1)]
                     infos[-1] = final_info
@@ -161,7 +160,7 @@ class Rollout:
             result.episodes.append(episode)
             self._ids[i] = episode.id_
             self._lengths[i] += stop - start
-            self._returns[i] += float(rewards[i, start:stop].sum())
+            self._returns[i] += float(np.add.reduce(rewards[i, start:stop]))
             if ends:
                 result.returns.append(self._returns[i])
                 result.lengths.append(self._lengths[i])
@@ -191,7 +190,7 @@ class Rollout:
         """Returns last observation and info by environment and step."""
         if not self._finals:
             return {}
-        final_obs = tree.map_structure(
+        final_obs = map_arrays(
             lambda *leaves: np.concatenate(leaves),
             *[step.final_obs for _, step in self._finals],
         )
@@ -213,23 +212,16 @@ class Rollout:
 
 def _by_env(rows: list) -> Any:
     """Returns [N, T, ...] for T arrays [N, ...], which may be nested."""
-    if not isinstance(rows[0], np.ndarray):
-        return tree.map_structure(lambda *leaves: _transposed(leaves), *rows)
-    return _transposed(rows)
-
-
-def _transposed(rows: Sequence[np.ndarray]) -> np.ndarray:
-    return np.ascontiguousarray(np.swapaxes(np.array(rows), 0, 1))
+    return map_arrays(
+        lambda *arrays: np.ascontiguousarray(np.swapaxes(np.array(arrays), 0, 1)), *rows
+    )
 
 
 def _take(arrays: Any, index: Any) -> Any:
-    if isinstance(arrays, np.ndarray):
-        return arrays[index]
-    return tree.map_structure(lambda array: array[index], arrays)
+    return map_arrays(lambda array: array[index], arrays)
 
 
-def _with_last(arrays: Any, last: Any) -> Any:
-    """Returns copies of arrays [T, ...] with other last rows."""
-    return tree.map_structure(
-        lambda array, row: np.concatenate([array[:-1], row[np.newaxis]]), arrays, last
-    )
+def _with_last(array: np.ndarray, last: Any) -> np.ndarray:
+    array = array.copy()
+    array[-1] = last
+    return array

@@ -7,6 +7,7 @@ Shapes: `N` is the number of environments, `D` of those whose episode a step end
 """
 
 import multiprocessing.connection
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -90,7 +91,7 @@ class VectorStepper:
         """
         self._forget_episodes()
         obs, infos = self._call("reset", 2, seed=seed)
-        obs = tree.map_structure(np.array, obs)
+        obs = map_arrays(np.array, obs)
         self._check_finite("observation", obs)
         return obs, infos
 
@@ -105,7 +106,8 @@ class VectorStepper:
         obs, rewards, terminateds, truncateds, infos = self._call(
             "step", 5, self._copied(actions)
         )
-        obs = _copied(obs)
+        # Vector environments may return the same arrays again and again.
+        obs = map_arrays(np.array, obs)
         rewards = self._column("rewards", rewards, np.float64)
         terminateds = self._column("terminations", terminateds, np.bool_)
         truncateds = self._column("truncations", truncateds, np.bool_)
@@ -166,12 +168,12 @@ class VectorStepper:
     ) -> tuple[Any, list, Infos]:
         """Resets environments whose episode ended; puts their new `obs` in place."""
         done = np.nonzero(is_done)[0]
-        final_obs = tree.map_structure(lambda x: x[done], obs)
+        final_obs = map_arrays(lambda x: x[done], obs)
         final_infos = [info_of(infos, i) for i in done.tolist()]
         reset_obs, reset_infos = self._call(
             "reset", 2, options={"reset_mask": is_done.copy()}
         )
-        tree.map_structure(lambda x, new: _put(x, done, new), obs, reset_obs)
+        map_arrays(lambda x, new: _put(x, done, new), obs, reset_obs)
         if infos or reset_infos:
             infos = [
                 info_of(reset_infos if is_done[i] else infos, i)
@@ -182,7 +184,7 @@ class VectorStepper:
     def _copied(self, actions: Any) -> Any:
         if self._action_dtype is not None:
             return np.array(actions, self._action_dtype)
-        return tree.map_structure(np.array, actions)
+        return map_arrays(np.array, actions)
 
     def _call(self, name: str, num_values: int, *args: Any, **kwargs: Any) -> tuple:
         try:
@@ -272,15 +274,6 @@ def info_of(infos: Infos, index: int) -> dict[str, Any]:
     return info
 
 
-def _copied(obs: Any) -> Any:
-    # Vector environments may return the same arrays again and again.
-    return (
-        np.array(obs)
-        if isinstance(obs, np.ndarray)
-        else tree.map_structure(np.array, obs)
-    )
-
-
 def _put(array: np.ndarray, index: np.ndarray, new: Any) -> None:
     array[index] = np.asarray(new)[index]
 
@@ -295,19 +288,25 @@ def _stack_like(obs: Any, finals: Any, done: np.ndarray) -> Any:
         done: Which environments. int [D].
     """
     if isinstance(finals, np.ndarray) and finals.dtype == object:
-        rows = [finals[i] for i in done]
-        stacked = tree.map_structure(lambda *leaves: np.array(leaves), *rows)
-    else:
-        stacked = tree.map_structure(lambda leaf: np.asarray(leaf)[done], finals)
-    return tree.map_structure(
-        lambda new, old: _of_shape(new.astype(old.dtype), old.shape[1:]),
-        stacked,
-        obs,
-        check_types=False,
-    )
+        rows = [finals[i] for i in done.tolist()]
+        if not isinstance(obs, np.ndarray):
+            rows = tree.map_structure(lambda *leaves: np.array(leaves), *rows)
+        return map_arrays(_like, obs, rows)
+    return map_arrays(lambda old, new: _like(old, np.asarray(new)[done]), obs, finals)
 
 
-def _of_shape(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if array.shape[1:] != shape:
-        raise ValueError(f"got shape {array.shape[1:]}, want {shape}")
+def _like(obs: np.ndarray, final_obs: Any) -> np.ndarray:
+    array = np.array(final_obs, obs.dtype)
+    if array.shape[1:] != obs.shape[1:]:
+        raise ValueError(f"got shape {array.shape[1:]}, want {obs.shape[1:]}")
     return array
+
+
+def map_arrays(function: Callable, arrays: Any, *others: Any) -> Any:
+    """Returns what a function makes of an array, or of each leaf of nested ones.
+
+    For one array it is a plain call; `tree.map_structure` takes 5 us.
+    """
+    if isinstance(arrays, np.ndarray):
+        return function(arrays, *others)
+    return tree.map_structure(function, arrays, *others, check_types=False)

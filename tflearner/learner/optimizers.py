@@ -105,11 +105,14 @@ class OptimizerRegistry:
                 setting_name="lr_or_lr_schedule",
                 description="learning rate or schedule",
             )
-            schedule = Scheduler(fixed_value_or_schedule=lr_or_lr_schedule)
-            rate = schedule.get_current_value()
+            scheduler = Scheduler(fixed_value_or_schedule=lr_or_lr_schedule)
+            rate = scheduler.get_current_value()
             if rate < 0:
                 raise OptimizerError(where, f"learning rate {rate}", "a number >= 0")
             set_learning_rate(optimizer, rate)
+            # A fixed rate is set once, so that callbacks may change it afterwards.
+            if isinstance(lr_or_lr_schedule, list | tuple):
+                schedule = scheduler
         record = OptimizerRecord(module_id, name, optimizer, params, schedule)
         self._records[module_id, name] = record
         return record

@@ -33,6 +33,8 @@ def make_actor(module: RLModule):
 class ModuleActor:
     """Acts by calling the module itself: for scripted modules without TensorFlow."""
 
+    description = "the module itself"
+
     def __init__(self, module: RLModule):
         self._module = module
 
@@ -48,6 +50,8 @@ class ModuleActor:
 class NumpyActor:
     """Acts with a NumPy copy of a dense policy."""
 
+    description = "NumPy copy of the policy"
+
     def __init__(self, module: Any):
         self._module = module
         self.refresh()
@@ -62,6 +66,8 @@ class NumpyActor:
 
 class TracedActor:
     """Acts through one concrete function per mode (exploring, greedy)."""
+
+    description = "one TensorFlow function"
 
     def __init__(self, module: TfRLModule):
         self._module = module

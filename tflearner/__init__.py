@@ -1,0 +1,90 @@
+"""The reinforcement-learning learner for TensorFlow 2 and Keras 3.
+
+    import tflearner as tfl
+
+    algo = tfl.PPO("CartPole-v1", seed=1)
+    history = algo.fit(total_steps=100_000)
+    print(algo.evaluate(episodes=20))
+
+Names are loaded when they are first used: importing this package loads the standard
+library only.
+"""
+
+import importlib
+from typing import Any
+
+# Public name -> the module it lives in, station by station.
+_PUBLIC = {
+    # Names.
+    "Columns": "columns",
+    "ALL_MODULES": "constants",
+    "COMPONENT_ENV_RUNNER": "constants",
+    "COMPONENT_LEARNER": "constants",
+    "COMPONENT_LEARNER_GROUP": "constants",
+    "COMPONENT_METRICS_LOGGER": "constants",
+    "COMPONENT_OPTIMIZER": "constants",
+    "COMPONENT_RL_MODULE": "constants",
+    "DEFAULT_MODULE_ID": "constants",
+    "DEFAULT_OPTIMIZER": "constants",
+    "ENTROPY_KEY": "constants",
+    "LR_KEY": "constants",
+    "POLICY_LOSS_KEY": "constants",
+    "VF_LOSS_KEY": "constants",
+    "WEIGHTS_SEQ_NO": "constants",
+    "TFLearnerError": "errors",
+    # Algorithms.
+    "Algorithm": "algorithms.algorithm",
+    "EvaluationResult": "algorithms.algorithm",
+    "PPO": "algorithms.ppo",
+    "PPOConfig": "algorithms.ppo",
+    "PPOTfLearner": "algorithms.ppo",
+    # Settings.
+    "AlgorithmConfig": "config",
+    "DefaultModelConfig": "modules.default_model_config",
+    # Where weights change.
+    "Learner": "learner.learner",
+    "TfLearner": "learner.tf_learner",
+    # What acts and learns.
+    "MultiRLModule": "modules.rl_module",
+    "MultiRLModuleSpec": "modules.rl_module_spec",
+    "PPOCatalog": "modules.catalog",
+    "PPOTfRLModule": "modules.actor_critic",
+    "RLModule": "modules.rl_module",
+    "RLModuleSpec": "modules.rl_module_spec",
+    "TfRLModule": "modules.tf_rl_module",
+    "ValueFunctionAPI": "modules.apis",
+    # How episodes become batches, and outputs become actions.
+    "ConnectorV2": "connectors.connector",
+    "EnvToModulePipeline": "connectors.pipeline",
+    "LearnerConnectorPipeline": "connectors.pipeline",
+    "ModuleToEnvPipeline": "connectors.pipeline",
+    # Where experience is made, and what flows.
+    "EnvRunner": "env.env_runner",
+    "MultiAgentBatch": "data.sample_batch",
+    "SampleBatch": "data.sample_batch",
+    "SingleAgentEnvRunner": "env.single_agent_env_runner",
+    "SingleAgentEpisode": "data.single_agent_episode",
+    # What is measured and shown.
+    "History": "reporting.history",
+    "MetricsLogger": "metrics",
+    "Scheduler": "schedule",
+    "Stats": "metrics",
+    # Submodules by name.
+    "testing": "testing",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_PUBLIC[name]}")
+    value = module if name == _PUBLIC[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,19 @@
+"""The table that `summary()` prints."""
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_summary(title: str, rows: list[tuple[str, str]]) -> None:
+    """Prints a title and rows of name and value, wrapped to the terminal's width.
+
+    Args:
+        title: The line above the table.
+        rows: Pairs of name and value.
+    """
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table)

@@ -1,0 +1,243 @@
+"""Fakes to test with: environments whose every number is known beforehand.
+
+Public, because users of the library test learners, modules and connectors, too.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+End = tuple[int, str]  # The length of an episode and how it ends.
+
+DEFAULT_ENDS: tuple[End, ...] = ((3, "terminated"), (1, "truncated"), (5, "truncated"))
+
+
+class CountingEnv(gym.Env):
+    """An environment that counts.
+
+    The observation is (tag, episode, step), the reward 100 * episode + 10 * step +
+    action. Lengths and ends of episodes go through a list, beginning at its item number
+    `tag`. Nothing is random.
+
+    >>> env = CountingEnv(ends=[(2, "terminated")], tag=7)
+    >>> env.reset()
+    (array([7., 0., 0.], dtype=float32), {})
+    >>> env.step(1)
+    (array([7., 0., 1.], dtype=float32), 11.0, False, False, {})
+    >>> env.step(0)
+    (array([7., 0., 2.], dtype=float32), 20.0, True, False, {})
+
+    Args:
+        ends: Length and end of each episode; an end is "terminated", "truncated" or
+            "both".
+        tag: The first number of observations; a seed given to `reset` replaces it by
+            its last three digits, and starts counting episodes anew.
+        with_infos: Whether infos hold "episode", and "even" in every other step.
+        reuse_array: Whether all observations are one array that changes in place.
+    """
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = gym.spaces.Discrete(3)
+
+    def __init__(
+        self,
+        ends: Sequence[End] = DEFAULT_ENDS,
+        *,
+        tag: int = 0,
+        with_infos: bool = False,
+        reuse_array: bool = False,
+    ):
+        self.ends = tuple(ends)
+        self.tag = tag
+        self.with_infos = with_infos
+        self._array = np.zeros(3, np.float32) if reuse_array else None
+        self._episode = -1
+        self._step = 0
+        self._running = False
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Starts the next episode."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self.tag, self._episode = seed % 1000, -1
+        self._episode += 1
+        self._step = 0
+        self._running = True
+        return self._observation(), self._info()
+
+    def step(self, action: Any):
+        """Counts one further; raises if the episode is over."""
+        if not self._running:
+            raise RuntimeError("step() without reset()")
+        self._step += 1
+        length, end = self.ends[(self.tag + self._episode) % len(self.ends)]
+        ends_now = self._step >= length
+        self._running = not ends_now
+        reward = 100.0 * self._episode + 10.0 * self._step + float(action)
+        terminated = ends_now and end in ("terminated", "both")
+        truncated = ends_now and end in ("truncated", "both")
+        return self._observation(), reward, terminated, truncated, self._info()
+
+    def _observation(self) -> np.ndarray:
+        numbers = (self.tag, self._episode, self._step)
+        if self._array is None:
+            return np.array(numbers, np.float32)
+        self._array[:] = numbers
+        return self._array
+
+    def _info(self) -> dict[str, Any]:
+        if not self.with_infos:
+            return {}
+        info: dict[str, Any] = {"episode": self._episode}
+        return info | ({"even": True} if self._step % 2 == 0 else {})
+
+
+class CountingVectorEnv(VectorEnv):
+    """`CountingEnv`s in a vector environment that is not gymnasium's.
+
+    All its results are arrays that change in place with the next step, which gymnasium
+    allows, and `infos["final_obs"]` is one array for all environments.
+
+    Args:
+        num_envs: How many.
+        autoreset_mode: When they reset; `None` leaves it out of the metadata.
+        **kwargs: Those of `CountingEnv`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 2,
+        autoreset_mode: AutoresetMode | None = AutoresetMode.NEXT_STEP,
+        **kwargs: Any,
+    ):
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": autoreset_mode} if autoreset_mode else {}
+        self._mode = autoreset_mode
+        self.envs = [CountingEnv(**kwargs) for _ in range(num_envs)]
+        self.single_observation_space = CountingEnv.observation_space
+        self.single_action_space = CountingEnv.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._obs = np.zeros((num_envs, 3), np.float32)
+        self._final_obs = np.zeros((num_envs, 3), np.float32)
+        self._rewards = np.zeros(num_envs, np.float32)
+        self._done = np.zeros((2, num_envs), bool)  # Terminated, truncated.
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Resets all environments, or those in `options["reset_mask"]`."""
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
+        infos: dict[str, Any] = {}
+        for i in np.nonzero(mask)[0]:
+            self._reset_one(i, infos, None if seed is None else seed + int(i))
+        self._done[:, mask] = False
+        if options:  # Only the rows of the mask mean anything.
+            self._obs[~mask] = -1.0
+        return self._obs, infos
+
+    def step(self, actions: Any):
+        """Steps all environments, except those that reset instead."""
+        infos: dict[str, Any] = {}
+        resetting = self._done.any(axis=0) & (self._mode is AutoresetMode.NEXT_STEP)
+        for i, env in enumerate(self.envs):
+            if resetting[i]:
+                self._reset_one(i, infos)
+                self._rewards[i], self._done[:, i] = 0.0, False
+                continue
+            self._obs[i], self._rewards[i], *self._done[:, i], info = env.step(
+                actions[i]
+            )
+            if self._done[:, i].any() and self._mode is AutoresetMode.SAME_STEP:
+                self._final_obs[i] = self._obs[i]
+                infos["final_obs"] = self._final_obs
+                finals = self._add_info(infos.get("final_info", {}), info, i)
+                infos["final_info"] = finals
+                self._reset_one(i, infos)
+            else:
+                self._add_info(infos, info, i)
+        return self._obs, self._rewards, self._done[0], self._done[1], infos
+
+    def _reset_one(self, i: int, infos: dict, seed: int | None = None) -> None:
+        self._obs[i], info = self.envs[i].reset(seed=seed)
+        self._add_info(infos, info, i)
+
+
+class OddError(Exception):
+    """An exception that needs two arguments, and so does not survive pickling."""
+
+    def __init__(self, what: str, why: str):
+        super().__init__(f"{what}: {why}")
+
+
+class EvilEnv(CountingEnv):
+    """A `CountingEnv` that does something wrong at a known place.
+
+    Args:
+        kind: What it does: one of `EvilEnv.KINDS`.
+        at: In which step of an episode, counted from 1; 0 is the reset.
+        on_action: Only if the action is this one; `None` for any.
+        **kwargs: Those of `CountingEnv`.
+    """
+
+    KINDS = (
+        "raise",
+        "raise_odd",
+        "exit",
+        "arity",
+        "nan_observation",
+        "inf_reward",
+        "no_reward",
+        "no_flag",
+        "no_info",
+        "wrong_shape",
+        "wrong_dtype",
+    )
+
+    def __init__(
+        self, kind: str, at: int = 2, *, on_action: int | None = None, **kwargs: Any
+    ):
+        if kind not in self.KINDS:
+            raise ValueError(f"kind={kind!r} is none of {self.KINDS}")
+        super().__init__(**{"ends": [(10, "terminated")], **kwargs})
+        self.kind, self.at, self.on_action = kind, at, on_action
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Resets; wrong if `at` is 0."""
+        result = super().reset(seed=seed, options=options)
+        return self._spoiled(*result) if self.at == 0 else result
+
+    def step(self, action: Any):
+        """Steps; wrong in step `at`."""
+        result = super().step(action)
+        is_wrong = self._step == self.at and self.on_action in (None, int(action))
+        return self._spoiled(*result) if is_wrong else result
+
+    def _spoiled(self, observation: np.ndarray, *rest: Any) -> Any:
+        if self.kind == "raise":
+            raise ValueError("100 % evil")
+        if self.kind == "raise_odd":
+            raise OddError("evil", "on purpose")
+        if self.kind == "exit":
+            os._exit(13)
+        if self.kind == "arity":
+            return (observation, *rest[:-1])
+        if self.kind == "nan_observation":
+            observation[2] = np.nan
+        elif self.kind == "wrong_shape":
+            observation = observation[:2]
+        elif self.kind == "wrong_dtype":
+            observation = observation.astype(np.complex64)
+        *rest, info = rest
+        if self.kind == "no_info":
+            info = None
+        elif self.kind == "inf_reward":
+            rest[0] = np.inf
+        elif self.kind == "no_reward":
+            rest[0] = None
+        elif self.kind == "no_flag":
+            rest[1] = None
+        return (observation, *rest, info)
