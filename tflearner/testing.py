@@ -132,8 +132,8 @@ class CountingVectorEnv(VectorEnv):
         """Resets all environments, or those in `options["reset_mask"]`."""
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, bool))
         infos: dict[str, Any] = {}
-        for i in np.nonzero(mask)[0]:
-            self._reset_one(i, infos, None if seed is None else seed + int(i))
+        for i in np.nonzero(mask)[0].tolist():
+            self._reset_one(i, infos, None if seed is None else seed + i)
         self._done[:, mask] = False
         if options:  # Only the rows of the mask mean anything.
             self._obs[~mask] = -1.0
@@ -142,11 +142,11 @@ class CountingVectorEnv(VectorEnv):
     def step(self, actions: Any):
         """Steps all environments, except those that reset instead."""
         infos: dict[str, Any] = {}
-        resetting = self._done.any(axis=0) & (self._mode is AutoresetMode.NEXT_STEP)
         for i, env in enumerate(self.envs):
-            if resetting[i]:
+            if self._mode is AutoresetMode.NEXT_STEP and self._done[:, i].any():
                 self._reset_one(i, infos)
-                self._rewards[i], self._done[:, i] = 0.0, False
+                self._rewards[i] = np.nan  # No step, no reward.
+                self._done[:, i] = False
                 continue
             self._obs[i], self._rewards[i], *self._done[:, i], info = env.step(
                 actions[i]
@@ -216,7 +216,7 @@ class EvilEnv(CountingEnv):
         is_wrong = self._step == self.at and self.on_action in (None, int(action))
         return self._spoiled(*result) if is_wrong else result
 
-    def _spoiled(self, observation: np.ndarray, *rest: Any) -> Any:
+    def _spoiled(self, observation: np.ndarray, *others: Any) -> Any:
         if self.kind == "raise":
             raise ValueError("100 % evil")
         if self.kind == "raise_odd":
@@ -224,14 +224,14 @@ class EvilEnv(CountingEnv):
         if self.kind == "exit":
             os._exit(13)
         if self.kind == "arity":
-            return (observation, *rest[:-1])
+            return (observation, *others[:-1])
         if self.kind == "nan_observation":
             observation[2] = np.nan
         elif self.kind == "wrong_shape":
             observation = observation[:2]
         elif self.kind == "wrong_dtype":
             observation = observation.astype(np.complex64)
-        *rest, info = rest
+        *rest, info = others
         if self.kind == "no_info":
             info = None
         elif self.kind == "inf_reward":

@@ -109,9 +109,9 @@ class PPOConfig(AlgorithmConfig):
 class PPO(Algorithm):
     """Proximal policy optimisation.
 
-        algo = PPO("CartPole-v1", lr=3e-4)
-        history = algo.fit(total_steps=100_000)
-        print(algo.evaluate(episodes=20))
+    algo = PPO("CartPole-v1", lr=3e-4)
+    history = algo.fit(total_steps=100_000)
+    print(algo.evaluate(episodes=20))
     """
 
     config_class = PPOConfig
@@ -149,7 +149,7 @@ class PPOTfLearner(TfLearner):
             return
         super().build()
         self._coefficients: dict[ModuleID, _Coefficients] = {}
-        for module_id in self.module.keys():
+        for module_id in self.module:
             self._add_coefficients(module_id)
         if self._learner_connector is not None:
             self._learner_connector.prepend(AddOneTsToEpisodesAndTruncate())

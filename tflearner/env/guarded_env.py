@@ -61,6 +61,7 @@ class GuardedEnv(gym.Wrapper):
         self._step = 0
         self._shape = env.observation_space.shape  # `None` for nested spaces.
         self._dtype = env.observation_space.dtype
+        self._checked_form: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Resets; hands on only what is given, for environments that take less."""
@@ -93,8 +94,7 @@ class GuardedEnv(gym.Wrapper):
             reward = _number(reward)
             terminated = _flag("terminated", terminated)
             truncated = _flag("truncated", truncated)
-            # The comparison alone is cheap; 16 environments do it 16 times per step.
-            if self._shape and getattr(observation, "shape", None) != self._shape:
+            if _form(observation) != self._checked_form:
                 self._check_observation(observation)
             if terminated or truncated:
                 observation = copy.deepcopy(observation)
@@ -104,7 +104,9 @@ class GuardedEnv(gym.Wrapper):
         return observation, reward, terminated, truncated, info
 
     def _check_observation(self, observation: Any) -> None:
+        """Checks shape and dtype; needed only when they change, and that is seldom."""
         if self._shape is None:
+            self._checked_form = _form(observation)
             return
         try:
             array = np.asarray(observation)
@@ -114,6 +116,7 @@ class GuardedEnv(gym.Wrapper):
         if array.shape != self._shape or not fits:
             got = f"an observation {array.dtype} {array.shape}"
             raise _Broken(got, f"{self._dtype} {self._shape}, as in its space")
+        self._checked_form = _form(observation)
 
     def _failure(self, call: str, error: Exception) -> dict[str, Failure]:
         if isinstance(error, _Broken):
@@ -138,6 +141,14 @@ class _Broken(Exception):
 def name_of_step(index: int, step: int) -> str:
     """Returns what messages call a step of one environment."""
     return f"environment {index}, " + (f"episode step {step}" if step else "reset")
+
+
+def _form(observation: Any) -> tuple:
+    return (
+        type(observation),
+        getattr(observation, "shape", None),
+        getattr(observation, "dtype", None),
+    )
 
 
 def _check_arity(result: Any, want: str) -> None:

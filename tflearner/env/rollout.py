@@ -134,7 +134,7 @@ class Rollout:
             rows = i, slice(start - lookback, stop)
             states = i, slice(start - lookback, stop + 1)
             obs = _take(observations, states)
-            infos = None
+            infos: list[dict[str, Any]] | None = None
             if has_infos:
                 infos = [info_of(given, i) for given in self._infos[states[1]]]
             if (i, stop - 1) in finals:
@@ -218,6 +218,8 @@ def _by_env(rows: list) -> Any:
 
 
 def _take(arrays: Any, index: Any) -> Any:
+    if isinstance(arrays, np.ndarray):  # Half of the time a call would take.
+        return arrays[index]
     return map_arrays(lambda array: array[index], arrays)
 
 

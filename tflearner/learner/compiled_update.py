@@ -63,7 +63,8 @@ class CompiledUpdate:
 
     A layout is the set of modules, their columns' shapes and dtypes, and the minibatch
     size. Rows and minibatches may vary in number: the plain loop takes any, and for XLA,
-    which compiles anew for each shape, both are padded to the next power of two.
+    which compiles anew for each shape, both are padded: to the next power of two, or to
+    up to twice that where this program is compiled already.
 
     Args:
         update: Takes {module id: {column: tensor}}; returns forward outputs, losses by
@@ -249,16 +250,26 @@ class _Program:
         return self._loop(tensors, indices, tf.constant(num_minibatches)).numpy()
 
     def _run_padded(self, columns, plan) -> np.ndarray:
-        padded = _map_columns(lambda _, column: _pad_to_power_of_two(column), columns)
-        indices = {mid: _pad_to_power_of_two(own) for mid, own in plan.indices.items()}
-        shape = tuple(
-            leaf.shape[0] for leaf in tf.nest.flatten([padded, indices]) if leaf.ndim
-        )
+        needed = [len(tf.nest.flatten(dict(own))[0]) for own in columns.values()]
+        shape = self._padded_shape((*needed, plan.num_minibatches))
+        lengths = dict(zip(columns, shape))
+        padded = _map_columns(lambda mid, leaf: _pad(leaf, lengths[mid]), columns)
+        indices = {mid: _pad(own, shape[-1]) for mid, own in plan.indices.items()}
         values = self._run(padded, indices, plan.num_minibatches)
         if shape not in self._shapes:
             self._shapes.add(shape)
             self._owner.num_compilations += 1
         return values
+
+    def _padded_shape(self, needed: tuple[int, ...]) -> tuple[int, ...]:
+        """Rows of each module, and minibatches, that a program is compiled for."""
+        rounded = tuple(1 << (n - 1).bit_length() for n in needed)
+        fitting = [
+            shape
+            for shape in self._shapes
+            if all(r <= s <= 2 * r for r, s in zip(rounded, shape))
+        ]
+        return min(fitting, default=rounded)
 
     def _give_up_xla(self, error, columns, plan) -> None:
         reason = str(error).strip().splitlines()[0]
@@ -302,12 +313,11 @@ def _rows(plan: MinibatchPlan, module_id: ModuleID, full_batch: bool) -> int | N
     return None if full_batch else plan.indices[module_id].shape[1]
 
 
-def _pad_to_power_of_two(column: np.ndarray) -> np.ndarray:
-    missing = (1 << (len(column) - 1).bit_length()) - len(column)
-    if not missing:
-        return column
-    padding = np.zeros((missing, *column.shape[1:]), column.dtype)
-    return np.concatenate([column, padding])
+def _pad(array: np.ndarray, length: int) -> np.ndarray:
+    if len(array) == length:
+        return array
+    padding = np.zeros((length - len(array), *array.shape[1:]), array.dtype)
+    return np.concatenate([array, padding])
 
 
 def _outputs(values: np.ndarray, keys: list, settings: dict) -> UpdateOutputs:

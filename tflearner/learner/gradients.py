@@ -9,24 +9,15 @@ from tflearner.types import ModuleID, ParamDict, Tensor
 
 
 def global_norm(gradients: list[Tensor]) -> Tensor:
-    """Returns the norm of all gradients together, also of very large ones.
+    """Returns the norm of all gradients together.
 
     Args:
         gradients: float tensors of any shapes.
 
     Returns:
-        float scalar; 0 for an empty list. Squares of entries above 1.8e19 overflow in
-        float32, so those are scaled first.
+        float scalar; 0 for an empty list, and infinite where a square overflows.
     """
-    if not gradients:
-        return tf.constant(0.0)
-    plain = tf.linalg.global_norm(gradients)
-
-    def scaled():
-        largest = tf.reduce_max([tf.reduce_max(tf.abs(g)) for g in gradients])
-        return largest * tf.linalg.global_norm([g / largest for g in gradients])
-
-    return tf.cond(tf.math.is_finite(plain), lambda: plain, scaled)
+    return tf.linalg.global_norm(gradients) if gradients else tf.constant(0.0)
 
 
 def clip_gradients(

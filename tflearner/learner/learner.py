@@ -20,14 +20,14 @@ from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZE
 from tflearner.data.minibatches import MinibatchPlan, plan_minibatches
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import (
-    BatchError,
     ModuleError,
     UnknownArgumentError,
     UnknownModuleError,
     UsageError,
     did_you_mean,
 )
-from tflearner.learner import batch_checks
+from tflearner.learner import batch_checks, step_metrics, train_batch
+from tflearner.learner.components import Components
 from tflearner.learner.optimizers import OptimizerRegistry
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
@@ -121,7 +121,7 @@ class Learner(abc.ABC):
         except BaseException:
             self._module, self._optimizers = None, OptimizerRegistry()
             raise
-        self._log_trainable_parameters()
+        step_metrics.log_parameter_counts(self.metrics, module, self.get_parameters)
 
     @property
     def module(self) -> MultiRLModule:
@@ -164,7 +164,7 @@ class Learner(abc.ABC):
 
     def configure_optimizers(self) -> None:
         """Registers the optimizers of every compatible module; called by `build()`."""
-        for module_id in self.module.keys():
+        for module_id in self.module:
             self._configure_optimizers_if_compatible(module_id)
 
     def _configure_optimizers_if_compatible(self, module_id: ModuleID) -> None:
@@ -597,9 +597,8 @@ class Learner(abc.ABC):
         """
         self._refuse_unknown("update_from_batch", kwargs)
         self._check_is_built()
-        multi_agent_batch = self._as_multi_agent_batch(batch)
         self._update_from(
-            multi_agent_batch,
+            train_batch.from_columns(batch, self.module),
             timesteps,
             num_epochs=num_epochs,
             minibatch_size=minibatch_size,
@@ -639,7 +638,9 @@ class Learner(abc.ABC):
         self._refuse_unknown("update_from_episodes", kwargs)
         self._check_is_built()
         self._update_from(
-            self._batch_from_episodes(episodes),
+            train_batch.from_episodes(
+                episodes, self._learner_connector, self.module, self.metrics
+            ),
             timesteps,
             num_epochs=num_epochs,
             minibatch_size=minibatch_size,
@@ -659,7 +660,7 @@ class Learner(abc.ABC):
         num_total_minibatches: int,
     ) -> None:
         columns = self._checked_columns(batch)
-        num_rows = {mid: _num_rows(own) for mid, own in columns.items()}
+        num_rows = {mid: train_batch.num_rows(own) for mid, own in columns.items()}
         if not columns:
             key = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
             self.metrics.log_value((ALL_MODULES, key), 1, reduce="sum")
@@ -678,7 +679,7 @@ class Learner(abc.ABC):
         self.before_gradient_based_update(timesteps=timesteps or {})
         outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
         self._weights_seq_no += 1
-        self._log_steps_trained_metrics(columns, batch.env_steps())
+        step_metrics.log_steps_trained(self.metrics, columns, batch.env_steps())
         for key, values in outputs.values.items():
             self.metrics.log_values(key, values, **outputs.settings[key])
         for module_id in columns:
@@ -713,50 +714,6 @@ class Learner(abc.ABC):
             specs=self._column_specs[module_id],
             required=self.get_required_columns(module_id) if compatible else (),
         )
-
-    def _as_multi_agent_batch(self, batch: Any) -> MultiAgentBatch:
-        if isinstance(batch, MultiAgentBatch):
-            return batch
-        if not isinstance(batch, Mapping):
-            raise BatchError(
-                "batch",
-                repr(type(batch)),
-                "a MultiAgentBatch, a SampleBatch or a dict of columns",
-            )
-        if not batch or any(module_id in self.module for module_id in batch):
-            by_module = dict(batch)
-        elif len(self.module) == 1:
-            by_module = {next(iter(self.module.keys())): batch}
-        else:
-            raise BatchError(
-                "batch",
-                f"columns {sorted(batch)} without a module id",
-                f"columns by module id, one of {sorted(self.module.keys())}",
-            )
-        env_steps = max((_num_rows(own) for own in by_module.values()), default=0)
-        return MultiAgentBatch(by_module, env_steps=env_steps)
-
-    def _batch_from_episodes(self, episodes: list[Any]) -> MultiAgentBatch:
-        if not isinstance(episodes, list | tuple):
-            raise BatchError("episodes", repr(type(episodes)), "a list of episodes")
-        if self._learner_connector is None:
-            raise UsageError(
-                "update_from_episodes()",
-                "episodes, but this learner has no connector",
-                hint="give it batches, or num_aggregator_actors_per_learner=0",
-            )
-        episodes = [episode for episode in episodes if len(episode)]
-        if not episodes:
-            return MultiAgentBatch({}, env_steps=0)
-        env_steps = sum(len(episode) for episode in episodes)
-        by_module = self._learner_connector(
-            rl_module=self.module,
-            batch={},
-            episodes=episodes,
-            shared_data={},
-            metrics=self.metrics,
-        )
-        return MultiAgentBatch(by_module, env_steps=env_steps)
 
     # Hooks around an update.
 
@@ -801,22 +758,15 @@ class Learner(abc.ABC):
             "should_module_be_updated": self.config.policies_to_train,
             constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
         }
-        wanted, unwanted = _as_set(components), _as_set(not_components) or set()
-
-        def includes(name: str) -> bool:
-            listed = wanted is None or any(
-                w == name or w.startswith(f"{name}/") for w in wanted
-            )
-            return listed and name not in unwanted
-
-        if includes(constants.COMPONENT_RL_MODULE):
+        selected = Components(components, not_components)
+        if selected.include(constants.COMPONENT_RL_MODULE):
+            below = selected.below(constants.COMPONENT_RL_MODULE)
             state[constants.COMPONENT_RL_MODULE] = self.module.get_state(
-                components=_below(constants.COMPONENT_RL_MODULE, wanted),
-                not_components=_below(constants.COMPONENT_RL_MODULE, unwanted),
+                components=below.wanted, not_components=below.unwanted
             )
-        if includes(constants.COMPONENT_OPTIMIZER):
+        if selected.include(constants.COMPONENT_OPTIMIZER):
             state[constants.COMPONENT_OPTIMIZER] = self._get_optimizer_state()
-        if includes(constants.COMPONENT_METRICS_LOGGER):
+        if selected.include(constants.COMPONENT_METRICS_LOGGER):
             state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
         return state
 
@@ -879,41 +829,6 @@ class Learner(abc.ABC):
     def _set_optimizer_state(self, state: StateDict) -> None:
         """Replaces every optimizer's variables."""
 
-    # Metrics.
-
-    def _log_steps_trained_metrics(
-        self, columns: dict[ModuleID, dict], env_steps: int
-    ) -> None:
-        log = self.metrics.log_value
-        for module_id, own in columns.items():
-            mask = own.get(Columns.LOSS_MASK)
-            steps = _num_rows(own) if mask is None else int(mask.sum())
-            log((module_id, constants.MODULE_TRAIN_BATCH_SIZE_MEAN), steps)
-            for key in (module_id, ALL_MODULES):
-                name = constants.NUM_MODULE_STEPS_TRAINED
-                log((key, name), steps, reduce="sum", clear_on_reduce=True)
-                name = constants.NUM_MODULE_STEPS_TRAINED_LIFETIME
-                log((key, name), steps, reduce="sum")
-        name = constants.NUM_ENV_STEPS_TRAINED
-        log((ALL_MODULES, name), env_steps, reduce="sum", clear_on_reduce=True)
-        name = constants.NUM_ENV_STEPS_TRAINED_LIFETIME
-        log((ALL_MODULES, name), env_steps, reduce="sum", with_throughput=True)
-
-    def _log_trainable_parameters(self) -> None:
-        """Logs the parameter counts of every module and of all together."""
-        for module_id, module in self.module.items():
-            trainable = sum(_size(p) for p in self.get_parameters(module))
-            frozen = sum(_size(w) for w in getattr(module, "weights", [])) - trainable
-            for key in (module_id, ALL_MODULES):
-                for name, count in (
-                    (constants.NUM_TRAINABLE_PARAMETERS, trainable),
-                    (constants.NUM_NON_TRAINABLE_PARAMETERS, frozen),
-                ):
-                    path = (key, name)
-                    total = self.metrics.peek(path, default=0) if path else 0
-                    value = count if key == module_id else total + count
-                    self.metrics.set_value(path, value, window=1)
-
     def _refuse_unknown(self, method: str, kwargs: dict[str, Any]) -> None:
         for name in kwargs:
             hint = did_you_mean(name, UPDATE_ARGUMENTS)
@@ -925,30 +840,3 @@ class Learner(abc.ABC):
                 f"one of {', '.join(UPDATE_ARGUMENTS)}",
                 hint,
             )
-
-
-def _num_rows(columns: Mapping[str, Any]) -> int:
-    column = columns[Columns.OBS] if Columns.OBS in columns else None
-    if column is None:
-        column = next(iter(columns.values()), ())
-    while isinstance(column, dict | tuple) and column:
-        column = next(iter(column.values())) if isinstance(column, dict) else column[0]
-    return len(column)
-
-
-def _size(variable: Any) -> int:
-    return int(np.prod(variable.shape, dtype=int))
-
-
-def _as_set(names: str | Collection[str] | None) -> set[str] | None:
-    if names is None:
-        return None
-    return {names} if isinstance(names, str) else set(names)
-
-
-def _below(component: str, names: set[str] | None) -> set[str] | None:
-    """What is listed below a component; `None` if it is listed itself."""
-    if names is None or component in names:
-        return None
-    prefix = f"{component}/"
-    return {n.removeprefix(prefix) for n in names if n.startswith(prefix)} or None

@@ -245,13 +245,11 @@ class MultiRLModule(RLModule):
         return any(module.is_stateful() for module in self._modules.values())
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
-        wanted = [components] if isinstance(components, str) else components
-        unwanted = [not_components] if isinstance(not_components, str) else None
-        unwanted = unwanted or not_components or ()
         return {
             mid: module.get_state()
             for mid, module in self._modules.items()
-            if (wanted is None or mid in wanted) and mid not in unwanted
+            if (components is None or mid in components)
+            and mid not in (not_components or ())
         }
 
     def set_state(self, state: StateDict) -> None:
