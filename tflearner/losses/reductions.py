@@ -16,11 +16,15 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         float scalar; 0 where no step counts, so that an empty minibatch is harmless.
     """
     if mask is None:
-        return tf.reduce_mean(values)
-    weights = tf.cast(mask, values.dtype)
-    # A masked step may hold anything, NaN included, and 0 * NaN is NaN.
-    counted = tf.where(tf.cast(mask, tf.bool), values, tf.zeros_like(values))
-    return tf.reduce_sum(counted) / tf.maximum(tf.reduce_sum(weights), 1.0)
+        weights = tf.ones_like(values)
+    else:
+        weights = tf.cast(mask, values.dtype)
+        # A masked step may hold anything, NaN included, and 0 * NaN is NaN.
+        values = tf.where(tf.cast(mask, tf.bool), values, tf.zeros_like(values))
+    count = tf.maximum(tf.reduce_sum(weights), 1.0)
+    # A dot product is one kernel under XLA on CPU, where a mean is three.
+    flat = tf.reshape(values, [-1]), tf.reshape(weights / count, [-1])
+    return tf.tensordot(*flat, 1)
 
 
 def explained_variance(targets: Tensor, predictions: Tensor, mask=None) -> Tensor:
