@@ -74,7 +74,7 @@ _PUBLIC = {
 }
 
 __version__ = "0.1.0"
-__all__ = sorted(_PUBLIC)
+__all__ = list(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

@@ -157,7 +157,8 @@ def test_num_episodes_gives_so_many_whole_new_ones(make_runner, source, mode):
     for tag, whole in joined(episodes).items():
         oracle = play(tag, 60, mode)
         assert whole in [oracle[i : i + len(whole)] for i in range(4)]
-    assert all(e.t_started == 0 for e in runner.sample(num_timesteps=2))
+    after = runner.sample(num_timesteps=3)
+    assert [e.get_observations()[:, 2].tolist() for e in after] == [[0.0, 1.0]] * 3
 
 
 def test_num_episodes_does_not_prefer_short_ones(make_runner):
@@ -339,7 +340,7 @@ def test_actions_are_copied_before_an_environment_spoils_them(make_runner):
 
     class Ones:
         def forward_exploration(self, batch):
-            return {Columns.ACTIONS: np.ones((3, 2))}
+            return {Columns.ACTIONS: np.ones((3, 2), np.float32)}
 
     for episode in make_runner(module=Ones(), env=Spoils).sample(num_timesteps=6):
         assert episode.get_actions().tolist() == [[1.0, 1.0]] * 2

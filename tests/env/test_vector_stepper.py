@@ -41,6 +41,16 @@ def test_steps_that_break_the_contract(index, change, text):
         stepper.step(np.zeros(2, int))
 
 
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_errors_count_the_steps_of_the_episode(mode):
+    rewards = iter([0.0] * 4 + [np.inf])
+    stepper = VectorStepper(Changed(1, lambda _: np.full(2, next(rewards)), mode))
+    stepper.reset()
+    with pytest.raises(EnvContractError, match="episode step 1: got reward = inf"):
+        for _ in range(5):
+            stepper.step(np.zeros(2, int))
+
+
 def test_wrong_arity_of_a_vector_environment():
     env = CountingVectorEnv()
     env.step = lambda actions: (1, 2, 3, 4)

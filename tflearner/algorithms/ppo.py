@@ -144,6 +144,8 @@ class PPOTfLearner(TfLearner):
     curr_kl_coeff and curr_entropy_coeff (both those of the next update).
     """
 
+    config: PPOConfig
+
     def build(self) -> None:
         if self._check_is_built(error=False):
             return
@@ -171,7 +173,7 @@ class PPOTfLearner(TfLearner):
         return spec
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         dist_class = module.get_train_action_dist_cls()
         new = dist_class.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         old = dist_class.from_logits(batch[Columns.ACTION_DIST_INPUTS])

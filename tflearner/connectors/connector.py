@@ -33,27 +33,18 @@ class ConnectorV2(abc.ABC):
         return self.input_observation_space
 
     @abc.abstractmethod
-    def __call__(
-        self,
-        *,
-        rl_module: Any,
-        batch: dict[str, Any],
-        episodes: list[Any],
-        explore: bool | None = None,
-        shared_data: dict[str, Any] | None = None,
-        metrics: Any = None,
-        **kwargs: Any,
-    ) -> dict[str, Any]:
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Returns the batch for the next piece.
 
+        Called with keywords; a piece names those it needs and takes `**kwargs`.
+
         Args:
-            rl_module: The module that acts, or the `MultiRLModule` that learns.
-            batch: Acting: {column: array [num_envs, ...]}. Learning, up to
-                `BatchIndividualItems`: {column: [array [T, ...] per episode]}; behind
-                it: {module_id: {column: array [N, ...]}}.
-            episodes: The episodes the batch is made from.
-            explore: Whether actions are explored.
-            shared_data: What pieces tell later pieces.
-            metrics: A `MetricsLogger` to log to.
-            **kwargs: Room for later additions.
+            *args: Never given.
+            **kwargs: `rl_module`: the module that acts, or the `MultiRLModule` that
+                learns. `batch`: acting, {column: array [num_envs, ...]}; learning, up
+                to `BatchIndividualItems`, {column: [array [T, ...] per episode]};
+                behind it, {module_id: {column: array [N, ...]}}. `episodes`: those the
+                batch is made from. `explore`: whether actions are explored.
+                `shared_data`: a dict of what pieces tell later pieces. `metrics`: a
+                `MetricsLogger` to log to.
         """

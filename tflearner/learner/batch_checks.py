@@ -117,7 +117,7 @@ def check_columns(
         if column not in IGNORED
     }
     lengths = {c: len(leaf) for c, v in checked.items() for leaf in tree.flatten(v)}
-    reference = Columns.OBS if Columns.OBS in lengths else next(iter(lengths), None)
+    reference = Columns.OBS if Columns.OBS in lengths else next(iter(lengths), "")
     for column, length in lengths.items():
         if length != lengths[reference]:
             raise BatchError(

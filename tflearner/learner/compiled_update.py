@@ -129,7 +129,9 @@ class CompiledUpdate:
         """Takes one gradient step; returns values, their keys and their settings."""
         with self._metrics.collect() as logged:
             _, losses, step_values = self._update(minibatch)
-        entries = [((mid, self._loss_key), loss) for mid, loss in losses.items()]
+        entries: list[tuple[MetricKey, Any]] = [
+            ((mid, self._loss_key), loss) for mid, loss in losses.items()
+        ]
         for values in (step_values, logged.values):
             entries += [(key, value) for key in values for value in values[key]]
         for key, value in entries:

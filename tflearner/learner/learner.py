@@ -8,7 +8,7 @@ import abc
 import logging
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -665,6 +665,7 @@ class Learner(abc.ABC):
             key = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
             self.metrics.log_value((ALL_MODULES, key), 1, reduce="sum")
             return
+        random_state = self._rng.bit_generator.state
         plan = plan_minibatches(
             num_rows,
             minibatch_size=max(num_rows.values())
@@ -677,14 +678,19 @@ class Learner(abc.ABC):
         )
         self.updated_module_ids = tuple(columns)
         self.before_gradient_based_update(timesteps=timesteps or {})
-        outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
+        try:
+            outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
+        except BaseException:
+            self._rng.bit_generator.state = random_state
+            raise
         self._weights_seq_no += 1
         step_metrics.log_steps_trained(self.metrics, columns, batch.env_steps())
         for key, values in outputs.values.items():
             self.metrics.log_values(key, values, **outputs.settings[key])
-        for module_id in columns:
-            key = (module_id, constants.WEIGHTS_SEQ_NO)
-            self.metrics.log_value(key, self._weights_seq_no, window=1)
+        self.metrics.log_dict(
+            {(mid, constants.WEIGHTS_SEQ_NO): self._weights_seq_no for mid in columns},
+            window=1,
+        )
         self.after_gradient_based_update(timesteps=timesteps or {})
 
     def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
@@ -730,7 +736,7 @@ class Learner(abc.ABC):
         )
         for record in self._optimizers:
             if record.schedule is not None:
-                rate = record.schedule.update(timestep=self._last_timestep)
+                rate = cast(float, record.schedule.update(timestep=self._last_timestep))
                 self._set_optimizer_lr(record.optimizer, lr=rate)
             self.metrics.log_value(
                 (record.module_id, f"{record.name}_{constants.LR_KEY}"),

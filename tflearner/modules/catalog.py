@@ -75,9 +75,9 @@ class PPOCatalog:
     def build_actor_critic_encoder(self, framework: str = "tf2") -> ActorCriticEncoder:
         """Returns the encoder, shared or separate as `vf_share_layers` says."""
         encoding = ObservationEncoding(self.observation_space)
-        actor = self.build_encoder(encoding.output_shape_)
+        actor = self.build_encoder(encoding.encoded_shape)
         shared = self.model_config.vf_share_layers
-        critic = None if shared else self.build_encoder(encoding.output_shape_)
+        critic = None if shared else self.build_encoder(encoding.encoded_shape)
         if critic is not None and critic is actor:
             raise ModuleError(
                 "model_config.model",

@@ -58,10 +58,11 @@ class DefaultModelConfig:
         Raises:
             ConfigError: If a name is unknown; the closest known one is the hint.
         """
-        if isinstance(settings, cls):
+        if isinstance(settings, DefaultModelConfig):
             return settings
+        given: dict[str, Any] = dict(settings or {})
         known = {field.name for field in dataclasses.fields(cls)}
-        for name in settings or {}:
+        for name in given:
             if name not in known:
                 raise ConfigError(
                     "model_config",
@@ -69,4 +70,4 @@ class DefaultModelConfig:
                     f"one of {', '.join(sorted(known))}",
                     did_you_mean(name, known),
                 )
-        return cls(**dict(settings or {}))
+        return cls(**given)

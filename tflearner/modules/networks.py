@@ -41,10 +41,13 @@ class ObservationEncoding(keras.layers.Layer):
             self._starts = [int(s) for s in np.ravel(space.start)]
         elif isinstance(space, gym.spaces.Box):
             self._sizes = []
+            self._starts = []
         else:
             raise unsupported_space(where, space, "Box, Discrete or MultiDiscrete")
         self._scalar = isinstance(space, gym.spaces.Discrete)
-        self.output_shape_ = (sum(self._sizes),) if self._sizes else tuple(space.shape)
+        self.encoded_shape: tuple[int, ...] = tuple(space.shape or ())
+        if self._sizes:
+            self.encoded_shape = (sum(self._sizes),)
 
     def call(self, observations):
         if not self._sizes:
@@ -151,7 +154,9 @@ def seeded(
     return type(initializer).from_config(settings)
 
 
-def unsupported_space(where: str, space: gym.Space, supported: str) -> SpaceError:
+def unsupported_space(
+    where: str, space: gym.Space | None, supported: str
+) -> SpaceError:
     """Returns the error that names the space and, if it is nested, the first leaf."""
     leaf = ""
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):

@@ -1,0 +1,57 @@
+"""The public names, for type checkers; `__init__.py` loads them when used."""
+
+from tflearner import testing as testing
+from tflearner.algorithms.algorithm import Algorithm as Algorithm
+from tflearner.algorithms.algorithm import EvaluationResult as EvaluationResult
+from tflearner.algorithms.ppo import PPO as PPO
+from tflearner.algorithms.ppo import PPOConfig as PPOConfig
+from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
+from tflearner.columns import Columns as Columns
+from tflearner.config import AlgorithmConfig as AlgorithmConfig
+from tflearner.connectors.connector import ConnectorV2 as ConnectorV2
+from tflearner.connectors.pipeline import EnvToModulePipeline as EnvToModulePipeline
+from tflearner.connectors.pipeline import (
+    LearnerConnectorPipeline as LearnerConnectorPipeline,
+)
+from tflearner.connectors.pipeline import ModuleToEnvPipeline as ModuleToEnvPipeline
+from tflearner.constants import ALL_MODULES as ALL_MODULES
+from tflearner.constants import COMPONENT_ENV_RUNNER as COMPONENT_ENV_RUNNER
+from tflearner.constants import COMPONENT_LEARNER as COMPONENT_LEARNER
+from tflearner.constants import COMPONENT_LEARNER_GROUP as COMPONENT_LEARNER_GROUP
+from tflearner.constants import COMPONENT_METRICS_LOGGER as COMPONENT_METRICS_LOGGER
+from tflearner.constants import COMPONENT_OPTIMIZER as COMPONENT_OPTIMIZER
+from tflearner.constants import COMPONENT_RL_MODULE as COMPONENT_RL_MODULE
+from tflearner.constants import DEFAULT_MODULE_ID as DEFAULT_MODULE_ID
+from tflearner.constants import DEFAULT_OPTIMIZER as DEFAULT_OPTIMIZER
+from tflearner.constants import ENTROPY_KEY as ENTROPY_KEY
+from tflearner.constants import LR_KEY as LR_KEY
+from tflearner.constants import POLICY_LOSS_KEY as POLICY_LOSS_KEY
+from tflearner.constants import VF_LOSS_KEY as VF_LOSS_KEY
+from tflearner.constants import WEIGHTS_SEQ_NO as WEIGHTS_SEQ_NO
+from tflearner.data.sample_batch import MultiAgentBatch as MultiAgentBatch
+from tflearner.data.sample_batch import SampleBatch as SampleBatch
+from tflearner.data.single_agent_episode import SingleAgentEpisode as SingleAgentEpisode
+from tflearner.env.env_runner import EnvRunner as EnvRunner
+from tflearner.env.single_agent_env_runner import (
+    SingleAgentEnvRunner as SingleAgentEnvRunner,
+)
+from tflearner.errors import TFLearnerError as TFLearnerError
+from tflearner.learner.learner import Learner as Learner
+from tflearner.learner.tf_learner import TfLearner as TfLearner
+from tflearner.metrics import MetricsLogger as MetricsLogger
+from tflearner.metrics import Stats as Stats
+from tflearner.modules.actor_critic import PPOTfRLModule as PPOTfRLModule
+from tflearner.modules.apis import ValueFunctionAPI as ValueFunctionAPI
+from tflearner.modules.catalog import PPOCatalog as PPOCatalog
+from tflearner.modules.default_model_config import (
+    DefaultModelConfig as DefaultModelConfig,
+)
+from tflearner.modules.rl_module import MultiRLModule as MultiRLModule
+from tflearner.modules.rl_module import RLModule as RLModule
+from tflearner.modules.rl_module_spec import MultiRLModuleSpec as MultiRLModuleSpec
+from tflearner.modules.rl_module_spec import RLModuleSpec as RLModuleSpec
+from tflearner.modules.tf_rl_module import TfRLModule as TfRLModule
+from tflearner.reporting.history import History as History
+from tflearner.schedule import Scheduler as Scheduler
+
+__version__: str
