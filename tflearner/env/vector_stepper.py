@@ -132,7 +132,7 @@ class VectorStepper:
             else:
                 final_obs, final_infos, infos = self._reset_done(obs, infos, is_done)
             self._check_finite("observation", final_obs, done)
-            pass
+            self._episode_steps[done] = 0
         self._check_finite("observation", obs)
         return VectorStep(
             obs,
