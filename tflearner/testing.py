@@ -3,6 +3,7 @@
 Public, because users of the library test learners, modules and connectors, too.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+
+from tflearner.data.single_agent_episode import SingleAgentEpisode
 
 End = tuple[int, str]  # The length of an episode and how it ends.
 
@@ -241,3 +244,66 @@ class EvilEnv(CountingEnv):
         elif self.kind == "no_flag":
             rest[1] = None
         return (observation, *rest, info)
+
+
+def random_episodes(
+    observation_space: gym.Space,
+    action_space: gym.Space,
+    *,
+    ends: Sequence[End] = DEFAULT_ENDS,
+    lookback: int = 0,
+    seed: int = 0,
+) -> list[SingleAgentEpisode]:
+    """Returns episodes of random numbers, in growing form.
+
+    Every step comes with an "action_logp" and an "action_dist_inputs" of two numbers.
+
+    Args:
+        observation_space: Space of the observations.
+        action_space: Space of the actions.
+        ends: Length and end of each episode; an end is "terminated", "truncated",
+            "both" or, for a chunk that goes on, "cut".
+        lookback: How many further steps each episode has in front, as lookback.
+        seed: Where the random numbers start; the spaces' own are left alone.
+    """
+    rng = np.random.default_rng(seed)
+    observation_space = copy.deepcopy(observation_space)
+    action_space = copy.deepcopy(action_space)
+    observation_space.seed(seed)
+    action_space.seed(seed + 1)
+    episodes = []
+    for length, end in ends:
+        steps = lookback + length
+        logp = -rng.random(steps, np.float32)
+        dist_inputs = rng.standard_normal((steps, 2), np.float32)
+        episode = SingleAgentEpisode(
+            observations=[observation_space.sample() for _ in range(steps + 1)],
+            actions=[action_space.sample() for _ in range(steps)],
+            rewards=rng.standard_normal(steps).tolist(),
+            terminated=end in ("terminated", "both"),
+            truncated=end in ("truncated", "both"),
+            extra_model_outputs={
+                "action_logp": list(logp),
+                "action_dist_inputs": list(dist_inputs),
+            },
+            len_lookback_buffer=lookback,
+        )
+        episodes.append(episode)
+    return episodes
+
+
+def assert_close(actual: Any, wanted: Any, *, rtol: float = 1e-6, atol: float = 0.0):
+    """Checks that arrays or tensors agree in shape and, nearly, in their numbers.
+
+    Args:
+        actual: What was computed; NumPy, TensorFlow or plain numbers.
+        wanted: What it should be.
+        rtol: Allowed difference relative to `wanted`.
+        atol: Allowed difference added to that.
+
+    Raises:
+        AssertionError: If they differ; NaN equals NaN.
+    """
+    actual, wanted = np.asarray(actual), np.asarray(wanted)
+    assert actual.shape == wanted.shape, f"{actual.shape} is not {wanted.shape}"
+    np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol)

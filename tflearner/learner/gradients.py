@@ -22,10 +22,22 @@ def global_norm(gradients: list[Tensor]) -> Tensor:
 
 def sum_of_squares(gradients: list[Tensor]) -> Tensor:
     """Returns the squared global norm. float scalar."""
-    # As dot products: XLA on CPU makes one kernel of each, and four of a square
-    # followed by a sum, which is a quarter of all kernels of a small network's step.
-    flat = [tf.reshape(gradient, [-1]) for gradient in gradients]
-    return tf.add_n([tf.tensordot(g, g, 1) for g in flat])
+    # XLA on CPU makes one long chain of additions of each sum. Small gradients side by
+    # side in one matrix, added up by a product with ones, take half the time: 8 us
+    # instead of 16 us a step for two 64-64 networks.
+    small, parts = [], []
+    for gradient in gradients:
+        if gradient.shape.num_elements() < 2**16:
+            small.append(tf.reshape(gradient, [-1]))
+        else:
+            parts.append(2.0 * tf.nn.l2_loss(gradient))
+    if small:
+        flat = tf.concat(small, axis=0)
+        padded = tf.pad(flat, [[0, -flat.shape[0] % 1024]])
+        rows = tf.square(tf.reshape(padded, [-1, 1024]))
+        ones = tf.ones([1, rows.shape[0]], rows.dtype)
+        parts.append(tf.reduce_sum(tf.matmul(ones, rows)))
+    return tf.add_n(parts)
 
 
 def clip_gradients(

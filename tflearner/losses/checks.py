@@ -6,6 +6,8 @@ from typing import Any
 def same_shape(**tensors: Any) -> None:
     """Checks that per-step tensors agree in shape, so that nothing broadcasts.
 
+    A dimension that is unknown while tracing agrees with every number.
+
     Args:
         **tensors: Tensors or arrays by name.
 
@@ -14,7 +16,9 @@ def same_shape(**tensors: Any) -> None:
     """
     (first, reference), *others = tensors.items()
     for name, tensor in others:
-        if tuple(tensor.shape) != tuple(reference.shape):
+        pairs = list(zip(tensor.shape, reference.shape))
+        same_rank = len(tensor.shape) == len(reference.shape)
+        if not same_rank or any(a != b for a, b in pairs if None not in (a, b)):
             raise ValueError(
                 f"`{name}` has shape {tuple(tensor.shape)} but `{first}` has shape "
                 f"{tuple(reference.shape)}. All per-step tensors must agree; squeeze a "

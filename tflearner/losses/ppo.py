@@ -66,7 +66,7 @@ def ppo_loss(
         vf_clip_param: Cap on the squared value error, in squared reward units.
         vf_loss_coeff: Weight c_v of the value term.
         entropy_coeff: Weight c_e of the entropy bonus.
-        kl_coeff: Weight c_kl of the KL penalty; 0 leaves it out.
+        kl_coeff: Weight c_kl of the KL penalty; the number 0 leaves it out.
 
     Returns:
         A `PPOLoss`.
@@ -85,6 +85,13 @@ def ppo_loss(
         kl=kl,
         **({} if mask is None else {"mask": mask}),
     )
+    if mask is not None:
+        # In front of the formula too: a NaN masked only in the mean leaves a finite
+        # loss with a NaN gradient.
+        logp, logp_old, advantages, values, value_targets = (
+            reductions.zero_masked(tensor, mask)
+            for tensor in (logp, logp_old, advantages, values, value_targets)
+        )
 
     ratio = tf.exp(logp - logp_old)
     clipped_ratio = tf.clip_by_value(ratio, 1.0 - clip_param, 1.0 + clip_param)
@@ -100,7 +107,7 @@ def ppo_loss(
 
     total = policy + vf_loss_coeff * value - entropy_coeff * mean_entropy
     # A deterministic old policy has an infinite KL, and 0 * inf is NaN.
-    if not (isinstance(kl_coeff, float) and kl_coeff == 0.0):
+    if not (isinstance(kl_coeff, float | int) and kl_coeff == 0):
         total = total + kl_coeff * mean_kl
     return PPOLoss(
         total=total,

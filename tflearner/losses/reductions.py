@@ -19,12 +19,23 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         weights = tf.ones_like(values)
     else:
         weights = tf.cast(mask, values.dtype)
-        # A masked step may hold anything, NaN included, and 0 * NaN is NaN.
-        values = tf.where(tf.cast(mask, tf.bool), values, tf.zeros_like(values))
+        values = zero_masked(values, mask)
     count = tf.maximum(tf.reduce_sum(weights), 1.0)
     # A dot product is one kernel under XLA on CPU, where a mean is three.
     flat = tf.reshape(values, [-1]), tf.reshape(weights / count, [-1])
     return tf.tensordot(*flat, 1)
+
+
+def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns `values` with 0 where `mask` is False, whatever stood there.
+
+    A masked step may hold anything, NaN included, and 0 * NaN is NaN.
+
+    Args:
+        values: float [...].
+        mask: bool, of the same shape.
+    """
+    return tf.where(tf.cast(mask, tf.bool), values, tf.zeros_like(values))
 
 
 def explained_variance(targets: Tensor, predictions: Tensor, mask=None) -> Tensor:
@@ -38,8 +49,9 @@ def explained_variance(targets: Tensor, predictions: Tensor, mask=None) -> Tenso
         mask: bool [B]; `None` counts every step.
 
     Returns:
-        float scalar between -1 and 1; 1 is a perfect prediction, 0 no better than the
-        mean, and -1 also where the targets do not vary.
+        float scalar between -1 and 1; 1 is a perfect prediction up to a constant, 0 no
+        better than the mean. Where the targets do not vary it is 1 if the predictions
+        do not either, otherwise -1.
     """
 
     def variance(x):

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.modules.apis import ValueFunctionAPI
-from tflearner.modules.catalog import PPOCatalog
-from tflearner.modules.networks import MLP
+from tflearner.modules.catalog import ActorCriticEncoder, PPOCatalog
+from tflearner.modules.networks import MLP, BoundedLogStd, ObservationEncoding
 from tflearner.modules.tf_rl_module import TfRLModule
 
 
@@ -54,17 +54,11 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI):
         Returns:
             A function from observations to `ACTION_DIST_INPUTS`, equal to the module
             within float32 rounding; `None` where the policy is not made of the default
-            dense layers alone, or a subclass changed a forward pass.
+            layers alone, or a subclass changed a forward pass.
         """
-        hooks = ("_forward", "_forward_exploration", "_forward_inference", "_policy")
-        changed = any(
-            getattr(type(self), hook) is not getattr(PPOTfRLModule, hook)
-            for hook in hooks
-        )
-        networks = (self.encoder.actor, self.pi)
-        if changed or not all(type(network) is MLP for network in networks):
+        if not self._has_default_policy():
             return None
-        parts = [network.numpy_layers() for network in networks]
+        parts = [self.encoder.actor.numpy_layers(), self.pi.numpy_layers()]
         if None in parts:
             return None
         layers = parts[0] + parts[1]
@@ -78,3 +72,17 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI):
             return x if bound is None else bound.numpy_forward(x)
 
         return policy
+
+    def _has_default_policy(self) -> bool:
+        """Whether what acts is exactly this file's code and the default layers."""
+        hooks = ("_forward", "_forward_exploration", "_forward_inference", "_policy")
+        names = (*hooks, "forward_exploration", "forward_inference")
+        cls = type(self)
+        return (
+            all(getattr(cls, name) is getattr(PPOTfRLModule, name) for name in names)
+            and type(self.encoder) is ActorCriticEncoder
+            and type(self.encoder.encoding) is ObservationEncoding
+            and type(self.encoder.actor) is MLP
+            and type(self.pi) is MLP
+            and type(self.log_std_bound) in (BoundedLogStd, type(None))
+        )

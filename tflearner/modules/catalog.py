@@ -149,15 +149,24 @@ def checked_model(model, input_shape: tuple[int, ...]) -> keras.layers.Layer:
             raise ModuleError(
                 "model", f"a function returning {type(model)}", "one returning a model"
             )
+    wanted = f"observations of shape {tuple(input_shape)}, float32"
     accepted = getattr(model, "input_shape", None) if model.built else None
-    if isinstance(accepted, tuple) and tuple(accepted[1:]) != tuple(input_shape):
+    if isinstance(accepted, tuple) and not _takes(accepted[1:], input_shape):
         raise ModuleError(
             "model",
             f"a model whose input is {accepted}",
-            f"observations of shape {tuple(input_shape)}, float32",
+            wanted,
             f"start it with keras.Input({tuple(input_shape)})",
         )
-    output = model(np.zeros((2, *input_shape), np.float32))
+    try:
+        output = model(np.zeros((2, *input_shape), np.float32))
+    except Exception as error:
+        raise ModuleError(
+            "model",
+            f"{type(error).__name__} when called with zeros",
+            f"a model of {wanted}",
+            "the error above this one is the model's own",
+        ) from error
     if not hasattr(output, "shape") or len(output.shape) != 2 or output.shape[0] != 2:
         received = getattr(output, "shape", type(output))
         raise ModuleError(
@@ -167,3 +176,9 @@ def checked_model(model, input_shape: tuple[int, ...]) -> keras.layers.Layer:
             "end the model in an embedding; heads are added to it",
         )
     return model
+
+
+def _takes(accepted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    return len(accepted) == len(shape) and all(
+        size is None or size == given for size, given in zip(accepted, shape)
+    )

@@ -14,14 +14,20 @@ import tensorflow as tf
 
 from tflearner.errors import SpaceError
 
-# Activations whose NumPy form equals the Keras form within float32 rounding.
-NUMPY_ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "linear": lambda x: x,
-    "tanh": np.tanh,
-    "relu": lambda x: np.maximum(x, 0.0),
-    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
-    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)),
-    "silu": lambda x: x / (1.0 + np.exp(-x)),
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * x)  # Overflows nowhere, unlike exp(-x).
+
+
+# Activations whose NumPy form equals the Keras form within float32 rounding. Keyed by
+# function, because a user's own function may have the name of one of Keras'.
+NUMPY_ACTIVATIONS: dict[Any, Callable[[np.ndarray], np.ndarray]] = {
+    keras.activations.linear: lambda x: x,
+    keras.activations.tanh: np.tanh,
+    keras.activations.relu: lambda x: np.maximum(x, 0.0),
+    keras.activations.elu: lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
+    keras.activations.sigmoid: _sigmoid,
+    keras.activations.silu: lambda x: x * _sigmoid(x),
 }
 
 
@@ -43,7 +49,13 @@ class ObservationEncoding(keras.layers.Layer):
             self._sizes = []
             self._starts = []
         else:
-            raise unsupported_space(where, space, "Box, Discrete or MultiDiscrete")
+            raise unsupported_space(
+                where,
+                space,
+                "Box, Discrete or MultiDiscrete",
+                "flatten it with gymnasium.wrappers.FlattenObservation, or write a "
+                "TfRLModule",
+            )
         self._scalar = isinstance(space, gym.spaces.Discrete)
         self.encoded_shape: tuple[int, ...] = tuple(space.shape or ())
         if self._sizes:
@@ -116,12 +128,15 @@ class MLP(keras.layers.Layer):
 
     def numpy_layers(self) -> list[tuple[np.ndarray, np.ndarray, Callable]] | None:
         """Returns (kernel, bias, activation) per layer; `None` without NumPy twins."""
-        names = [keras.activations.serialize(layer.activation) for layer in self.dense]
-        if not all(isinstance(n, str) and n in NUMPY_ACTIVATIONS for n in names):
+        if not all(layer.activation in NUMPY_ACTIVATIONS for layer in self.dense):
             return None
         return [
-            (layer.kernel.numpy(), layer.bias.numpy(), NUMPY_ACTIVATIONS[name])
-            for layer, name in zip(self.dense, names)
+            (
+                layer.kernel.numpy(),
+                layer.bias.numpy(),
+                NUMPY_ACTIVATIONS[layer.activation],
+            )
+            for layer in self.dense
         ]
 
 
@@ -143,11 +158,14 @@ class BoundedLogStd(keras.layers.Layer):
         return np.concatenate([loc, np.clip(log_std, -self.bound, self.bound)], -1)
 
 
-def seeded(
-    initializer: Any, rng: np.random.Generator
-) -> keras.initializers.Initializer:
-    """Returns the initializer with a seed of its own, so that builds repeat."""
+def seeded(initializer: Any, rng: np.random.Generator) -> Callable:
+    """Returns the initializer with a seed of its own, so that builds repeat.
+
+    A plain function is returned as it is.
+    """
     initializer = keras.initializers.get(initializer)
+    if not isinstance(initializer, keras.initializers.Initializer):
+        return initializer
     settings = initializer.get_config()
     if "seed" in settings:
         settings["seed"] = int(rng.integers(2**31))
@@ -155,7 +173,7 @@ def seeded(
 
 
 def unsupported_space(
-    where: str, space: gym.Space | None, supported: str
+    where: str, space: gym.Space | None, supported: str, hint: str
 ) -> SpaceError:
     """Returns the error that names the space and, if it is nested, the first leaf."""
     leaf = ""
@@ -163,9 +181,4 @@ def unsupported_space(
         items = space.items() if hasattr(space, "items") else enumerate(space.spaces)
         name, inner = next(iter(items), ("", space))
         leaf = f", leaf {name!r}: {inner}"
-    return SpaceError(
-        where,
-        f"{space}{leaf}",
-        supported,
-        "flatten it with gymnasium.wrappers.FlattenObservation, or write a TfRLModule",
-    )
+    return SpaceError(where, f"{space}{leaf}", supported, hint)

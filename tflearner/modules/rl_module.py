@@ -153,6 +153,7 @@ class MultiRLModule(RLModule):
         self._modules: dict[ModuleID, RLModule] = {}
         for module_id, module in (modules or {}).items():
             self.add_module(module_id, module)
+        super().__init__()
 
     def add_module(
         self, module_id: ModuleID, module: RLModule, *, override: bool = False
@@ -163,6 +164,14 @@ class MultiRLModule(RLModule):
             ModuleError: If the id is invalid or taken, or `module` is no `RLModule`.
         """
         validate_module_id(module_id, error=True)
+        for other in self._modules:
+            if other != module_id and other.casefold() == module_id.casefold():
+                raise ModuleError(
+                    f"module {module_id!r}",
+                    f"an id that differs from {other!r} in case alone",
+                    "another id",
+                    "ids name folders, and not every file system tells these apart",
+                )
         if module_id in self._modules and not override:
             raise ModuleError(
                 f"module {module_id!r}",
@@ -245,11 +254,13 @@ class MultiRLModule(RLModule):
         return any(module.is_stateful() for module in self._modules.values())
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
+        wanted = [components] if isinstance(components, str) else components
+        unwanted = not_components or ()
+        unwanted = [unwanted] if isinstance(unwanted, str) else unwanted
         return {
             mid: module.get_state()
             for mid, module in self._modules.items()
-            if (components is None or mid in components)
-            and mid not in (not_components or ())
+            if (wanted is None or mid in wanted) and mid not in unwanted
         }
 
     def set_state(self, state: StateDict) -> None:
@@ -257,12 +268,15 @@ class MultiRLModule(RLModule):
 
         Raises:
             UnknownModuleError: If `state` names a module that is not here.
+            ModuleError: If weights do not fit. None is changed in either case.
         """
-        modules = [(self[module_id], part) for module_id, part in state.items()]
-        for module, part in modules:
-            module.check_state(part)
-        for module, part in modules:
-            module.set_state(part)
+        self.check_state(state)
+        for module_id, part in state.items():
+            self[module_id].set_state(part)
+
+    def check_state(self, state: StateDict) -> None:
+        for module_id, part in state.items():
+            self[module_id].check_state(part)
 
     def as_multi_rl_module(self) -> "MultiRLModule":
         return self
@@ -281,7 +295,7 @@ def validate_module_id(module_id: Any, error: bool = False) -> bool:
     """
     if not isinstance(module_id, str):
         reason = f"{type(module_id).__name__}, not a string"
-    elif not module_id.strip() or module_id in (".", ".."):
+    elif not module_id.strip():
         reason = "empty"
     elif module_id == ALL_MODULES:
         reason = "reserved for what concerns all modules"
@@ -308,4 +322,10 @@ def action_dist_class(space: gym.Space | None) -> type[Distribution]:
         return Categorical
     if isinstance(space, gym.spaces.Box):
         return DiagGaussian
-    raise unsupported_space("action space", space, "Discrete or Box")
+    raise unsupported_space(
+        "action space",
+        space,
+        "Discrete or Box",
+        "wrap the environment so that it takes such actions, or override "
+        "`get_train_action_dist_cls` of a TfRLModule",
+    )

@@ -1,0 +1,42 @@
+"""What all tests share."""
+
+import sys
+
+import numpy as np
+import pytest
+
+
+def pytest_collection_finish(session):
+    """Splits the CPU in four, so that tests can train on several devices.
+
+    Has to happen before TensorFlow starts, and must not load it: the tests of data and
+    metrics need none and would take seconds longer.
+    """
+    tf = sys.modules.get("tensorflow")
+    if tf is not None:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * 4
+        tf.config.set_logical_device_configuration(cpu, parts)
+
+
+@pytest.fixture(params=["eager", "traced", "xla"])
+def compiled(request):
+    """Returns a decorator that makes a function run eagerly, traced or under XLA.
+
+    The result takes NumPy arrays as keyword arguments, the function gets them as
+    tensors. A fourth variant, "numpy", changes nothing; formulas that have a NumPy form
+    ask for it by `parametrize("compiled", ..., indirect=True)`.
+    """
+    import tensorflow as tf
+
+    def as_tensor(x):
+        return tf.constant(x) if isinstance(x, np.ndarray) else x
+
+    def decorate(function):
+        if request.param == "numpy":
+            return function
+        if request.param != "eager":
+            function = tf.function(function, jit_compile=request.param == "xla")
+        return lambda **kwargs: function(**{k: as_tensor(x) for k, x in kwargs.items()})
+
+    return decorate
