@@ -1,5 +1,6 @@
 """Trains tflearner's PPO on CartPole-v1 until it reaches the goal."""
 
+import tensorflow as tf
 import worker
 
 from tflearner import PPO, DefaultModelConfig, PPOConfig
@@ -44,6 +45,8 @@ def build(s: dict) -> PPO:
 def main() -> None:
     """Trains one seed, building, tracing and compiling on the clock."""
     s = worker.settings()
+    # Two threads in a loop of kernels this small mostly wait for each other.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     curve = worker.Curve(s["goal"])
     algo = build(s)
     env_steps = 0

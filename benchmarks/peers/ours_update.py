@@ -1,6 +1,7 @@
 """Times tflearner's `update_from_batch`: one call from NumPy rows to the results."""
 
 import gymnasium
+import tensorflow as tf
 import worker
 
 from tflearner import DefaultModelConfig, MultiAgentBatch, PPOConfig, SampleBatch
@@ -9,6 +10,8 @@ from tflearner import DefaultModelConfig, MultiAgentBatch, PPOConfig, SampleBatc
 def main() -> None:
     """Times whole updates, the standardising of the advantages included."""
     s = worker.settings()
+    # Two threads in a loop of kernels this small mostly wait for each other.
+    tf.config.threading.set_intra_op_parallelism_threads(1)
     config = (
         PPOConfig()
         .environment("CartPole-v1")
