@@ -1,21 +1,32 @@
-"""PPO solves CartPole-v1: two small networks, eight environments, under a minute.
+"""PPO solves CartPole-v1 in about 25,000 steps, and a Keras callback stops it then.
 
+Eight environments in one NumPy call per step, separate networks for policy and value.
 Run it with no arguments; `--seed` and `--steps` change the run.
 """
 
 import argparse
 import time
 
-import quiet  # noqa: F401  (first: keeps TensorFlow's start-up lines off the screen)
+import _quiet  # noqa: F401  (first: keeps TensorFlow's start-up lines off the screen)
+import keras
 
 import tflearner as tfl
+
+
+class StopWhenSolved(keras.callbacks.Callback):
+    """Ends training when the last episodes returned what counts as solved."""
+
+    def on_epoch_end(self, epoch, logs):
+        """Reads the mean return, of exploring episodes, of this iteration."""
+        if logs["episode_return"] >= 475.0:
+            self.model.stop_training = True
 
 
 def main() -> None:
     """Trains, evaluates greedily on a fresh environment, and prints the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--steps", type=int, default=100_000, help="at most")
     args = parser.parse_args()
 
     started = time.perf_counter()
@@ -26,14 +37,12 @@ def main() -> None:
             num_envs_per_env_runner=8, gym_env_vectorize_mode="vector_entry_point"
         )
         .training(
-            lr=[[0, 1e-3], [args.steps, 1e-4]],
-            train_batch_size_per_learner=1024,
-            minibatch_size=128,
+            lr=1e-3,
+            train_batch_size_per_learner=1000,
+            minibatch_size=125,
             num_epochs=10,
             lambda_=0.95,
-            clip_param=0.2,
             vf_clip_param=float("inf"),
-            vf_loss_coeff=0.5,
             grad_clip=0.5,
             use_kl_loss=False,
         )
@@ -42,11 +51,12 @@ def main() -> None:
                 fcnet_hiddens=[64, 64], vf_share_layers=False
             )
         )
+        .reporting(metrics_num_episodes_for_smoothing=20)
         .debugging(seed=args.seed)
     )
     algo = config.build_algo()
     algo.summary()
-    algo.fit(total_steps=args.steps)
+    algo.fit(total_steps=args.steps, callbacks=[StopWhenSolved()])
     result = algo.evaluate(episodes=20)
     algo.stop()
     print(

@@ -16,7 +16,13 @@ def pytest_collection_finish(session):
     if tf is not None:
         cpu = tf.config.list_physical_devices("CPU")[0]
         parts = [tf.config.LogicalDeviceConfiguration()] * 4
-        tf.config.set_logical_device_configuration(cpu, parts)
+        try:
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError as error:
+            raise pytest.UsageError(
+                "a test file computes with TensorFlow while it is imported; make its "
+                "tensors, layers and models in tests, fixtures or functions"
+            ) from error
 
 
 @pytest.fixture(params=["eager", "traced", "xla"])

@@ -7,6 +7,7 @@ and refuse unknown names.
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any, Self
@@ -360,12 +361,12 @@ class AlgorithmConfig:
             ("grad_clip_by", ("value", "norm", "global_norm")),
             ("non_finite_updates", ("skip", "raise", "off")),
             ("jit_compile", (True, False, "auto")),
+            ("framework_str", ("tf2",)),
         ):
-            if getattr(self, name) not in choices:
+            value = getattr(self, name)
+            if not isinstance(value, str | bool) or value not in choices:
                 wanted = ", ".join(map(repr, choices))
-                raise ConfigError(
-                    f"{where}.{name}", repr(getattr(self, name)), f"one of {wanted}"
-                )
+                raise ConfigError(f"{where}.{name}", repr(value), f"one of {wanted}")
         if self.run_eagerly and self.jit_compile is True:
             raise ConfigError(
                 where,
@@ -383,9 +384,16 @@ class AlgorithmConfig:
                 "a finite number above 0",
                 "None does not clip",
             )
-        if not (_is_number(self.gamma) and 0.0 <= self.gamma <= 1.0):
-            raise ConfigError(f"{where}.gamma", repr(self.gamma), "a number in [0, 1]")
+        self._check_number("gamma", 0.0, 1.0)
         self._check_schedule("lr", least=0.0)
+        ids = self.policies_to_train
+        is_collection = isinstance(ids, Collection) and not isinstance(ids, str)
+        if not (ids is None or callable(ids) or is_collection):
+            raise ConfigError(
+                f"{where}.policies_to_train",
+                repr(ids),
+                "a list of module ids, a function or None",
+            )
 
     # What can be built from settings alone.
 
@@ -592,9 +600,19 @@ class AlgorithmConfig:
 
     def _check_integer(self, name: str, least: int) -> None:
         value = getattr(self, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if not is_int or value < least:
             raise ConfigError(
                 f"{type(self).__name__}.{name}", repr(value), f"an int >= {least}"
+            )
+
+    def _check_number(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        if not _is_number(value) or not low <= value <= high:
+            raise ConfigError(
+                f"{type(self).__name__}.{name}",
+                repr(value),
+                f"a number in [{low:g}, {high:g}]",
             )
 
     def _check_schedule(self, name: str, *, least: float) -> None:
@@ -602,10 +620,13 @@ class AlgorithmConfig:
         Scheduler.validate(
             fixed_value_or_schedule=value, setting_name=name, description="number"
         )
-        values = [point[1] for point in value] if not _is_number(value) else [value]
-        if any(v < least for v in values):
+        is_schedule = isinstance(value, list | tuple)
+        values = [point[1] for point in value] if is_schedule else [value]
+        if not all(_is_number(v) and least <= v < math.inf for v in values):
             raise ConfigError(
-                f"{type(self).__name__}.{name}", repr(value), f"numbers >= {least}"
+                f"{type(self).__name__}.{name}",
+                repr(value),
+                f"a finite number >= {least}, or a schedule of such",
             )
 
 
@@ -620,7 +641,7 @@ def _spaces_of(env: Any) -> tuple[gym.Space | None, gym.Space | None]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _positive(value: Any) -> bool:

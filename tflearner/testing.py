@@ -4,6 +4,7 @@ Public, because users of the library test learners, modules and connectors, too.
 """
 
 import copy
+import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from tflearner.columns import Columns
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 
 End = tuple[int, str]  # The length of an episode and how it ends.
@@ -307,3 +309,55 @@ def assert_close(actual: Any, wanted: Any, *, rtol: float = 1e-6, atol: float = 
     actual, wanted = np.asarray(actual), np.asarray(wanted)
     assert actual.shape == wanted.shape, f"{actual.shape} is not {wanted.shape}"
     np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol)
+
+
+def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """Returns random columns that PPO, or any simpler loss, can train a module on.
+
+    Args:
+        module: The `RLModule` whose spaces decide their form.
+        num_rows: Length of every column.
+        seed: Where the random numbers start; the spaces' own are left alone.
+    """
+    rng = np.random.default_rng(seed)
+    observation_space = copy.deepcopy(module.observation_space)
+    action_space = copy.deepcopy(module.action_space)
+    observation_space.seed(seed)
+    action_space.seed(seed + 1)
+    size = module.get_train_action_dist_cls().required_input_dim(action_space)
+    actions = np.stack([action_space.sample() for _ in range(num_rows)])
+    if isinstance(action_space, gym.spaces.Discrete):
+        actions -= action_space.start  # Modules count actions from 0.
+    return {
+        Columns.OBS: np.stack([observation_space.sample() for _ in range(num_rows)]),
+        Columns.ACTIONS: actions,
+        Columns.REWARDS: rng.standard_normal(num_rows, np.float32),
+        Columns.ACTION_LOGP: -rng.random(num_rows, np.float32),
+        Columns.ACTION_DIST_INPUTS: rng.standard_normal((num_rows, size), np.float32),
+        Columns.ADVANTAGES: rng.standard_normal(num_rows, np.float32),
+        Columns.VALUE_TARGETS: rng.standard_normal(num_rows, np.float32),
+    }
+
+
+def learner_digest(learner: Any) -> str:
+    """Returns a hash of all that a learner is: equal if nothing was changed.
+
+    It covers weights, optimizers, metrics, random numbers, schedules and settings.
+
+    Args:
+        learner: A `Learner` that is built.
+    """
+    digest = hashlib.sha256(repr(learner.config).encode())
+
+    def add(node: Any) -> None:
+        if isinstance(node, dict):
+            for key, child in node.items():
+                digest.update(repr(key).encode())
+                add(child)
+        elif isinstance(node, np.ndarray):
+            digest.update(f"{node.dtype}{node.shape}".encode() + node.tobytes())
+        else:
+            digest.update(repr(node).encode())
+
+    add(learner.get_state())
+    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import numbers
 import os
 import time
 from collections.abc import Iterable
@@ -203,8 +204,7 @@ class Algorithm(abc.ABC):
         Raises:
             UsageError: If `total_steps` is no int above 0.
         """
-        if not isinstance(total_steps, int) or total_steps < 1:
-            raise UsageError("fit()", f"total_steps={total_steps!r}", "an int >= 1")
+        _check_count("fit()", "total_steps", total_steps)
         history = History(params={"total_steps": total_steps})
         runner = CallbackRunner(
             callbacks or (), self._callback_model(), {"steps": 1, "verbose": 0}
@@ -260,8 +260,7 @@ class Algorithm(abc.ABC):
         Raises:
             UsageError: If `episodes` is no int above 0.
         """
-        if not isinstance(episodes, int) or episodes < 1:
-            raise UsageError("evaluate()", f"episodes={episodes!r}", "an int >= 1")
+        _check_count("evaluate()", "episodes", episodes)
         if isinstance(self.config.env, VectorEnv):
             raise UsageError(
                 "evaluate()",
@@ -369,3 +368,9 @@ class Algorithm(abc.ABC):
             set_weights,
             optimizers[0][1] if optimizers else None,
         )
+
+
+def _check_count(where: str, name: str, value: Any) -> None:
+    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_int or value < 1:
+        raise UsageError(where, f"{name}={value!r}", "an int >= 1")

@@ -16,7 +16,6 @@ from tflearner.columns import Columns
 from tflearner.config import TRAINING, AlgorithmConfig
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
-from tflearner.errors import ConfigError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.losses import ppo, reductions
 from tflearner.modules.actor_critic import PPOTfRLModule
@@ -89,20 +88,15 @@ class PPOConfig(AlgorithmConfig):
 
     def validate(self) -> None:
         super().validate()
-        where = type(self).__name__
-        for name, low, high in (
-            ("lambda_", 0.0, 1.0),
-            ("clip_param", 0.0, math.inf),
-            ("vf_clip_param", 0.0, math.inf),
-            ("vf_loss_coeff", 0.0, math.inf),
-            ("kl_coeff", 0.0, math.inf),
-            ("kl_target", 0.0, math.inf),
+        self._check_number("lambda_", 0.0, 1.0)
+        for name in (
+            "clip_param",
+            "vf_clip_param",
+            "vf_loss_coeff",
+            "kl_coeff",
+            "kl_target",
         ):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not low <= value <= high:
-                raise ConfigError(
-                    f"{where}.{name}", repr(value), f"a number in [{low}, {high}]"
-                )
+            self._check_number(name, 0.0, math.inf)
         self._check_schedule("entropy_coeff", least=0.0)
 
 
@@ -169,7 +163,7 @@ class PPOTfLearner(TfLearner):
 
     def remove_module(self, module_id: ModuleID, **kwargs: Any):
         spec = super().remove_module(module_id, **kwargs)
-        del self._coefficients[module_id]
+        self._coefficients.pop(module_id, None)
         return spec
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
@@ -226,7 +220,8 @@ class PPOTfLearner(TfLearner):
                 (module_id, CURR_ENTROPY_COEFF_KEY), entropy, window=1
             )
             if config.use_kl_loss:
-                kl = self.metrics.peek((module_id, MEAN_KL_LOSS_KEY))
+                # A subclass with another loss need not measure it.
+                kl = self.metrics.peek((module_id, MEAN_KL_LOSS_KEY), default=math.nan)
                 coefficient = next_kl_coeff(
                     float(coefficients.kl.numpy()), kl, config.kl_target
                 )
@@ -234,6 +229,16 @@ class PPOTfLearner(TfLearner):
                 self.metrics.log_value(
                     (module_id, CURR_KL_COEFF_KEY), coefficient, window=1
                 )
+
+    def _get_learner_state(self):
+        kl = {mid: float(own.kl.numpy()) for mid, own in self._coefficients.items()}
+        return {**super()._get_learner_state(), "kl_coeffs": kl}
+
+    def _set_learner_state(self, state):
+        super()._set_learner_state(state)
+        for module_id, own in self._coefficients.items():
+            own.kl.assign(state["kl_coeffs"].get(module_id, own.kl))
+            own.entropy.update(timestep=self._last_timestep)
 
     def get_required_columns(self, module_id):
         return (

@@ -71,8 +71,9 @@ def column_specs(module: RLModule) -> dict[str, Any]:
         specs[Columns.ACTIONS] = ColumnSpec("float", np.float32, (flat, space.shape))
     if isinstance(space, gym.spaces.Discrete | gym.spaces.Box):
         size = module.get_train_action_dist_cls().required_input_dim(space)
+        is_discrete = isinstance(space, gym.spaces.Discrete)
         specs[Columns.ACTION_DIST_INPUTS] = ColumnSpec(
-            "float", np.float32, ((size,),), minus_inf=True
+            "float", np.float32, ((size,),), minus_inf=is_discrete
         )
     return specs
 
@@ -102,7 +103,7 @@ def check_columns(
         if column not in columns:
             raise BatchError(
                 f"module {module_id!r}",
-                f"no column {column!r} (have {sorted(columns)})",
+                f"no column {column!r} (have {[*columns]})",
                 f"{sorted(required)}",
                 did_you_mean(column, columns),
             )
@@ -116,14 +117,15 @@ def check_columns(
         for column, values in columns.items()
         if column not in IGNORED
     }
-    lengths = {c: len(leaf) for c, v in checked.items() for leaf in tree.flatten(v)}
-    reference = Columns.OBS if Columns.OBS in lengths else next(iter(lengths), "")
-    for column, length in lengths.items():
-        if length != lengths[reference]:
+    lengths = [(c, len(leaf)) for c, v in checked.items() for leaf in tree.flatten(v)]
+    lengths.sort(key=lambda item: item[0] != Columns.OBS)  # What others compare with.
+    for column, length in lengths:
+        reference, wanted = lengths[0]
+        if length != wanted:
             raise BatchError(
                 f"module {module_id!r}, column {column!r}",
                 f"{length} rows",
-                f"{lengths[reference]}, as in column {reference!r}",
+                f"{wanted}, as in column {reference!r}",
             )
     return checked
 
@@ -152,9 +154,8 @@ def _check_leaf(where: str, leaf: Any, spec: ColumnSpec | None) -> np.ndarray:
             where, f"dtype {array.dtype}", "numbers", _first_odd_item(array)
         )
     if spec is None:
-        _check_finite(where, array, minus_inf=False)
         narrow = {"float64": np.float32, "int64": np.int32, "uint64": np.int32}
-        return array.astype(narrow.get(array.dtype.name, array.dtype), copy=False)
+        return _cast(where, array, narrow.get(array.dtype.name, array.dtype))
     if kind != spec.kind and (kind, spec.kind) != ("int", "float"):
         raise BatchError(where, f"dtype {array.dtype}", f"values of kind {spec.kind}")
     if spec.shapes is not None and array.shape[1:] not in spec.shapes:
@@ -164,10 +165,9 @@ def _check_leaf(where: str, leaf: Any, spec: ColumnSpec | None) -> np.ndarray:
             " or ".join(f"(N, {', '.join(map(str, s))})" for s in spec.shapes),
             _shape_hint(array, spec.shapes),
         )
-    _check_finite(where, array, minus_inf=spec.minus_inf)
     if spec.low is not None:
         _check_range(where, array, spec.low, spec.high)
-    return array.astype(spec.dtype, copy=False)
+    return _cast(where, array, spec.dtype, minus_inf=spec.minus_inf)
 
 
 def _as_array(where: str, leaf: Any) -> np.ndarray:
@@ -183,21 +183,35 @@ def _as_array(where: str, leaf: Any) -> np.ndarray:
     )
 
 
-def _check_finite(where: str, array: np.ndarray, *, minus_inf: bool) -> None:
-    if array.dtype.kind != "f":
-        return
+def _cast(
+    where: str, array: np.ndarray, dtype: Any, *, minus_inf: bool = False
+) -> np.ndarray:
+    """Returns the array as `dtype`; raises for numbers that this would spoil."""
+    with np.errstate(over="ignore"):  # What float32 cannot hold becomes infinite.
+        cast = array.astype(dtype, copy=False)
+    if cast.dtype.kind == "f":
+        _check_finite(where, array, cast, minus_inf=minus_inf)
+    elif cast.dtype.kind in "iu" and cast.dtype != array.dtype:
+        limits = np.iinfo(cast.dtype)
+        _check_range(where, array, limits.min, limits.max)
+    return cast
+
+
+def _check_finite(
+    where: str, given: np.ndarray, array: np.ndarray, *, minus_inf: bool
+) -> None:
     finite = np.isfinite(array)
     if finite.all():
         return
-    bad = ~finite & ~np.isneginf(array) if minus_inf else ~finite
+    bad = ~finite & ~np.isneginf(given) if minus_inf else ~finite
     if bad.any():
         row, *rest = (int(i) for i in np.argwhere(bad)[0])
         place = f", index {tuple(rest)}" if rest else ""
         raise BatchError(
             where,
-            f"{int(bad.sum())} non-finite values, the first ({array[bad][0]}) at row "
+            f"{int(bad.sum())} non-finite values, the first ({given[bad][0]}) at row "
             f"{row}{place}",
-            "finite numbers",
+            f"finite {array.dtype} numbers",
         )
 
 

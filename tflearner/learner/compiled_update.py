@@ -134,15 +134,7 @@ class CompiledUpdate:
         ]
         for values in (step_values, logged.values):
             entries += [(key, value) for key in values for value in values[key]]
-        for key, value in entries:
-            if tf.convert_to_tensor(value).shape.rank != 0:
-                raise UsageError(
-                    f"metric {key}",
-                    f"a value of shape {tuple(value.shape)}",
-                    "a scalar",
-                    "reduce it with tf.reduce_mean before logging it",
-                )
-        stacked = tf.stack([tf.cast(value, tf.float32) for _, value in entries])
+        stacked = tf.stack([_as_float(key, value) for key, value in entries])
         settings = {(mid, self._loss_key): {"window": 1} for mid in losses}
         return stacked, [key for key, _ in entries], settings | logged.settings
 
@@ -291,6 +283,23 @@ class _Program:
         self._loop = self._trace_loop(columns, plan)
 
 
+def _as_float(key: MetricKey, value: Any) -> tf.Tensor:
+    try:
+        tensor = tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"metric {key}", repr(value), "a number") from error
+    if tensor.dtype == tf.string:
+        raise UsageError(f"metric {key}", repr(value), "a number")
+    if tensor.shape.rank != 0:
+        raise UsageError(
+            f"metric {key}",
+            f"a value of shape {tensor.shape}",
+            "a scalar",
+            "reduce it with tf.reduce_mean before logging it",
+        )
+    return tf.cast(tensor, tf.float32)
+
+
 def _map_columns(function: Callable, columns: ColumnsByModule) -> dict:
     """Applies `function(module_id, leaf)` to every array of every column."""
     return {
@@ -304,7 +313,7 @@ def _layout(columns, plan, full_batch) -> Any:
         (
             mid,
             _rows(plan, mid, full_batch),
-            tuple(own),
+            tuple(sorted(own)),
             tuple((c.dtype, c.shape[1:]) for c in tf.nest.flatten(dict(own))),
         )
         for mid, own in sorted(columns.items())

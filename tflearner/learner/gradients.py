@@ -94,7 +94,7 @@ class NonFiniteGuard:
         self, losses: dict[ModuleID, Tensor], gradients: ParamDict, records: Any
     ):
         self.is_healthy: dict[ModuleID, Tensor] = {}
-        self._saved: list[tuple[Tensor, Any, Tensor]] = []
+        self._saved: list[tuple[ModuleID, Any, Tensor]] = []
         everywhere = tf.reduce_all([tf.math.is_finite(x) for x in losses.values()])
         for record in records:
             own = [gradients[ref] for ref in record.params if _given(gradients, ref)]
@@ -108,11 +108,12 @@ class NonFiniteGuard:
             previous = self.is_healthy.get(record.module_id, True)
             self.is_healthy[record.module_id] = healthy & previous
             updated = [*record.params.values(), *record.optimizer.variables]
-            self._saved += [(healthy, v, tf.identity(v)) for v in updated]
+            self._saved += [(record.module_id, v, tf.identity(v)) for v in updated]
 
     def revert_sick(self) -> None:
         """Gives the variables of sick modules their old values back."""
-        for healthy, variable, old in self._saved:
+        for module_id, variable, old in self._saved:
+            healthy = self.is_healthy[module_id]
             variable.assign(tf.where(healthy, variable, old))
 
 

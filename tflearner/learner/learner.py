@@ -5,7 +5,9 @@ and state. `tf_learner.py` computes gradients and applies them.
 """
 
 import abc
+import dataclasses
 import logging
+import numbers
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, cast
@@ -27,7 +29,12 @@ from tflearner.errors import (
     did_you_mean,
 )
 from tflearner.learner import batch_checks, step_metrics, train_batch
-from tflearner.learner.components import Components
+from tflearner.learner.components import (
+    OF_THE_WEIGHTS,
+    SHOULD_BE_UPDATED,
+    Components,
+    checked_state,
+)
 from tflearner.learner.optimizers import OptimizerRegistry
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
@@ -85,6 +92,7 @@ class Learner(abc.ABC):
         module_spec: RLModuleSpec | MultiRLModuleSpec | None = None,
         module: RLModule | None = None,
     ):
+        config.validate()
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger()
         self._module_spec = module_spec
@@ -422,7 +430,7 @@ class Learner(abc.ABC):
     def rl_module_is_compatible(self, module: RLModule) -> bool:
         """Returns whether the learner can train `module`.
 
-        Others ride along: they are in the batch, but get no optimizer.
+        Others ride along: they get no optimizer and are left out of updates.
         """
         apis = self.rl_module_required_apis()
         return all(isinstance(module.unwrapped(), api) for api in apis)
@@ -464,12 +472,12 @@ class Learner(abc.ABC):
                 f"module {module_id!r}", repr(module_spec), "an RLModuleSpec"
             )
         before = self.config.copy()
-        module = module_spec.build(seed=int(self._rng.integers(2**31)))
+        spec = dataclasses.replace(module_spec, inference_only=False)
+        # From a child generator, so that minibatches are those of a run without it.
+        module = spec.build(seed=int(self._rng.spawn(1)[0].integers(2**31)))
         self.module.add_module(module_id, module)
         try:
-            self.config.multi_agent(
-                policies={**self.config.policies, module_id: module_spec}
-            )
+            self.config.multi_agent(policies={**self.config.policies, module_id: spec})
             if config_overrides is not None:
                 overrides = self.config.algorithm_config_overrides_per_module
                 self.config.multi_agent(
@@ -509,14 +517,21 @@ class Learner(abc.ABC):
         self.module.remove_module(module_id)
         self._optimizers.remove_module(module_id)
         self._column_specs.pop(module_id, None)
-        if module_id in self.metrics:
-            self.metrics.delete(module_id)
+        self.metrics.delete(module_id, key_error=False)
+        self.updated_module_ids = tuple(
+            mid for mid in self.updated_module_ids if mid != module_id
+        )
         overrides = dict(self.config.algorithm_config_overrides_per_module)
         policies = dict(self.config.policies)
         overrides.pop(module_id, None)
         policies.pop(module_id, None)
+        to_train = self.config.policies_to_train
+        if to_train is not None and not callable(to_train):
+            to_train = [mid for mid in to_train if mid != module_id]
         self.config.multi_agent(
-            policies=policies, algorithm_config_overrides_per_module=overrides
+            policies=policies,
+            algorithm_config_overrides_per_module=overrides,
+            policies_to_train=to_train,
         )
         return self._set_modules_in_config(new_should_module_be_updated)
 
@@ -527,6 +542,9 @@ class Learner(abc.ABC):
         self.config.rl_module(rl_module_spec=self._module_spec)
         if should_module_be_updated is not None:
             self.config.multi_agent(policies_to_train=should_module_be_updated)
+        step_metrics.log_parameter_counts(
+            self.metrics, self.module, self.get_parameters
+        )
         return self._module_spec
 
     def should_module_be_updated(
@@ -659,6 +677,7 @@ class Learner(abc.ABC):
         shuffle: bool,
         num_total_minibatches: int,
     ) -> None:
+        timesteps = self._checked_timesteps(timesteps)
         columns = self._checked_columns(batch)
         num_rows = {mid: train_batch.num_rows(own) for mid, own in columns.items()}
         if not columns:
@@ -668,16 +687,14 @@ class Learner(abc.ABC):
         random_state = self._rng.bit_generator.state
         plan = plan_minibatches(
             num_rows,
-            minibatch_size=max(num_rows.values())
-            if minibatch_size is None
-            else minibatch_size,
+            minibatch_size=num_rows if minibatch_size is None else minibatch_size,
             num_epochs=num_epochs,
             shuffle=shuffle and minibatch_size is not None,
             num_total_minibatches=num_total_minibatches,
             rng=self._rng,
         )
         self.updated_module_ids = tuple(columns)
-        self.before_gradient_based_update(timesteps=timesteps or {})
+        self.before_gradient_based_update(timesteps=timesteps)
         try:
             outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
         except BaseException:
@@ -691,7 +708,16 @@ class Learner(abc.ABC):
             {(mid, constants.WEIGHTS_SEQ_NO): self._weights_seq_no for mid in columns},
             window=1,
         )
-        self.after_gradient_based_update(timesteps=timesteps or {})
+        self.after_gradient_based_update(timesteps=timesteps)
+
+    def _checked_timesteps(self, timesteps: Any) -> dict[str, Any]:
+        if not isinstance(timesteps, dict | None):
+            raise UsageError("timesteps", repr(timesteps), "a dict")
+        name = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
+        now = (timesteps or {}).get(name, self._last_timestep)
+        if not isinstance(now, numbers.Real):
+            raise UsageError(f"timesteps[{name!r}]", repr(now), "a number")
+        return timesteps or {}
 
     def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
         """The columns of the modules that will be updated, ready to train on."""
@@ -706,19 +732,20 @@ class Learner(abc.ABC):
         return {
             module_id: self._checked(module_id, own)
             for module_id, own in batch.policy_batches.items()
-            if len(own) and self.should_module_be_updated(module_id, batch)
+            if not train_batch.is_empty(own)
+            and self.rl_module_is_compatible(self.module[module_id])
+            and self.should_module_be_updated(module_id, batch)
         }
 
     def _checked(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
         if module_id not in self._column_specs:
             module = self.module[module_id].unwrapped()
             self._column_specs[module_id] = batch_checks.column_specs(module)
-        compatible = self.rl_module_is_compatible(self.module[module_id])
         return batch_checks.check_columns(
             module_id,
             columns,
             specs=self._column_specs[module_id],
-            required=self.get_required_columns(module_id) if compatible else (),
+            required=self.get_required_columns(module_id),
         )
 
     # Hooks around an update.
@@ -755,13 +782,14 @@ class Learner(abc.ABC):
         """Returns the learner's state as NumPy arrays and plain Python.
 
         Args:
-            components: Which of "rl_module", "optimizer", "metrics_logger", or one
-                module as "rl_module/<id>"; `None` is all of them.
+            components: Which of "rl_module", "optimizer", "metrics_logger", "learner"
+                (what else the next update depends on), or one module as
+                "rl_module/<id>"; `None` is all of them.
             not_components: Which of them to leave out.
         """
         self._check_is_built()
         state: StateDict = {
-            "should_module_be_updated": self.config.policies_to_train,
+            SHOULD_BE_UPDATED: self.config.policies_to_train,
             constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
         }
         selected = Components(components, not_components)
@@ -774,6 +802,8 @@ class Learner(abc.ABC):
             state[constants.COMPONENT_OPTIMIZER] = self._get_optimizer_state()
         if selected.include(constants.COMPONENT_METRICS_LOGGER):
             state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
+        if selected.include(constants.COMPONENT_LEARNER):
+            state[constants.COMPONENT_LEARNER] = self._get_learner_state()
         return state
 
     def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
@@ -784,48 +814,51 @@ class Learner(abc.ABC):
                 whole `get_state(components="rl_module")` under "rl_module".
             force: Whether older weights replace newer ones. Otherwise a state whose
                 `weights_seq_no` is lower than the learner's changes no weights, no
-                optimizer and no number.
+                optimizer, no schedule and no number.
 
         Returns:
             {"applied": [components], "ignored": [components]}.
 
         Raises:
+            UsageError: If `state` is no such dict.
             ModuleError: If weights do not fit.
             UnknownModuleError: If a module is not in this learner.
             OptimizerError: If optimizer state does not fit. Nothing is changed then.
         """
         self._check_is_built()
-        state = self._unwrap_state(state)
-        seq_no = state.get(constants.WEIGHTS_SEQ_NO, 0)
-        is_older = 0 < seq_no < self._weights_seq_no and not force
-        guarded = (constants.COMPONENT_RL_MODULE, constants.COMPONENT_OPTIMIZER)
-        ignored = [name for name in guarded if name in state and is_older]
-        applied = [name for name in state if name not in ignored]
-        if is_older:
-            applied = [name for name in applied if name != constants.WEIGHTS_SEQ_NO]
-        weights = state.get(constants.COMPONENT_RL_MODULE, {})
-        if constants.COMPONENT_RL_MODULE in applied:
-            for module_id, own in weights.items():
-                self.module[module_id].check_state(own)
+        state = checked_state(state, self.module)
+        seq_no = state.get(constants.WEIGHTS_SEQ_NO)
+        is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
+        ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
+        applied = {name: own for name, own in state.items() if name not in ignored}
+        weights = applied.get(constants.COMPONENT_RL_MODULE, {})
+        self.module.check_state(weights)
         if constants.COMPONENT_OPTIMIZER in applied:
-            self._set_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
-        if constants.COMPONENT_RL_MODULE in applied:
-            self.module.set_state(weights)
-        if seq_no > 0 and not is_older:
-            self._weights_seq_no = seq_no
-        if "should_module_be_updated" in state:
-            self.config.multi_agent(policies_to_train=state["should_module_be_updated"])
-        if constants.COMPONENT_METRICS_LOGGER in state:
-            self.metrics.set_state(state[constants.COMPONENT_METRICS_LOGGER])
-        return {"applied": applied, "ignored": ignored}
+            self._set_optimizer_state(applied[constants.COMPONENT_OPTIMIZER])
+        self.module.set_state(weights)
+        if constants.COMPONENT_LEARNER in applied:
+            self._set_learner_state(applied[constants.COMPONENT_LEARNER])
+        self._weights_seq_no = applied.get(
+            constants.WEIGHTS_SEQ_NO, self._weights_seq_no
+        )
+        if SHOULD_BE_UPDATED in applied:
+            self.config.multi_agent(policies_to_train=applied[SHOULD_BE_UPDATED])
+        if constants.COMPONENT_METRICS_LOGGER in applied:
+            self.metrics.set_state(applied[constants.COMPONENT_METRICS_LOGGER])
+        ignored = [name for name in ignored if name != constants.WEIGHTS_SEQ_NO]
+        return {"applied": [*applied], "ignored": ignored}
 
-    def _unwrap_state(self, state: StateDict) -> StateDict:
-        name = constants.COMPONENT_RL_MODULE
-        if isinstance(state.get(name), dict) and name in state[name]:
-            return {**state, name: state[name][name]}
-        if state and all(module_id in self.module for module_id in state):
-            return {name: state}
-        return state
+    def _get_learner_state(self) -> StateDict:
+        """Returns what the next update depends on besides weights and optimizers.
+
+        Override to add to it, as plain Python.
+        """
+        return {"timestep": self._last_timestep, "rng": self._rng.bit_generator.state}
+
+    def _set_learner_state(self, state: StateDict) -> None:
+        """Replaces what `_get_learner_state` returned. Override to add to it."""
+        self._rng.bit_generator.state = state["rng"]
+        self._last_timestep = state["timestep"]
 
     @abc.abstractmethod
     def _get_optimizer_state(self) -> StateDict:

@@ -1,6 +1,7 @@
 """Which optimizer owns which parameter, and at what learning rate."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,13 +107,19 @@ class OptimizerRegistry:
                 description="learning rate or schedule",
             )
             scheduler = Scheduler(fixed_value_or_schedule=lr_or_lr_schedule)
-            rate = scheduler.get_current_value()
-            if rate < 0:
-                raise OptimizerError(where, f"learning rate {rate}", "a number >= 0")
-            set_learning_rate(optimizer, rate)
+            is_schedule = isinstance(lr_or_lr_schedule, list | tuple)
+            points: Any = lr_or_lr_schedule if is_schedule else [(0, lr_or_lr_schedule)]
+            for _, rate in points:
+                if not 0 <= rate < math.inf:
+                    raise OptimizerError(
+                        where, f"learning rate {rate}", "a finite number >= 0"
+                    )
+            set_learning_rate(optimizer, scheduler.get_current_value())
             # A fixed rate is set once, so that callbacks may change it afterwards.
-            if isinstance(lr_or_lr_schedule, list | tuple):
+            if is_schedule:
                 schedule = scheduler
+        if not optimizer.built:  # Tracing creates no variable, the guard misses none.
+            optimizer.build(list(params.values()))
         record = OptimizerRecord(module_id, name, optimizer, params, schedule)
         self._records[module_id, name] = record
         return record
@@ -123,20 +130,20 @@ class OptimizerRegistry:
             del self._records[module_id, record.name]
 
     def find(self, module_id: ModuleID, name: str) -> OptimizerRecord:
-        """Returns a record by full name, or by module id and short name.
+        """Returns a record by module id and short name, or by full name.
 
         Raises:
             KeyError: If there is none.
         """
+        if (module_id, name) in self._records:
+            return self._records[module_id, name]
         for record in self:
             if record.full_name == name:
                 return record
-        if (module_id, name) not in self._records:
-            raise KeyError(
-                f"No optimizer under module_id={module_id!r} optimizer_name={name!r}; "
-                f"registered are {[r.full_name for r in self]}."
-            )
-        return self._records[module_id, name]
+        raise KeyError(
+            f"No optimizer under module_id={module_id!r} optimizer_name={name!r}; "
+            f"registered are {[r.full_name for r in self]}."
+        )
 
     def of(self, optimizer: Optimizer) -> OptimizerRecord:
         """Returns the record of an optimizer object.
@@ -258,7 +265,8 @@ def state_variables(
 
 
 def _slot_prefix(param: Any) -> str:
-    return f"{getattr(param, 'path', param.name)}".replace("/", "_") + "_"
+    name = getattr(param, "path", param.name)
+    return name.replace("/", "_").replace(":", "_") + "_"
 
 
 def _position(variables: list[Any], wanted: Any) -> int | None:

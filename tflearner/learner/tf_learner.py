@@ -85,11 +85,12 @@ class TfLearner(Learner):
         return fwd_out, loss_per_module, logged.values
 
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
-        total = tf.add_n(list(loss_per_module.values()))
         params = {
             ref: tf_variable(param) for ref, param in self._optimizers.params().items()
         }
-        computed = gradient_tape.gradient(total, params)
+        # The tape adds up the losses itself: it has stopped watching, so that a sum
+        # made here would not be connected to anything.
+        computed = gradient_tape.gradient(list(loss_per_module.values()), params)
         # An embedding's gradient is sparse; clipping and the guard want tensors.
         return {
             ref: None if gradient is None else tf.convert_to_tensor(gradient)
@@ -131,7 +132,7 @@ class TfLearner(Learner):
             if loss.shape.rank != 0 or not loss.dtype.is_floating:
                 raise LossError(
                     where,
-                    f"{loss.dtype.name} of shape {tuple(loss.shape)}",
+                    f"{loss.dtype.name} of shape {loss.shape}",
                     "a float scalar",
                     "average it over the batch with tf.reduce_mean",
                 )
@@ -214,7 +215,14 @@ class TfLearner(Learner):
     def _check_registered_optimizer(self, optimizer, params):
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise OptimizerError("optimizer", repr(optimizer), "a Keras optimizer")
-        as_param_dict(f"optimizer {optimizer.name!r}", params)
+        where = f"optimizer {optimizer.name!r}"
+        given = as_param_dict(where, params)
+        if optimizer.built:
+            built_for = getattr(optimizer, "_trainable_variables", params)
+            if {param_ref(param) for param in built_for} != set(given):
+                raise OptimizerError(
+                    where, "an optimizer built for other variables", "a new one"
+                )
 
     def _get_optimizer_state(self):
         return self._optimizers.get_state(self._weight_keys())

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import tree
+
 from tflearner.columns import Columns
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
-from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
+from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule
@@ -30,18 +34,25 @@ def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
             repr(type(batch)),
             "a MultiAgentBatch, a SampleBatch or a dict of columns",
         )
-    if not batch or any(module_id in modules for module_id in batch):
+    if not batch or _is_by_module(batch, modules):
         by_module = dict(batch)
     elif len(modules) == 1:
         by_module = {next(iter(modules)): batch}
     else:
         raise BatchError(
             "batch",
-            f"columns {sorted(batch)} without a module id",
+            f"columns {[*batch]} without a module id",
             f"columns by module id, one of {sorted(modules)}",
         )
-    env_steps = max((num_rows(own) for own in by_module.values()), default=0)
-    return MultiAgentBatch(by_module, env_steps=env_steps)
+    result = MultiAgentBatch(
+        {
+            module_id: _as_columns(module_id, own)
+            for module_id, own in by_module.items()
+        },
+        env_steps=0,
+    )
+    result.count = max((len(own) for own in result.policy_batches.values()), default=0)
+    return result
 
 
 def from_episodes(
@@ -59,7 +70,7 @@ def from_episodes(
         metrics: What pieces log to.
 
     Raises:
-        BatchError: If `episodes` is no list.
+        BatchError: If `episodes` is no list of episodes.
         UsageError: If there is no pipeline.
     """
     if not isinstance(episodes, list | tuple):
@@ -70,6 +81,11 @@ def from_episodes(
             "episodes, but this learner has no connector",
             hint="give it batches, or num_aggregator_actors_per_learner=0",
         )
+    for index, episode in enumerate(episodes):
+        if not isinstance(episode, SingleAgentEpisode):
+            raise BatchError(
+                f"episodes[{index}]", repr(type(episode)), "a SingleAgentEpisode"
+            )
     episodes = [episode for episode in episodes if len(episode)]
     if not episodes:
         return MultiAgentBatch({}, env_steps=0)
@@ -84,6 +100,12 @@ def from_episodes(
     return MultiAgentBatch(by_module, env_steps=env_steps)
 
 
+def is_empty(columns: Mapping[str, Any]) -> bool:
+    """Returns whether no column has any row."""
+    leaves = tree.flatten([c for name, c in columns.items() if name != Columns.INFOS])
+    return all(np.shape(leaf)[:1] == (0,) for leaf in leaves)
+
+
 def num_rows(columns: Mapping[str, Any]) -> int:
     """Returns the number of rows, that of the observations if there are any."""
     column = columns.get(Columns.OBS)
@@ -92,3 +114,30 @@ def num_rows(columns: Mapping[str, Any]) -> int:
     while isinstance(column, dict | tuple) and column:
         column = next(iter(column.values())) if isinstance(column, dict) else column[0]
     return len(column)
+
+
+def _is_by_module(batch: Mapping, modules: MultiRLModule) -> bool:
+    if any(key in modules for key in batch):
+        return True
+    # Module ids that nobody knows, unless all columns are nested observations.
+    is_nested = all(isinstance(value, Mapping) for value in batch.values())
+    return is_nested and Columns.OBS not in batch
+
+
+def _as_columns(module_id: Any, columns: Any) -> SampleBatch:
+    where = f"module {module_id!r}"
+    if isinstance(columns, SampleBatch):
+        return columns
+    if not isinstance(columns, Mapping):
+        raise BatchError(where, repr(type(columns)), "a dict of columns")
+    result = SampleBatch()
+    for name, column in columns.items():
+        if not isinstance(name, str):
+            raise BatchError(where, f"a column called {name!r}", "a name")
+        try:
+            result.update(SampleBatch({name: column}))
+        except ValueError as error:  # NumPy's, for a list of unlike rows.
+            raise BatchError(
+                f"{where}, column {name!r}", "a ragged list", "rows of one shape"
+            ) from error
+    return result

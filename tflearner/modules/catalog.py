@@ -26,7 +26,7 @@ class ActorCriticEncoder(keras.layers.Layer):
     """
 
     def __init__(self, encoding, actor, critic=None):
-        super().__init__()
+        super().__init__(name="encoder")
         self.encoding = encoding
         self.actor = actor
         self.critic = critic
@@ -75,9 +75,10 @@ class PPOCatalog:
     def build_actor_critic_encoder(self, framework: str = "tf2") -> ActorCriticEncoder:
         """Returns the encoder, shared or separate as `vf_share_layers` says."""
         encoding = ObservationEncoding(self.observation_space)
-        actor = self.build_encoder(encoding.encoded_shape)
-        shared = self.model_config.vf_share_layers
-        critic = None if shared else self.build_encoder(encoding.encoded_shape)
+        actor = self.build_encoder(encoding.encoded_shape, "actor")
+        critic = None
+        if not self.model_config.vf_share_layers:
+            critic = self.build_encoder(encoding.encoded_shape, "critic")
         if critic is not None and critic is actor:
             raise ModuleError(
                 "model_config.model",
@@ -86,22 +87,26 @@ class PPOCatalog:
             )
         return ActorCriticEncoder(encoding, actor, critic)
 
-    def build_encoder(self, input_shape: tuple[int, ...]) -> keras.layers.Layer:
-        """Returns one encoder: the user's model, or dense layers."""
+    def build_encoder(
+        self, input_shape: tuple[int, ...], name: str | None = None
+    ) -> keras.layers.Layer:
+        """Returns one encoder: the user's model, or dense layers called `name`."""
         config = self.model_config
         if config.model is not None:
             return checked_model(config.model, input_shape)
         return MLP(
             config.fcnet_hiddens,
             config.fcnet_activation,
-            kernel_initializer=config.fcnet_kernel_initializer or "glorot_uniform",
+            kernel_initializer=config.fcnet_kernel_initializer,
             rng=self.rng,
+            name=name,
         )
 
     def build_pi_head(self, framework: str = "tf2") -> keras.layers.Layer:
         """Returns the policy head: embedding to the action distribution's inputs."""
         size = self.action_dist_class.required_input_dim(self.action_space)
-        return self._build_head(size, self.model_config.head_fcnet_kernel_initializer)
+        initializer = self.model_config.head_fcnet_kernel_initializer
+        return self._build_head(size, initializer, "pi")
 
     def build_log_std_bound(self) -> keras.layers.Layer | None:
         """Returns the layer that bounds log standard deviations, if there are any."""
@@ -111,21 +116,22 @@ class PPOCatalog:
 
     def build_vf_head(self, framework: str = "tf2") -> keras.layers.Layer:
         """Returns the value head: embedding to one value."""
-        return self._build_head(1, None)
+        return self._build_head(1, None, "vf")
 
     @property
     def action_dist_class(self) -> type[Distribution]:
         """The class of action distributions."""
         return action_dist_class(self.action_space)
 
-    def _build_head(self, output_size: int, output_kernel_initializer) -> MLP:
+    def _build_head(self, output_size: int, initializer, name: str) -> MLP:
         config = self.model_config
         return MLP(
             config.head_fcnet_hiddens,
             config.head_fcnet_activation,
             output_size=output_size,
-            output_kernel_initializer=output_kernel_initializer or "glorot_uniform",
+            output_kernel_initializer=initializer,
             rng=self.rng,
+            name=name,
         )
 
 

@@ -14,8 +14,8 @@ class DefaultModelConfig:
     Args:
         fcnet_hiddens: Units of the encoder's dense layers.
         fcnet_activation: Keras name or function, after each of them.
-        fcnet_kernel_initializer: Keras initializer of their kernels; `None` is Glorot
-            uniform.
+        fcnet_kernel_initializer: Keras initializer of their kernels; `None` is uniform
+            in +-1/sqrt(fan in), as in RLlib.
         head_fcnet_hiddens: Units of further layers in front of each head's output.
         head_fcnet_activation: Activation after each of them.
         head_fcnet_kernel_initializer: Initializer of the output layer of the policy

@@ -23,7 +23,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
         class Linear(TfRLModule):
             def setup(self):
-                self.policy = keras.layers.Dense(self.action_space.n)
+                self.policy = keras.layers.Dense(int(self.action_space.n))
 
             def _forward(self, batch, **kwargs):
                 logits = self.policy(batch[Columns.OBS])

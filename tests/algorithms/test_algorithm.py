@@ -1,0 +1,494 @@
+"""The loop around runner and learner, as users meet it."""
+
+import json
+import math
+
+import gymnasium as gym
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tflearner as tfl
+from tflearner.errors import (
+    ConfigError,
+    EnvContractError,
+    EnvError,
+    EnvStepError,
+    ModuleError,
+    SpaceError,
+    UsageError,
+)
+from tflearner.testing import CountingEnv, CountingVectorEnv, EvilEnv
+
+TINY = {
+    "train_batch_size_per_learner": 32,
+    "minibatch_size": 16,
+    "num_epochs": 2,
+    "model_config": tfl.DefaultModelConfig(fcnet_hiddens=[8]),
+    "run_eagerly": True,
+    "jit_compile": False,
+    "seed": 1,
+}
+
+
+@pytest.fixture
+def make_algo():
+    """Returns a function that makes tiny algorithms; they are stopped after the test."""
+    algos = []
+
+    def make(env="CartPole-v1", **settings):
+        algos.append(tfl.PPO(env, **TINY | settings))
+        return algos[-1]
+
+    yield make
+    for algo in algos:
+        algo.stop()
+
+
+@pytest.fixture(scope="module")
+def idle():
+    """An algorithm that has trained once; tests of this module do not change it."""
+    algo = tfl.PPO("CartPole-v1", **TINY)
+    algo.train()
+    yield algo
+    algo.stop()
+
+
+def weights(algo):
+    return tf.nest.flatten(algo.learner.get_state("rl_module")["rl_module"])
+
+
+def same_weights(one, other):
+    return all((a == b).all() for a, b in zip(weights(one), weights(other)))
+
+
+# Making one.
+
+
+def test_both_ways_to_an_algorithm_mean_the_same(make_algo):
+    algo = make_algo(lr=3e-4, num_envs_per_env_runner=2)
+    config = (
+        tfl.PPOConfig()
+        .environment("CartPole-v1")
+        .env_runners(num_envs_per_env_runner=2)
+        .training(
+            lr=3e-4, train_batch_size_per_learner=32, minibatch_size=16, num_epochs=2
+        )
+        .rl_module(model_config=TINY["model_config"])
+        .framework(run_eagerly=True, jit_compile=False)
+        .debugging(seed=1)
+    )
+    chained = config.build_algo()
+    assert isinstance(chained, tfl.PPO)
+    assert repr(chained.config) == repr(algo.config)
+    assert algo.config.is_frozen and not config.is_frozen
+    assert same_weights(algo, chained)
+    chained.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"clip_parm": 0.1}, ConfigError, "'clip_parm'.*did you mean 'clip_param'"),
+        ({"n_steps": 64}, ConfigError, "'train_batch_size_per_learner' here"),
+        ({"env": None}, ConfigError, r'no environment.*PPO\("CartPole-v1"\)'),
+        ({"minibatch_size": 64}, ConfigError, "minibatch_size=64 larger than.*=32"),
+        ({"env": "CartPole-v99"}, EnvError, "CartPole-v99"),
+        ({"env": 7}, EnvError, "7"),
+        ({"env": object}, EnvError, "object"),
+        ({"model": lambda: None}, ModuleError, "model.*NoneType"),
+    ],
+)
+def test_impossible_algorithms_say_why(make_algo, arguments, error, text):
+    with pytest.raises(error, match=text):
+        make_algo(**arguments)
+
+
+class Spaces(CountingEnv):
+    def __init__(self, observation_space=None, action_space=None):
+        super().__init__()
+        self.observation_space = observation_space or self.observation_space
+        self.action_space = action_space or self.action_space
+
+
+@pytest.mark.parametrize(
+    ("space", "text"),
+    [
+        (
+            {"observation_space": gym.spaces.Dict(camera=gym.spaces.Discrete(2))},
+            r"observation space: got Dict.*leaf 'camera': Discrete\(2\)",
+        ),
+        (
+            {"observation_space": gym.spaces.Text(5)},
+            "observation space: got Text.*Box, Discrete or MultiDiscrete",
+        ),
+        (
+            {"action_space": gym.spaces.MultiDiscrete([2, 3])},
+            "action space: got MultiDiscrete.*Discrete or Box",
+        ),
+    ],
+)
+def test_unsupported_spaces_are_named_at_once(make_algo, space, text):
+    with pytest.raises(SpaceError, match=text):
+        make_algo(Spaces, env_config=space)
+
+
+# Training.
+
+
+def test_train_returns_exactly_these_keys(idle):
+    result = idle.train()
+    assert set(result) == {
+        "env_runners",
+        "learners",
+        "timers",
+        "training_iteration",
+        "num_env_steps_sampled_lifetime",
+        "time_total_s",
+    }
+    assert set(result["env_runners"]) >= {
+        "episode_return_mean",
+        "episode_return_min",
+        "episode_return_max",
+        "episode_len_mean",
+        "num_episodes",
+        "num_env_steps_sampled",
+        "num_env_steps_sampled_lifetime",
+    }
+    assert "timers" not in result["env_runners"]
+    assert set(result["learners"]) == {tfl.DEFAULT_MODULE_ID, tfl.ALL_MODULES}
+    assert {"learn_s", "sample_s", "act_s", "env_step_s"} <= set(result["timers"])
+    assert all(seconds >= 0.0 for seconds in result["timers"].values())
+
+
+def test_results_count_steps_and_iterations(make_algo):
+    algo = make_algo(num_envs_per_env_runner=2)
+    for iteration in (1, 2):
+        result = algo.train()
+        assert result["training_iteration"] == iteration
+        assert result["num_env_steps_sampled_lifetime"] == 32 * iteration
+        assert result["env_runners"]["num_env_steps_sampled"] == 32
+        trained = result["learners"][tfl.ALL_MODULES]
+        assert trained["num_env_steps_trained_lifetime"] == 32 * iteration
+    assert algo.num_env_steps_sampled_lifetime == 64
+
+
+def test_schedules_count_environment_steps(make_algo):
+    algo = make_algo(lr=[[0, 1e-3], [64, 0.0]])
+    rates = [
+        algo.train()["learners"][tfl.DEFAULT_MODULE_ID][
+            "default_optimizer_learning_rate"
+        ]
+        for _ in range(2)
+    ]
+    assert rates == pytest.approx([5e-4, 0.0])
+
+
+def test_same_seed_same_run(make_algo):
+    def run(seed):
+        algo = make_algo(seed=seed, num_envs_per_env_runner=2)
+        returns = [algo.train()["env_runners"] for _ in range(3)]
+        for result in returns:
+            result.pop("timers", None)
+        return algo, json.dumps(returns)
+
+    (one, first), (other, second), (third, _) = run(5), run(5), run(6)
+    assert first == second and same_weights(one, other)
+    assert not same_weights(one, third)
+
+
+def test_evaluating_in_between_changes_nothing(make_algo):
+    plain, evaluated = make_algo(), make_algo()
+    for algo in (plain, evaluated):
+        algo.train()
+        if algo is evaluated:
+            algo.evaluate(2)
+        algo.train()
+    assert same_weights(plain, evaluated)
+
+
+def test_continuous_actions_train(make_algo):
+    algo = make_algo("Pendulum-v1", num_envs_per_env_runner=2, run_eagerly=False)
+    before = weights(algo)
+    for _ in range(2):
+        own = algo.train()["learners"][tfl.DEFAULT_MODULE_ID]
+        assert own["num_non_finite_updates_lifetime"] == 0
+        assert all(math.isfinite(value) for value in own.values())
+    assert all((a != b).any() for a, b in zip(weights(algo), before))
+    assert algo.evaluate(1).episode_len_mean == 200
+
+
+def test_own_keras_model_trains(make_algo):
+    def make_model():
+        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, "relu")])
+
+    algo = make_algo(model=make_model, run_eagerly=False)
+    kernel = next(w for w in algo.get_module().weights if tuple(w.shape) == (4, 6))
+    before = kernel.numpy()
+    for _ in range(2):
+        algo.train()
+    assert (kernel.numpy() != before).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "how"),
+    [
+        ({}, "NumPy copy of the policy"),
+        (
+            {"model": lambda: keras.Sequential([keras.layers.Dense(6)])},
+            "one TensorFlow function",
+        ),
+    ],
+)
+def test_summary_says_how_things_run(make_algo, capsys, settings, how):
+    algo = make_algo(**settings)
+    algo.summary()
+    printed = capsys.readouterr().out
+    assert "PPO on CartPole-v1" in printed and how in printed
+    assert "Discrete(2)" in printed and "32 steps, 2 epochs" in printed
+    assert "4 gradient steps of 16 rows" in printed
+    count = sum(w.size for w in weights(algo))
+    assert f"{count:,} parameters" in printed
+
+
+def test_several_modules_need_an_id_and_one_does_not(make_algo, idle):
+    assert idle.get_module() is idle.learner.module[tfl.DEFAULT_MODULE_ID]
+    algo = make_algo(policies=["player"])
+    assert algo.get_module() is algo.learner.module["player"]
+    assert algo.train()["learners"]["player"]["weights_seq_no"] == 1
+    with pytest.raises(KeyError, match="'x'"):
+        algo.get_module("x")
+
+
+# Environments that fail.
+
+
+class FirstIsEvil:
+    """Makes an environment that fails, and good ones afterwards."""
+
+    def __init__(self, kind):
+        self.kind, self.made = kind, 0
+
+    def __call__(self):
+        self.made += 1
+        return EvilEnv(self.kind, at=4) if self.made == 1 else CountingEnv()
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "text"),
+    [
+        ("raise", EnvStepError, "step.*100 % evil"),
+        ("nan_observation", EnvContractError, "nan"),
+        ("inf_reward", EnvContractError, "inf"),
+    ],
+)
+def test_error_of_an_environment_is_named_and_training_goes_on(
+    make_algo, kind, error, text
+):
+    algo = make_algo(FirstIsEvil(kind))
+    before = weights(algo)
+    with pytest.raises(error, match=text) as raised:
+        algo.train()
+    if kind == "raise":
+        assert isinstance(raised.value.__cause__, ValueError)
+    assert all((a == b).all() for a, b in zip(weights(algo), before))
+    result = algo.train()
+    assert result["training_iteration"] == 1
+    assert result["num_env_steps_sampled_lifetime"] == 32
+    assert not all((a == b).all() for a, b in zip(weights(algo), before))
+
+
+# Evaluating.
+
+
+def test_evaluation_acts_greedily_on_a_fresh_environment(make_algo):
+    ends, made = [(4, "terminated"), (2, "truncated")], []
+
+    def make_env():
+        made.append(CountingEnv(ends))
+        return made[-1]
+
+    algo = make_algo(make_env)
+    result = algo.evaluate(5)
+    first, fresh = made
+    assert first is not fresh
+    wanted, lengths = [], []
+    for episode in range(5):
+        length, _ = ends[(fresh.tag + episode) % 2]
+        steps = np.arange(length)
+        obs = np.stack([[fresh.tag, episode, step] for step in steps])
+        batch = {"obs": obs.astype(np.float32)}
+        logits = algo.get_module().forward_inference(batch)["action_dist_inputs"]
+        actions = np.argmax(logits, axis=1)
+        wanted.append(np.sum(100.0 * episode + 10.0 * (steps + 1) + actions))
+        lengths.append(length)
+    assert result == tfl.EvaluationResult(
+        episode_return_mean=pytest.approx(np.mean(wanted)),
+        episode_return_std=pytest.approx(np.std(wanted)),
+        episode_return_min=min(wanted),
+        episode_return_max=max(wanted),
+        episode_len_mean=np.mean(lengths),
+        num_episodes=5,
+        num_env_steps=sum(lengths),
+    )
+
+
+def test_evaluations_repeat_with_the_seed(make_algo):
+    def results(seed):
+        algo = make_algo(seed=seed)
+        return [algo.evaluate(3) for _ in range(2)]
+
+    assert results(1) == results(1)
+    assert results(1) != results(2)
+
+
+@pytest.mark.parametrize("episodes", [0, -1, 2.5, True, "3", None])
+def test_episodes_are_a_count(idle, episodes):
+    with pytest.raises(UsageError, match="episodes=.*int >= 1"):
+        idle.evaluate(episodes)
+
+
+def test_environment_in_use_cannot_be_evaluated_on(make_algo):
+    algo = make_algo(CountingVectorEnv(2), num_envs_per_env_runner=2)
+    with pytest.raises(UsageError, match="in use.*function that returns it"):
+        algo.evaluate(2)
+
+
+# Fitting.
+
+
+@pytest.fixture
+def quiet(tmp_path, monkeypatch):
+    """Keyword arguments of `fit` that keep it silent, and its files in one place."""
+    monkeypatch.chdir(tmp_path)
+    return {"verbose": 0, "log_dir": tmp_path / "logs"}
+
+
+def test_fit_takes_the_steps_it_was_asked_for(make_algo, quiet):
+    algo = make_algo()
+    history = algo.fit(total_steps=70, **quiet)
+    assert isinstance(history, tfl.History)
+    assert history.history["steps"] == [32, 64, 96]
+    assert {
+        "episode_return",
+        "episode_length",
+        "loss",
+        "policy_loss",
+        "vf_loss",
+        "entropy",
+        "learning_rate",
+    } <= set(history.history)
+    assert algo.fit(total_steps=10, **quiet).history["steps"] == [128]
+
+
+def test_fit_writes_results_under_log_dir_only(make_algo, quiet, tmp_path):
+    algo = make_algo()
+    history = algo.fit(total_steps=64, **quiet)
+    algo.fit(total_steps=1, **quiet)
+    runs = sorted(path.name for path in quiet["log_dir"].iterdir())
+    assert runs == ["ppo-CartPole-v1-1", "ppo-CartPole-v1-2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    text = (quiet["log_dir"] / runs[0] / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert "NaN" not in text and len(lines) == 2
+    steps = [line["num_env_steps_sampled_lifetime"] for line in lines]
+    assert steps == history.history["steps"]
+    loss = lines[-1]["learners"][tfl.DEFAULT_MODULE_ID]["total_loss"]
+    assert loss == history.history["loss"][-1]
+
+
+def test_fit_writes_to_runs_by_default(make_algo, quiet, tmp_path):
+    make_algo(lambda: CountingEnv()).fit(total_steps=1, verbose=0)
+    (run,) = (tmp_path / "runs").iterdir()
+    assert [path.name for path in run.iterdir()] == ["metrics.jsonl"]
+
+
+def test_fit_evaluates_between_iterations(make_algo, quiet):
+    algo = make_algo(evaluation_interval=2, evaluation_duration=1)
+    history = algo.fit(total_steps=128, **quiet).history
+    assert len(history["steps"]) == 4
+    assert len(history["val_episode_return"]) == 2
+
+
+def test_callbacks_see_flat_names_and_can_stop(make_algo, quiet):
+    seen = []
+    callbacks = [
+        keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append((epoch, dict(logs)))
+        ),
+        keras.callbacks.EarlyStopping("steps", mode="min", patience=2),
+    ]
+    history = make_algo().fit(total_steps=10_000, callbacks=callbacks, **quiet)
+    assert [epoch for epoch, _ in seen] == history.epoch == [0, 1, 2]
+    assert {"steps", "loss", "vf_loss", "timers/learn_s"} <= set(seen[0][1])
+
+
+def test_callbacks_may_set_the_learning_rate(make_algo, quiet):
+    algo = make_algo(lr=1e-3)
+    schedule = keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr / 2)
+    history = algo.fit(total_steps=64, callbacks=schedule, **quiet)
+    assert history.history["learning_rate"] == pytest.approx([5e-4, 2.5e-4])
+
+
+def interrupt(epoch, logs):
+    if epoch == 1:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_fit_with_the_history_so_far(make_algo, quiet):
+    algo, ended = make_algo(), []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_begin=interrupt, on_train_end=lambda logs: ended.append(dict(logs))
+    )
+    history = algo.fit(total_steps=10_000, callbacks=[callback], **quiet)
+    assert history.history["steps"] == [32]
+    assert [logs["steps"] for logs in ended] == [32]
+    assert algo.fit(total_steps=1, **quiet).history["steps"] == [64]
+
+
+class Interrupted(CountingEnv):
+    """Its user presses Ctrl-C once, amid an episode."""
+
+    steps = 0
+
+    def step(self, action):
+        Interrupted.steps += 1
+        if Interrupted.steps == 50:
+            raise KeyboardInterrupt
+        return super().step(action)
+
+
+def test_ctrl_c_in_an_environment_ends_fit_and_training_can_go_on(make_algo, quiet):
+    algo = make_algo(Interrupted)
+    assert algo.fit(total_steps=10_000, **quiet).history["steps"] == [32]
+    assert algo.train()["num_env_steps_sampled_lifetime"] == 64
+
+
+def test_error_in_a_callback_comes_out(make_algo, quiet):
+    def fail(epoch, logs):
+        raise ZeroDivisionError("a user's bug")
+
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=fail)
+    with pytest.raises(ZeroDivisionError, match="a user's bug"):
+        make_algo().fit(total_steps=64, callbacks=[callback], **quiet)
+
+
+@pytest.mark.parametrize("total_steps", [0, -5, 1.5, True, "100", None])
+def test_total_steps_are_a_count(idle, quiet, tmp_path, total_steps):
+    with pytest.raises(UsageError, match="total_steps=.*int >= 1"):
+        idle.fit(total_steps, **quiet)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_is_no_callback_is_refused_before_anything_starts(idle, quiet, tmp_path):
+    with pytest.raises(UsageError, match=r"callbacks\[0\]"):
+        idle.fit(64, callbacks=[print], **quiet)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_fit_prints_lines_without_a_terminal(make_algo, quiet, capsys):
+    make_algo().fit(total_steps=64, **quiet | {"verbose": 2})
+    printed = capsys.readouterr()
+    assert "PPO on CartPole-v1" in printed.out and "return" in printed.out
+    assert printed.err == ""

@@ -1,0 +1,338 @@
+"""From a loss to changed weights: gradients, clipping, and the non-finite guard."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tflearner.constants import ALL_MODULES
+from tflearner.errors import NumericError, OptimizerError, UsageError
+from tflearner.learner import gradients
+from tflearner.learner.tf_learner import TfLearner
+from tflearner.testing import assert_close
+
+PARTS = ("rl_module", "optimizer")
+
+
+class Mean(TfLearner):
+    """A loss that every output reaches; "advantages" are a weight of its rows."""
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        outputs = tf.add_n([tf.reduce_sum(x**2) for x in fwd_out.values()])
+        return outputs * tf.reduce_mean(batch["advantages"])
+
+
+def two(make_learner, **settings):
+    return make_learner(Mean, policies={"p0": None, "p1": None}, **settings)
+
+
+def ones(learner):
+    params = learner.get_parameters(learner.module)
+    return {learner.get_param_ref(p): tf.ones(p.shape) for p in params}
+
+
+def equal(a, b):
+    return tf.nest.map_structure(np.array_equal, a, b)
+
+
+def all_equal(a, b):
+    return all(tf.nest.flatten(equal(a, b)))
+
+
+# Computing and applying.
+
+
+def test_gradient_of_the_sum_of_all_parameters_is_one(make_learner):
+    learner = two(make_learner)
+    with tf.GradientTape() as tape:
+        losses = {
+            mid: tf.add_n([tf.reduce_sum(p) for p in learner.get_parameters(module)])
+            for mid, module in learner.module.items()
+        }
+    computed = learner.compute_gradients(losses, gradient_tape=tape)
+    assert computed.keys() == ones(learner).keys()
+    for ref, gradient in ones(learner).items():
+        assert_close(computed[ref], gradient)
+
+
+def test_adam_with_gradients_of_one_moves_by_the_learning_rate(make_learner):
+    learner = make_learner(Mean, lr=0.01)
+    weights = learner.module["default_policy"].weights
+    before = [w.numpy() for w in weights]
+    for _ in range(100):
+        learner.apply_gradients(ones(learner))
+    for weight, start in zip(weights, before):
+        assert_close(weight.numpy(), start - 100 * 0.01, rtol=0, atol=1e-4)
+
+
+def test_optimizer_without_gradients_stays_untouched(make_learner):
+    learner = two(make_learner)
+    learner.apply_gradients(ones(learner))  # Now there is momentum to decay.
+    before = learner.get_state(PARTS)
+    refs = [w.value.ref() for w in learner.module["p0"].weights]
+    learner.apply_gradients({ref: tf.ones(ref.deref().shape) for ref in refs})
+    after = learner.get_state(PARTS)
+    for part in PARTS:
+        assert not all_equal(before[part]["p0"], after[part]["p0"])
+        assert all_equal(before[part]["p1"], after[part]["p1"])
+
+
+def test_optimizer_of_an_absent_module_stays_untouched(make_learner, make_batch):
+    learner = two(make_learner, run_eagerly=True)
+    learner.update(make_batch(learner))
+    before = learner.get_state(PARTS)
+    learner.update(make_batch(learner, p0=20))
+    after = learner.get_state(PARTS)
+    for part in PARTS:
+        assert not all_equal(before[part]["p0"], after[part]["p0"])
+        assert all_equal(before[part]["p1"], after[part]["p1"])
+
+
+def test_gradients_of_an_embedding_are_tensors(make_learner):
+    learner = make_learner(Mean)
+    table = keras.Variable(np.ones((9, 2), np.float32))
+    learner.register_optimizer(
+        module_id="table", optimizer=keras.optimizers.SGD(), params=[table]
+    )
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(tf.gather(table.value, [1, 1, 4]))
+    computed = learner.compute_gradients({"table": loss}, gradient_tape=tape)
+    assert_close(computed[table.value.ref()][:, 0], [0, 2, 0, 0, 1, 0, 0, 0, 0])
+
+
+# Clipping.
+
+
+@pytest.mark.parametrize("grad_clip", [None, 0.1, 1e9])
+@pytest.mark.parametrize("grad_clip_by", ["value", "norm", "global_norm"])
+def test_postprocessing_keeps_all_keys_that_have_a_gradient(
+    make_learner, grad_clip, grad_clip_by
+):
+    learner = two(make_learner, grad_clip=grad_clip, grad_clip_by=grad_clip_by)
+    given = ones(learner)
+    missing = [*given][3]
+    given[missing] = None
+    kept = dict(given)
+    result = learner.postprocess_gradients(given)
+    assert set(result) == set(given) - {missing}
+    assert given == kept  # A new dict, and the given one as it was.
+
+
+@pytest.mark.parametrize(
+    ("given", "grad_clip", "by", "wanted"),
+    [
+        (([-3.0, 0.5], [4.0]), 0.75, "value", ([-0.75, 0.5], [0.75])),
+        (([-0.6, 0.0], [4.0]), 1.0, "norm", ([-0.6, 0.0], [1.0])),
+        (([-3.0, 0.0], [4.0]), 5.0, "global_norm", ([-3.0, 0.0], [4.0])),
+        (([-3.0, 0.0], [4.0]), 6.0, "global_norm", ([-3.0, 0.0], [4.0])),
+        (([-3.0, 0.0], [4.0]), 2.5, "global_norm", ([-1.5, 0.0], [2.0])),
+        (([-3.0, 0.0], [4.0]), None, "value", ([-3.0, 0.0], [4.0])),
+    ],
+)
+def test_clipped_values(given, grad_clip, by, wanted):
+    values = {name: tf.constant(value) for name, value in zip("ab", given)}
+    norm = gradients.clip_gradients(values, grad_clip=grad_clip, grad_clip_by=by)
+    for name, value in zip("ab", wanted):
+        assert_close(values[name], np.float32(value))
+    if by == "global_norm":
+        assert_close(norm, np.float32(5.0))  # Of all of them, before clipping.
+    else:
+        assert norm is None
+
+
+def test_norm_clipping_keeps_the_direction():
+    given = {"a": tf.constant([3.0, -4.0])}
+    gradients.clip_gradients(given, grad_clip=1.0, grad_clip_by="norm")
+    assert_close(given["a"], np.float32([0.6, -0.8]))
+
+
+def test_unknown_clipping_is_an_error():
+    with pytest.raises(OptimizerError, match="'global'.*value, norm, global_norm"):
+        gradients.clip_gradients({}, grad_clip=1.0, grad_clip_by="global")
+
+
+@pytest.mark.parametrize("shapes", [[(3,)], [(2, 3), (70_000,), ()], [(5, 5), (1,)]])
+def test_global_norm_is_that_of_all_numbers(shapes):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    wanted = np.sqrt(sum(np.sum(np.float64(a) ** 2) for a in arrays))
+    norm = gradients.global_norm([tf.constant(a) for a in arrays])
+    assert_close(norm.numpy(), np.float32(wanted), rtol=1e-5)
+    assert gradients.global_norm([]).numpy() == 0.0
+
+
+@pytest.mark.parametrize("by", ["value", "norm", "global_norm"])
+def test_norm_before_clipping_is_reported(make_learner, by):
+    learner = two(make_learner, grad_clip=0.01, grad_clip_by=by)
+    given = ones(learner)
+    learner.postprocess_gradients(given)
+    sizes = [int(tf.size(given[w.value.ref()])) for w in learner.module["p1"].weights]
+    key = ("p1", "gradients_default_optimizer_global_norm")
+    assert learner.metrics.peek(key) == pytest.approx(np.sqrt(sum(sizes)), rel=1e-5)
+
+
+def test_modules_are_clipped_as_their_own_configs_say(make_learner):
+    learner = two(make_learner)
+    learner.config.multi_agent(
+        algorithm_config_overrides_per_module={"p1": {"grad_clip": 0.5}}
+    )
+    learner.config.training(grad_clip_by="value")
+    result = learner.postprocess_gradients(ones(learner))
+    for mid, wanted in (("p0", 1.0), ("p1", 0.5)):
+        for weight in learner.module[mid].weights:
+            assert (result[weight.value.ref()].numpy() == wanted).all()
+
+
+def test_config_is_looked_up_where_none_is_given(make_learner):
+    learner = make_learner(Mean, grad_clip=0.5, grad_clip_by="value")
+    result = learner.postprocess_gradients_for_module(
+        module_id="default_policy", module_gradients_dict=ones(learner)
+    )
+    assert all((g.numpy() == 0.5).all() for g in result.values())
+
+
+def test_gradients_of_no_one_module_come_through(make_learner):
+    learner = make_learner(Mean, grad_clip=0.5, grad_clip_by="value")
+    shared = keras.Variable(np.zeros(3, np.float32))
+    learner.register_optimizer(optimizer=keras.optimizers.SGD(), params=[shared])
+    ref = learner.get_param_ref(shared)
+    result = learner.postprocess_gradients({ref: tf.ones(3)})
+    assert_close(result[ref], np.full(3, 0.5, np.float32))
+    assert learner.get_optimizers_for_module(ALL_MODULES)
+
+
+def test_postprocessing_hook_has_to_return_a_dict(make_learner):
+    class Forgetful(Mean):
+        def postprocess_gradients_for_module(self, **kwargs):
+            super().postprocess_gradients_for_module(**kwargs)
+
+    learner = make_learner(Forgetful)
+    with pytest.raises(UsageError, match="NoneType.*a dict of gradients"):
+        learner.postprocess_gradients(ones(learner))
+
+
+# The guard.
+
+
+class Spoiled(Mean):
+    """Divides by "rewards": a zero there makes the loss infinite or NaN."""
+
+    def compute_loss_for_module(self, *, batch, fwd_out, **kwargs):
+        loss = super().compute_loss_for_module(batch=batch, fwd_out=fwd_out, **kwargs)
+        return loss * tf.reduce_mean(1.0 / batch["rewards"])
+
+
+def sick_p0(batch):
+    rewards = np.ones_like(batch["p0"]["rewards"])
+    sick = {**batch["p0"], "rewards": rewards.copy()}
+    sick["rewards"][[2, 13]] = 0.0  # In the first and the third of four minibatches.
+    well = {**batch["p1"], "rewards": rewards}
+    return {"p0": sick, "p1": well}
+
+
+@pytest.mark.parametrize(("mode", "grad_clip"), [("traced", 0.5), ("eager", None)])
+def test_sick_module_is_left_out_and_healthy_one_never_notices(
+    make_learner, make_batch, mode, grad_clip
+):
+    def run(only_healthy):
+        learner = make_learner(
+            Spoiled,
+            policies={"p0": None, "p1": None},
+            grad_clip=grad_clip,
+            run_eagerly=mode == "eager",
+        )
+        before = learner.get_state(PARTS)
+        batch = sick_p0(make_batch(learner, 20))
+        batch["p0"]["rewards"][:] = 0.0  # In every minibatch.
+        if only_healthy:
+            del batch["p0"]
+        results = learner.update(batch, minibatch_size=5)
+        return results, before, learner.get_state(PARTS)
+
+    results, before, after = run(only_healthy=False)
+    _, _, alone = run(only_healthy=True)
+    for part in PARTS:
+        assert all_equal(before[part]["p0"], after[part]["p0"])
+        assert all_equal(alone[part]["p1"], after[part]["p1"])
+        assert not all_equal(before[part]["p1"], after[part]["p1"])
+    assert results["p0"]["num_non_finite_updates_lifetime"] == 4
+    assert results["p1"]["num_non_finite_updates_lifetime"] == 0
+    assert results["p0"]["weights_seq_no"] == 1
+
+
+def test_only_sick_minibatches_are_skipped_and_counted(make_learner, make_batch):
+    learner = make_learner(Spoiled, policies={"p0": None, "p1": None}, lr=0.1)
+    results = learner.update(sick_p0(make_batch(learner, 20)), minibatch_size=5)
+    assert results["p0"]["num_non_finite_updates_lifetime"] == 2
+    assert int(learner.get_optimizer("p0").iterations.numpy()) == 2
+    assert int(learner.get_optimizer("p1").iterations.numpy()) == 4
+    results = learner.update(sick_p0(make_batch(learner, 20)), minibatch_size=5)
+    assert results["p0"]["num_non_finite_updates_lifetime"] == 4
+
+
+class TwoOptimizers(Mean):
+    """One for each half of the weights; the gradients of one half overflow."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        weights = self.get_parameters(self.module[module_id])
+        for name, own in (("a", weights[:2]), ("b", weights[2:])):
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
+                params=own,
+            )
+
+    def compute_gradients(self, *args, **kwargs):
+        computed = super().compute_gradients(*args, **kwargs)
+        last = [*computed][-1]
+        return computed | {last: computed[last] * self.factor}
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, 1e30])  # Its square overflows.
+def test_gradients_that_are_not_finite_stop_the_whole_module(
+    make_learner, make_batch, factor
+):
+    learner = make_learner(TwoOptimizers, run_eagerly=True)
+    learner.factor = 1.0
+    batch = make_batch(learner)
+    assert learner.update(batch)["default_policy"]["total_loss"] != 0.0
+    before = learner.get_state(PARTS)
+    learner.factor = factor
+    learner.update(batch)
+    assert all_equal(learner.get_state(PARTS)["rl_module"], before["rl_module"])
+    assert all_equal(learner.get_state(PARTS)["optimizer"], before["optimizer"])
+
+
+def test_raising_names_module_and_minibatch(make_learner, make_batch):
+    learner = make_learner(
+        Spoiled, policies={"p0": None, "p1": None}, non_finite_updates="raise"
+    )
+    batch = sick_p0(make_batch(learner, 20))
+    with pytest.raises(NumericError, match="'p0'.* 2 of 4 minibatches.*number 0") as e:
+        learner.update(batch, minibatch_size=5)
+    assert "Nothing was changed" not in str(e.value)
+    assert all(np.isfinite(w.numpy()).all() for w in learner.module["p0"].weights)
+
+
+def test_guard_that_is_off_does_not_look(make_learner, make_batch):
+    learner = make_learner(
+        Spoiled,
+        policies={"p0": None, "p1": None},
+        non_finite_updates="off",
+        run_eagerly=True,
+    )
+    results = learner.update(sick_p0(make_batch(learner, 20)), minibatch_size=5)
+    assert not all(np.isfinite(w.numpy()).all() for w in learner.module["p0"].weights)
+    assert "num_non_finite_updates_lifetime" not in results["p0"]
+
+
+def test_guard_changes_no_bit_of_healthy_updates(make_learner, make_batch):
+    def run(guard):
+        learner = make_learner(Mean, non_finite_updates=guard, lr=0.01, grad_clip=1.0)
+        learner.update(make_batch(learner), minibatch_size=5, num_epochs=2)
+        return learner.get_state(PARTS)
+
+    on, off = run("skip"), run("off")
+    assert all_equal(on["rl_module"], off["rl_module"])
+    assert all_equal(on["optimizer"], off["optimizer"])
