@@ -24,7 +24,7 @@ from tflearner.testing import CountingEnv, CountingVectorEnv, EvilEnv
 TINY = {
     "train_batch_size_per_learner": 32,
     "minibatch_size": 16,
-    "num_epochs": 2,
+    "num_epochs": 1,
     "model_config": tfl.DefaultModelConfig(fcnet_hiddens=[8]),
     "run_eagerly": True,
     "jit_compile": False,
@@ -73,7 +73,7 @@ def test_both_ways_to_an_algorithm_mean_the_same(make_algo):
         .environment("CartPole-v1")
         .env_runners(num_envs_per_env_runner=2)
         .training(
-            lr=3e-4, train_batch_size_per_learner=32, minibatch_size=16, num_epochs=2
+            lr=3e-4, train_batch_size_per_learner=32, minibatch_size=16, num_epochs=1
         )
         .rl_module(model_config=TINY["model_config"])
         .framework(run_eagerly=True, jit_compile=False)
@@ -95,7 +95,7 @@ def test_both_ways_to_an_algorithm_mean_the_same(make_algo):
         ({"env": None}, ConfigError, r'no environment.*PPO\("CartPole-v1"\)'),
         ({"minibatch_size": 64}, ConfigError, "minibatch_size=64 larger than.*=32"),
         ({"env": "CartPole-v99"}, EnvError, "CartPole-v99"),
-        ({"env": 7}, EnvError, "7"),
+        ({"env": 7}, EnvError, "int.*registered id"),
         ({"env": object}, EnvError, "object"),
         ({"model": lambda: None}, ModuleError, "model.*NoneType"),
     ],
@@ -188,7 +188,7 @@ def test_schedules_count_environment_steps(make_algo):
 def test_same_seed_same_run(make_algo):
     def run(seed):
         algo = make_algo(seed=seed, num_envs_per_env_runner=2)
-        returns = [algo.train()["env_runners"] for _ in range(3)]
+        returns = [algo.train()["env_runners"] for _ in range(2)]
         for result in returns:
             result.pop("timers", None)
         return algo, json.dumps(returns)
@@ -246,8 +246,8 @@ def test_summary_says_how_things_run(make_algo, capsys, settings, how):
     algo.summary()
     printed = capsys.readouterr().out
     assert "PPO on CartPole-v1" in printed and how in printed
-    assert "Discrete(2)" in printed and "32 steps, 2 epochs" in printed
-    assert "4 gradient steps of 16 rows" in printed
+    assert "Discrete(2)" in printed and "32 steps, 1 epochs" in printed
+    assert "2 gradient steps of 16 rows" in printed
     count = sum(w.size for w in weights(algo))
     assert f"{count:,} parameters" in printed
 
@@ -337,7 +337,7 @@ def test_evaluation_acts_greedily_on_a_fresh_environment(make_algo):
 def test_evaluations_repeat_with_the_seed(make_algo):
     def results(seed):
         algo = make_algo(seed=seed)
-        return [algo.evaluate(3) for _ in range(2)]
+        return [algo.evaluate(1) for _ in range(2)]
 
     assert results(1) == results(1)
     assert results(1) != results(2)
@@ -424,6 +424,8 @@ def test_callbacks_see_flat_names_and_can_stop(make_algo, quiet):
     assert {"steps", "loss", "vf_loss", "timers/learn_s"} <= set(seen[0][1])
 
 
+# Keras itself, when NumPy is 2.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_callbacks_may_set_the_learning_rate(make_algo, quiet):
     algo = make_algo(lr=1e-3)
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr / 2)
@@ -439,12 +441,12 @@ def interrupt(epoch, logs):
 def test_ctrl_c_ends_fit_with_the_history_so_far(make_algo, quiet):
     algo, ended = make_algo(), []
     callback = keras.callbacks.LambdaCallback(
-        on_epoch_begin=interrupt, on_train_end=lambda logs: ended.append(dict(logs))
+        on_epoch_end=interrupt, on_train_end=lambda logs: ended.append(dict(logs))
     )
     history = algo.fit(total_steps=10_000, callbacks=[callback], **quiet)
     assert history.history["steps"] == [32]
     assert [logs["steps"] for logs in ended] == [32]
-    assert algo.fit(total_steps=1, **quiet).history["steps"] == [64]
+    assert algo.fit(total_steps=1, **quiet).history["steps"] == [96]
 
 
 class Interrupted(CountingEnv):

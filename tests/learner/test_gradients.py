@@ -26,6 +26,12 @@ def two(make_learner, **settings):
     return make_learner(Mean, policies={"p0": None, "p1": None}, **settings)
 
 
+@pytest.fixture(scope="module")
+def pair(make_learner):
+    """Two modules whose weights no test of this module changes."""
+    return two(make_learner)
+
+
 def ones(learner):
     params = learner.get_parameters(learner.module)
     return {learner.get_param_ref(p): tf.ones(p.shape) for p in params}
@@ -42,16 +48,15 @@ def all_equal(a, b):
 # Computing and applying.
 
 
-def test_gradient_of_the_sum_of_all_parameters_is_one(make_learner):
-    learner = two(make_learner)
+def test_gradient_of_the_sum_of_all_parameters_is_one(pair):
     with tf.GradientTape() as tape:
         losses = {
-            mid: tf.add_n([tf.reduce_sum(p) for p in learner.get_parameters(module)])
-            for mid, module in learner.module.items()
+            mid: tf.add_n([tf.reduce_sum(p) for p in pair.get_parameters(module)])
+            for mid, module in pair.module.items()
         }
-    computed = learner.compute_gradients(losses, gradient_tape=tape)
-    assert computed.keys() == ones(learner).keys()
-    for ref, gradient in ones(learner).items():
+    computed = pair.compute_gradients(losses, gradient_tape=tape)
+    assert computed.keys() == ones(pair).keys()
+    for ref, gradient in ones(pair).items():
         assert_close(computed[ref], gradient)
 
 
@@ -106,14 +111,14 @@ def test_gradients_of_an_embedding_are_tensors(make_learner):
 @pytest.mark.parametrize("grad_clip", [None, 0.1, 1e9])
 @pytest.mark.parametrize("grad_clip_by", ["value", "norm", "global_norm"])
 def test_postprocessing_keeps_all_keys_that_have_a_gradient(
-    make_learner, grad_clip, grad_clip_by
+    pair, grad_clip, grad_clip_by
 ):
-    learner = two(make_learner, grad_clip=grad_clip, grad_clip_by=grad_clip_by)
-    given = ones(learner)
+    pair.config.training(grad_clip=grad_clip, grad_clip_by=grad_clip_by)
+    given = ones(pair)
     missing = [*given][3]
     given[missing] = None
     kept = dict(given)
-    result = learner.postprocess_gradients(given)
+    result = pair.postprocess_gradients(given)
     assert set(result) == set(given) - {missing}
     assert given == kept  # A new dict, and the given one as it was.
 
@@ -162,13 +167,13 @@ def test_global_norm_is_that_of_all_numbers(shapes):
 
 
 @pytest.mark.parametrize("by", ["value", "norm", "global_norm"])
-def test_norm_before_clipping_is_reported(make_learner, by):
-    learner = two(make_learner, grad_clip=0.01, grad_clip_by=by)
-    given = ones(learner)
-    learner.postprocess_gradients(given)
-    sizes = [int(tf.size(given[w.value.ref()])) for w in learner.module["p1"].weights]
+def test_norm_before_clipping_is_reported(pair, by):
+    pair.config.training(grad_clip=0.01, grad_clip_by=by)
+    given = ones(pair)
+    pair.postprocess_gradients(given)
+    sizes = [int(tf.size(given[w.value.ref()])) for w in pair.module["p1"].weights]
     key = ("p1", "gradients_default_optimizer_global_norm")
-    assert learner.metrics.peek(key) == pytest.approx(np.sqrt(sum(sizes)), rel=1e-5)
+    assert pair.metrics.peek(key) == pytest.approx(np.sqrt(sum(sizes)), rel=1e-5)
 
 
 def test_modules_are_clipped_as_their_own_configs_say(make_learner):
@@ -306,7 +311,10 @@ def test_gradients_that_are_not_finite_stop_the_whole_module(
 
 def test_raising_names_module_and_minibatch(make_learner, make_batch):
     learner = make_learner(
-        Spoiled, policies={"p0": None, "p1": None}, non_finite_updates="raise"
+        Spoiled,
+        policies={"p0": None, "p1": None},
+        non_finite_updates="raise",
+        run_eagerly=True,
     )
     batch = sick_p0(make_batch(learner, 20))
     with pytest.raises(NumericError, match="'p0'.* 2 of 4 minibatches.*number 0") as e:

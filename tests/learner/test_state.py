@@ -17,7 +17,7 @@ SETTINGS = {
     "kl_target": 1e-6,  # The coefficient grows with every update.
     "run_eagerly": True,
 }
-UPDATE = {"minibatch_size": 5, "num_epochs": 2, "shuffle_batch_per_epoch": True}
+UPDATE = {"minibatch_size": 10, "num_epochs": 2, "shuffle_batch_per_epoch": True}
 
 
 def assert_same(state, wanted):

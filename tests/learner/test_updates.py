@@ -109,13 +109,13 @@ def test_same_seed_shuffles_alike(make_learner, make_batch):
         learner = make_learner(Recorder, run_eagerly=True, seed=seed)
         for _ in range(2):
             learner.update(
-                make_batch(learner), minibatch_size=5, shuffle_batch_per_epoch=True
+                make_batch(learner), minibatch_size=10, shuffle_batch_per_epoch=True
             )
         return np.stack([r[DEFAULT_MODULE_ID] for n, r in learner.calls if n == "step"])
 
-    assert (orders(3) == orders(3)).all()
-    assert (orders(3) != orders(4)).any()
-    assert (orders(3)[:4] != orders(3)[4:]).any()
+    first = orders(3)
+    assert (first == orders(3)).all() and (first != orders(4)).any()
+    assert (first[:2] != first[2:]).any()
 
 
 # Results.
@@ -159,7 +159,7 @@ def test_results_of_ppo_have_exactly_these_keys(make_learner, make_batch):
 def test_steps_are_rows_of_the_batch_whatever_the_epochs(pair, make_batch):
     batch = MultiAgentBatch(make_batch(pair, p0=20, p1=8), env_steps=25)
     for calls in (1, 2):
-        results = pair.update(batch, num_epochs=3, minibatch_size=4)
+        results = pair.update(batch, num_epochs=2, minibatch_size=10)
         own = [results[mid]["num_module_steps_trained"] for mid in ("p0", "p1")]
         assert own == [20, 8]
         own = [results[m]["num_module_steps_trained_lifetime"] for m in ("p0", "p1")]
@@ -366,7 +366,7 @@ def test_all_forms_of_a_batch_give_the_same_result(make_learner, make_batch):
     for name in forms({}):
         learner = make_learner(Recorder, run_eagerly=True)
         batch = make_batch(learner)[DEFAULT_MODULE_ID]
-        learner.update(forms(batch)[name], minibatch_size=10)
+        learner.update(forms(batch)[name])
         results[name] = learner.get_state("rl_module")["rl_module"]
     for name, state in results.items():
         for key, wanted in results["dict"][DEFAULT_MODULE_ID].items():

@@ -171,6 +171,7 @@ def test_sizes_that_a_model_leaves_open_fit():
             r"output of shape \(2, 2, 2\).*\(2, d\)",
         ),
         (lambda: keras.layers.Lambda(lambda x: x[0]), r"output of shape \(4,\)"),
+        (lambda: keras.layers.Lambda(lambda x: x[:1]), r"output of shape \(1, 4\)"),
         (lambda: keras.layers.Lambda(lambda x: (x, x)), "output of .* <class 'tuple'>"),
     ],
 )

@@ -150,6 +150,22 @@ def test_extreme_logits_draw_possible_actions_only():
     assert [set(row.tolist()) for row in draws] == possible
 
 
+class Constant:
+    """A generator whose every number is the same."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def random(self, shape, dtype):
+        return np.full(shape, self.number, dtype)
+
+
+@pytest.mark.parametrize(("number", "want"), [(0.0, 1), (1.0 - 2.0**-24, 2)])
+def test_outermost_random_numbers_draw_possible_actions(number, want):
+    logits = np.float32([[-np.inf, 0.0, 0.0, -np.inf]])
+    assert Categorical.sample_np(logits, Constant(number)).tolist() == [want]
+
+
 def test_extreme_logits_have_the_right_logp():
     half, third = np.log(0.5), -np.log1p(np.exp(1.0))
     want = np.float32(

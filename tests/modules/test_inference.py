@@ -162,6 +162,21 @@ def test_traced_actor_takes_nested_observations_and_keeps_actions():
     assert_close(outputs[Columns.ACTIONS], want, rtol=1e-5)
 
 
+class Chooses(PPOTfRLModule):
+    """Puts out the actions next to the inputs of a distribution."""
+
+    def _forward(self, batch, **kwargs):
+        actions = tf.fill([tf.shape(batch[Columns.OBS])[0]], 2)
+        return super()._forward(batch) | {Columns.ACTIONS: actions}
+
+
+def test_traced_actor_keeps_actions_next_to_distribution_inputs():
+    actor = inference.make_actor(Chooses(OBS, ACT, model_config=CONFIG))
+    outputs = act(actor, batch_of(20))
+    assert set(outputs) == {Columns.ACTION_DIST_INPUTS, Columns.ACTIONS}
+    assert outputs[Columns.ACTIONS].tolist() == [2] * 20
+
+
 class CountingValues(PPOTfRLModule):
     traces = 0
 

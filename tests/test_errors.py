@@ -1,0 +1,69 @@
+"""What errors say, and what else they are."""
+
+import pickle
+
+import pytest
+
+from tflearner import errors
+
+
+def test_text_says_where_got_want_unchanged_and_hint():
+    error = errors.BatchError("column 'obs'", "(3,)", "(4,)", "pad it")
+    assert str(error) == (
+        "column 'obs': got (3,), want (4,). Nothing was changed. Hint: pad it"
+    )
+    assert (error.where, error.got, error.want, error.hint) == (
+        "column 'obs'",
+        "(3,)",
+        "(4,)",
+        "pad it",
+    )
+
+
+def test_parts_can_be_left_out():
+    assert str(errors.UsageError("sample()", "a call after stop()")) == (
+        "sample(): a call after stop(). Nothing was changed."
+    )
+    error = errors.NumericError("module 'p'", "NaN", unchanged=False)
+    assert str(error) == "module 'p': NaN."
+
+
+@pytest.mark.parametrize(
+    ("own", "builtin"),
+    [
+        (errors.UsageError, ValueError),
+        (errors.UnknownArgumentError, TypeError),
+        (errors.ConfigError, ValueError),
+        (errors.FrozenConfigError, AttributeError),
+        (errors.SpaceError, ValueError),
+        (errors.BatchError, ValueError),
+        (errors.ModuleError, ValueError),
+        (errors.UnknownModuleError, KeyError),
+        (errors.OptimizerError, ValueError),
+        (errors.ScheduleError, ValueError),
+        (errors.LossError, ValueError),
+        (errors.NumericError, ArithmeticError),
+        (errors.EnvStepError, RuntimeError),
+        (errors.EnvContractError, ValueError),
+    ],
+)
+def test_errors_are_what_people_expect_and_survive_pickling(own, builtin):
+    error = own("where", "this", "that", "do", unchanged=False)
+    assert isinstance(error, builtin) and isinstance(error, errors.TFLearnerError)
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is own
+    assert str(copy) == str(error) == "where: got this, want that. Hint: do"
+    assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "hint"),
+    [
+        ("clip_parm", ["clip_param", "gamma"], "did you mean 'clip_param'?"),
+        ("zzz", ["clip_param"], None),
+        (3, ["p3", 33], "did you mean 'p3'?"),
+        ("x", [], None),
+    ],
+)
+def test_closest_name(name, known, hint):
+    assert errors.did_you_mean(name, known) == hint
