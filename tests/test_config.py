@@ -386,3 +386,24 @@ def test_impossible_config_builds_no_learner():
     config = PPOConfig().training(grad_clip=-1.0)
     with pytest.raises(ConfigError, match="grad_clip"):
         config.build_learner(spaces={DEFAULT_MODULE_ID: (BOX, DISCRETE)})
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"clip_param": -1}, "clip_param"),
+        ({"gamma": 0.5}, "'gamma', which all modules share"),
+        ({"num_envs_per_env_runner": 2}, "which all modules share"),
+    ],
+)
+def test_overrides_of_a_module_are_validated(changes, text):
+    config = PPOConfig().multi_agent(
+        algorithm_config_overrides_per_module={"p0": changes}
+    )
+    with pytest.raises(ConfigError, match=text):
+        config.validate()
+
+
+def test_a_misspelt_name_of_another_library_is_understood():
+    with pytest.raises(ConfigError, match="it is called 'lr' here"):
+        PPOConfig().training(learning_rat=0.1)

@@ -11,11 +11,7 @@ from tflearner.algorithms.algorithm import Algorithm
 from tflearner.config import AlgorithmConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
-EXAMPLES = sorted(
-    p
-    for p in (ROOT / "examples").glob("*.py")
-    if p.name not in ("quiet.py", "_quiet.py")
-)
+EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.py") if p.name != "_quiet.py")
 README_BLOCKS = re.findall(
     r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
 )

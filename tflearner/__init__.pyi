@@ -25,9 +25,31 @@ from tflearner.constants import DEFAULT_MODULE_ID as DEFAULT_MODULE_ID
 from tflearner.constants import DEFAULT_OPTIMIZER as DEFAULT_OPTIMIZER
 from tflearner.constants import ENTROPY_KEY as ENTROPY_KEY
 from tflearner.constants import LR_KEY as LR_KEY
+from tflearner.constants import (
+    MODULE_TRAIN_BATCH_SIZE_MEAN as MODULE_TRAIN_BATCH_SIZE_MEAN,
+)
+from tflearner.constants import (
+    NUM_ENV_STEPS_SAMPLED_LIFETIME as NUM_ENV_STEPS_SAMPLED_LIFETIME,
+)
+from tflearner.constants import NUM_ENV_STEPS_TRAINED as NUM_ENV_STEPS_TRAINED
+from tflearner.constants import (
+    NUM_ENV_STEPS_TRAINED_LIFETIME as NUM_ENV_STEPS_TRAINED_LIFETIME,
+)
+from tflearner.constants import NUM_MODULE_STEPS_TRAINED as NUM_MODULE_STEPS_TRAINED
+from tflearner.constants import (
+    NUM_MODULE_STEPS_TRAINED_LIFETIME as NUM_MODULE_STEPS_TRAINED_LIFETIME,
+)
+from tflearner.constants import (
+    NUM_NON_TRAINABLE_PARAMETERS as NUM_NON_TRAINABLE_PARAMETERS,
+)
+from tflearner.constants import NUM_TRAINABLE_PARAMETERS as NUM_TRAINABLE_PARAMETERS
 from tflearner.constants import POLICY_LOSS_KEY as POLICY_LOSS_KEY
 from tflearner.constants import VF_LOSS_KEY as VF_LOSS_KEY
 from tflearner.constants import WEIGHTS_SEQ_NO as WEIGHTS_SEQ_NO
+from tflearner.data.minibatches import (
+    MiniBatchCyclicIterator as MiniBatchCyclicIterator,
+)
+from tflearner.data.minibatches import MiniBatchDummyIterator as MiniBatchDummyIterator
 from tflearner.data.sample_batch import MultiAgentBatch as MultiAgentBatch
 from tflearner.data.sample_batch import SampleBatch as SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode as SingleAgentEpisode

@@ -6,6 +6,7 @@ and refuse unknown names.
 """
 
 import dataclasses
+import difflib
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
@@ -64,6 +65,21 @@ FRAMEWORK = {"section": "framework"}
 EVALUATION = {"section": "evaluation"}
 DEBUGGING = {"section": "debugging"}
 REPORTING = {"section": "reporting"}
+
+
+# Training settings that one update has for all of its modules.
+LEARNER_WIDE = (
+    "gamma",
+    "lambda_",
+    "train_batch_size_per_learner",
+    "num_epochs",
+    "minibatch_size",
+    "shuffle_batch_per_epoch",
+    "non_finite_updates",
+    "learner_class",
+    "learner_connector",
+    "add_default_connectors_to_learner_pipeline",
+)
 
 
 @dataclasses.dataclass
@@ -386,6 +402,22 @@ class AlgorithmConfig:
             )
         self._check_number("gamma", 0.0, 1.0)
         self._check_schedule("lr", least=0.0)
+        for name, kind in (
+            ("env_config", Mapping),
+            ("learner_config_dict", Mapping),
+            ("algorithm_config_overrides_per_module", Mapping),
+            ("model_config", DefaultModelConfig | Mapping | None),
+            ("explore", bool),
+            ("normalize_actions", bool),
+            ("clip_actions", bool),
+            ("shuffle_batch_per_epoch", bool),
+            ("run_eagerly", bool),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                wanted = getattr(kind, "__name__", str(kind))
+                raise ConfigError(f"{where}.{name}", repr(value), f"a {wanted}")
+        self._check_overrides()
         ids = self.policies_to_train
         is_collection = isinstance(ids, Collection) and not isinstance(ids, str)
         if not (ids is None or callable(ids) or is_collection):
@@ -394,6 +426,20 @@ class AlgorithmConfig:
                 repr(ids),
                 "a list of module ids, a function or None",
             )
+
+    def _check_overrides(self) -> None:
+        for module_id, changes in self.algorithm_config_overrides_per_module.items():
+            for name in changes:
+                if name in LEARNER_WIDE or self._section_of(name) != "training":
+                    raise ConfigError(
+                        f"overrides of module {module_id!r}",
+                        f"{name!r}, which all modules share",
+                        hint=f"set it for all: .{self._section_of(name)}({name}=...)",
+                    )
+            layered = self.get_config_for_module(module_id)
+            layered = layered.copy(copy_frozen=False)
+            layered.algorithm_config_overrides_per_module = {}
+            layered.validate()
 
     # What can be built from settings alone.
 
@@ -534,7 +580,7 @@ class AlgorithmConfig:
             ]
         return LearnerConnectorPipeline(pieces, *spaces)
 
-    # Helpers.
+    # Parts of the above.
 
     def _own_pieces(self, name: str, *spaces) -> list[ConnectorV2]:
         make = getattr(self, name)
@@ -593,9 +639,10 @@ class AlgorithmConfig:
     def _hint_for(cls, name: str) -> str | None:
         if name in cls._field_names():
             return f"{name!r} belongs to .{cls._section_of(name)}()"
-        renamed = RENAMED.get(name)
-        if renamed in cls._field_names():
-            return f"it is called {renamed!r} here"
+        known = [*cls._field_names(), *RENAMED]
+        closest = next(iter(difflib.get_close_matches(name, known, n=1)), "")
+        if RENAMED.get(closest, "") in cls._field_names():
+            return f"it is called {RENAMED[closest]!r} here"
         return did_you_mean(name, cls._field_names())
 
     def _check_integer(self, name: str, least: int) -> None:

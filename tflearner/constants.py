@@ -30,11 +30,8 @@ NUM_ENV_STEPS_TRAINED_LIFETIME = "num_env_steps_trained_lifetime"
 NUM_MODULE_STEPS_TRAINED = "num_module_steps_trained"
 NUM_MODULE_STEPS_TRAINED_LIFETIME = "num_module_steps_trained_lifetime"
 MODULE_TRAIN_BATCH_SIZE_MEAN = "module_train_batch_size_mean"
-DATASET_NUM_ITERS_TRAINED = "dataset_num_iters_trained"
-DATASET_NUM_ITERS_TRAINED_LIFETIME = "dataset_num_iters_trained_lifetime"
 NUM_TRAINABLE_PARAMETERS = "num_trainable_parameters"
 NUM_NON_TRAINABLE_PARAMETERS = "num_non_trainable_parameters"
-DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY = "diff_num_grad_updates_vs_sampler_policy"
 LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME = (
     "learner_update_skipped_empty_batch_lifetime"
 )

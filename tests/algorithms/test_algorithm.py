@@ -246,7 +246,7 @@ def test_summary_says_how_things_run(make_algo, capsys, settings, how):
     algo.summary()
     printed = capsys.readouterr().out
     assert "PPO on CartPole-v1" in printed and how in printed
-    assert "Discrete(2)" in printed and "32 steps, 1 epochs" in printed
+    assert "Discrete(2)" in printed and "32 steps, passes over them: 1" in printed
     assert "2 gradient steps of 16 rows" in printed
     count = sum(w.size for w in weights(algo))
     assert f"{count:,} parameters" in printed
@@ -336,11 +336,12 @@ def test_evaluation_acts_greedily_on_a_fresh_environment(make_algo):
 
 def test_evaluations_repeat_with_the_seed(make_algo):
     def results(seed):
-        algo = make_algo(seed=seed)
-        return [algo.evaluate(1) for _ in range(2)]
+        algo = make_algo("Pendulum-v1", seed=seed)
+        return [algo.evaluate(1).episode_return_mean for _ in range(2)]
 
-    assert results(1) == results(1)
-    assert results(1) != results(2)
+    first = results(1)
+    assert first == results(1)
+    assert len({*first, *results(2)}) == 4
 
 
 @pytest.mark.parametrize("episodes", [0, -1, 2.5, True, "3", None])
@@ -494,3 +495,22 @@ def test_fit_prints_lines_without_a_terminal(make_algo, quiet, capsys):
     printed = capsys.readouterr()
     assert "PPO on CartPole-v1" in printed.out and "return" in printed.out
     assert printed.err == ""
+
+
+def test_a_vector_environment_of_the_user_stays_open_when_building_fails():
+    made = gym.make_vec("CartPole-v1", num_envs=3, vectorization_mode="sync")
+    with pytest.raises(tfl.TFLearnerError, match="embedding"):
+        tfl.PPO(made, model=lambda: keras.layers.Reshape((2, 2)))
+    assert not made.closed
+    made.close()
+
+
+def test_spaces_that_are_not_the_environments_are_refused():
+    with pytest.raises(SpaceError, match="observation_space.*the environment's"):
+        tfl.PPO("CartPole-v1", observation_space=gym.spaces.Box(-1, 1, (9,)))
+
+
+def test_fit_with_a_wrong_verbose_leaves_no_directory(idle, tmp_path):
+    with pytest.raises(tfl.TFLearnerError, match="verbose"):
+        idle.fit(10, verbose="loud", log_dir=tmp_path)
+    assert not list(tmp_path.iterdir())

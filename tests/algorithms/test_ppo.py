@@ -42,6 +42,7 @@ def at(timestep):
         (0.0049, 0.1),
         (0.0, 0.1),
         (np.nan, 0.2),
+        (np.inf, 0.2),
     ],
 )
 def test_kl_coefficient_follows_its_target(kl, wanted):

@@ -12,6 +12,7 @@ from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
 from tflearner.errors import ConfigError, ModuleError, UnknownModuleError
 from tflearner.learner.tf_learner import TfLearner
+from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.testing import learner_digest
 
 PARTS = ("rl_module", "optimizer")
@@ -234,3 +235,16 @@ def test_removed_module_is_freed(make_learner, spec, make_batch):
     learner.remove_module("new")
     gc.collect()
     assert [reference() for reference in references] == [None] * 3
+
+
+@pytest.mark.parametrize("method", ["add_module", "remove_module"])
+def test_a_wrong_trainable_set_changes_nothing(make_learner, method):
+    learner = make_learner()
+    before = learner_digest(learner)
+    arguments = {"module_id": "default_policy"}
+    if method == "add_module":
+        spec = RLModuleSpec.from_module(learner.module["default_policy"])
+        arguments = {"module_id": "p1", "module_spec": spec}
+    with pytest.raises(ConfigError, match="policies_to_train"):
+        getattr(learner, method)(**arguments, new_should_module_be_updated=5)
+    assert learner_digest(learner) == before

@@ -8,7 +8,12 @@ import pytest
 import tensorflow as tf
 
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.errors import ModuleError, OptimizerError, UnknownModuleError
+from tflearner.errors import (
+    ModuleError,
+    OptimizerError,
+    TFLearnerError,
+    UnknownModuleError,
+)
 from tflearner.testing import learner_digest
 
 SETTINGS = {
@@ -262,3 +267,21 @@ def test_traced_update_follows_a_restored_state(make_learner, make_batch):
     update(learner, batch, 200)
     assert_same(learner.get_state(), wanted)
     assert learner.num_traces == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"learner": {}},
+        {"learner": {"rng": 1, "timestep": 0}},
+        {"metrics_logger": {}},
+        {"should_module_be_updated": 5},
+    ],
+    ids=str,
+)
+def test_a_state_that_breaks_off_is_rolled_back(trained, fresh, broken):
+    before = learner_digest(fresh)
+    state = {**trained.get_state(), **broken}
+    with pytest.raises(TFLearnerError):
+        fresh.set_state(state, force=True)
+    assert learner_digest(fresh) == before

@@ -96,7 +96,7 @@ def test_unsupported_observation_space_is_named(space):
 
 def test_unsupported_action_space_is_named():
     space = gym.spaces.Tuple([MultiDiscrete([2, 3])])
-    match = r"action space: got Tuple.*leaf 0: MultiDiscrete.*want Discrete or Box"
+    match = r"action space: got Tuple.*leaf '0': MultiDiscrete.*want Discrete or Box"
     with pytest.raises(SpaceError, match=match) as info:
         make(action_space=space)
     assert "FlattenObservation" not in str(info.value)

@@ -53,7 +53,7 @@ def test_encoding_and_its_numpy_twin(compiled, space, observations, want):
     ("space", "leaf"),
     [
         (gym.spaces.Dict({"cam": Box(0, 1, (2,))}), "leaf 'cam': Box"),
-        (gym.spaces.Tuple([Discrete(2)]), r"leaf 0: Discrete\(2\)"),
+        (gym.spaces.Tuple([Discrete(2)]), r"leaf '0': Discrete\(2\)"),
         (gym.spaces.Dict(), "Dict"),
         (gym.spaces.Text(3), "Text"),
         (None, "None"),

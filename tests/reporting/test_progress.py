@@ -153,7 +153,7 @@ def test_speed_is_of_late(clock):
         for i in range(progress.RECENT_UPDATES):
             shown.update(FLAT, {}, steps=1100 + 1000 * i, seconds=101.0 + i)
     last = file.getvalue().splitlines()[-1]
-    assert "1 000 steps/s" in last and "left 1:20" in last
+    assert "1,000 steps/s" in last and "left 1:20" in last
 
 
 def test_a_terminal_is_drawn_in_place(terminal, clock):
@@ -163,7 +163,7 @@ def test_a_terminal_is_drawn_in_place(terminal, clock):
         clock.now = 1.0
         shown.update(FLAT, TIMERS, steps=100, seconds=0.5)
         text = sent()
-        assert "\x1b[" in text and "100 / 1 000" in text and "471.2" in text
+        assert "\x1b[" in text and "100 / 1,000" in text and "471.2" in text
         shown.close("done")
     text = sent()
     assert "\x1b[?25h" in text  # The cursor is back.
@@ -193,7 +193,7 @@ def test_no_color_is_respected(terminal, monkeypatch):
     with Progress("PPO on X", 1000, file=file) as shown:
         shown.update(FLAT, TIMERS, steps=100, seconds=0.5)
     text = sent()
-    assert "100 / 1 000" in text
+    assert "100 / 1,000" in text
     assert "\x1b[3" not in text and "\x1b[9" not in text
 
 
@@ -242,8 +242,8 @@ def test_the_view_shows_everything():
     view.speed, view.returns = 9800.0, {0: 20.0, 1: 100.0, 3: 471.2}
     view.shares = {"env": 0.41, "act": 0.22, "learn": 0.37}
     assert progress.render_view(view).plain.splitlines() == [
-        " steps   " + "━" * 18 + "╸" + "─" * 11 + "   62%   62 464 / 100 000",
-        " speed   9 800 steps/s   0:07 passed   0:04 left",
+        " steps   " + "━" * 18 + "╸" + "─" * 11 + "   62%   62,464 / 100,000",
+        " speed   9,800 steps/s   0:07 passed   0:04 left",
         " return  ▁▂▂█" + " " * 26 + "  471.2   min 392.0  max 500.0",
         " length  471.2",
         " time    env 41% · act 22% · learn 37%",

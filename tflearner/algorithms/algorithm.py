@@ -17,12 +17,12 @@ from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.env import vector_env
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
-from tflearner.errors import ConfigError, UsageError
+from tflearner.errors import ConfigError, SpaceError, UsageError
 from tflearner.modules import inference
 from tflearner.reporting import names, summary
 from tflearner.reporting.callbacks import CallbackModel, CallbackRunner
 from tflearner.reporting.history import History
-from tflearner.reporting.progress import Progress
+from tflearner.reporting.progress import Progress, check_verbose
 from tflearner.reporting.run_directory import JsonLinesWriter, make_run_directory
 from tflearner.types import ResultDict
 
@@ -87,25 +87,16 @@ class Algorithm(abc.ABC):
             )
         config.freeze()
         self.config = config
-        environments = self._make_env()
+        environments = vector_env.make_configured(config)
         try:
             self._build(environments)
         except BaseException:
-            environments.close()
+            if not isinstance(config.env, VectorEnv):  # Its maker closes that one.
+                vector_env.close_vector_env(environments, broken=True)
             raise
         self._iteration = 0
         self._seconds = 0.0
         self._num_evaluations = 0
-
-    def _make_env(self) -> VectorEnv:
-        config = self.config
-        return vector_env.make_vector_env(
-            config.env,
-            env_config=config.env_config,
-            num_envs=config.num_envs_per_env_runner,
-            vectorize_mode=config.gym_env_vectorize_mode,
-            autoreset_mode=config.autoreset_mode,
-        )
 
     def _build(self, environments: VectorEnv) -> None:
         config = self.config
@@ -113,6 +104,14 @@ class Algorithm(abc.ABC):
             environments.single_observation_space,
             environments.single_action_space,
         )
+        for name, space in zip(("observation_space", "action_space"), spaces):
+            if getattr(config, name) not in (None, space):
+                raise SpaceError(
+                    f"{type(config).__name__}.{name}",
+                    str(getattr(config, name)),
+                    f"the environment's, {space}",
+                    "leave it out: it is read off the environment",
+                )
         env_to_module = config.build_env_to_module_connector(*spaces)
         spec = config.get_multi_rl_module_spec()
         module_spaces = (env_to_module.observation_space, spaces[1])
@@ -203,12 +202,14 @@ class Algorithm(abc.ABC):
 
         Raises:
             UsageError: If `total_steps` is no int above 0.
+            ConfigError: If `verbose` is something else.
         """
         _check_count("fit()", "total_steps", total_steps)
         history = History(params={"total_steps": total_steps})
         runner = CallbackRunner(
             callbacks or (), self._callback_model(), {"steps": 1, "verbose": 0}
         )
+        check_verbose(verbose)
         directory = make_run_directory(self._name.lower(), self._env_name, log_dir)
         first = self.num_env_steps_sampled_lifetime
         title = f"{self._headline()}\nrun: {directory}/"
@@ -319,11 +320,12 @@ class Algorithm(abc.ABC):
         env = self.config.env
         if isinstance(env, str):
             return env
-        return getattr(env, "__name__", type(env).__name__)
+        named = getattr(env, "id", None) or getattr(env, "__name__", None)
+        return named or type(env).__name__
 
     def _headline(self) -> str:
         count = sum(int(np.prod(w.shape)) for w in self._weights())
-        environments = self.config.num_envs_per_env_runner
+        environments = self.env_runner.num_envs
         plural = "environment" if environments == 1 else "environments"
         return (
             f"{self._name} on {self._env_name} · {count:,} parameters · "
@@ -343,7 +345,7 @@ class Algorithm(abc.ABC):
         for weight in module.weights:
             rows.append((f"  {weight.path}", str(tuple(weight.shape))))
         rows += [
-            ("update", f"{batch:,} steps, {config.num_epochs} epochs"),
+            ("update", f"{batch:,} steps, passes over them: {config.num_epochs}"),
             ("", f"{steps:,} gradient steps of {minibatch:,} rows, one traced call"),
             ("learning rate", str(config.lr)),
             ("acting", inference.make_actor(module).description),

@@ -279,11 +279,14 @@ def next_kl_coeff(coefficient: float, kl: float, kl_target: float) -> float:
     """Returns the KL weight of the next update.
 
     It grows by 1.5 above twice the target and halves below half of it, RLlib's rule for
-    the adaptive penalty of section 4 of the paper.
+    the adaptive penalty of section 4 of the paper. A KL that is not finite, of a step
+    that was not taken, leaves it as it is.
 
     >>> next_kl_coeff(0.2, kl=0.05, kl_target=0.01)
     0.30000000000000004
     """
+    if not math.isfinite(kl):
+        return coefficient
     if kl > 2.0 * kl_target:
         return coefficient * 1.5
     if kl < 0.5 * kl_target:

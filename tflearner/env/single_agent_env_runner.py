@@ -84,18 +84,8 @@ class SingleAgentEnvRunner(EnvRunner):
         # A vector environment that the config brings, its maker closes.
         self._owns_env = not isinstance(config.env, VectorEnv)
         self._stopped = False
-        self._use(self._make_env() if env is None else env)
+        self._use(vector_env.make_configured(self.config) if env is None else env)
         self._log(Cut([], [], []), dict.fromkeys(_TIMERS, 0.0))
-
-    def _make_env(self) -> VectorEnv:
-        config = self.config
-        return vector_env.make_vector_env(
-            config.env,
-            env_config=config.env_config,
-            num_envs=config.num_envs_per_env_runner,
-            vectorize_mode=config.gym_env_vectorize_mode,
-            autoreset_mode=config.autoreset_mode,
-        )
 
     def _use(self, env: VectorEnv) -> None:
         self.env: Any = env
@@ -165,7 +155,7 @@ class SingleAgentEnvRunner(EnvRunner):
         started = time.perf_counter()
         try:
             if self.env is None:
-                self._use(self._make_env())
+                self._use(vector_env.make_configured(self.config))
             if force_reset or num_episodes is not None or self._needs_reset:
                 self._reset(explore)
             if random_actions:

@@ -23,6 +23,17 @@ _VECTORIZE_MODES = ("sync", "async", "vector_entry_point")
 _CONFIG_NAMES = ("config", "env_config")
 
 
+def make_configured(config: Any) -> VectorEnv:
+    """Returns the vector environment that an `AlgorithmConfig` describes."""
+    return make_vector_env(
+        config.env,
+        env_config=config.env_config,
+        num_envs=config.num_envs_per_env_runner,
+        vectorize_mode=config.gym_env_vectorize_mode,
+        autoreset_mode=config.autoreset_mode,
+    )
+
+
 def make_vector_env(
     env: EnvSource,
     *,

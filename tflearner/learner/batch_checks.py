@@ -105,7 +105,7 @@ def check_columns(
                 f"module {module_id!r}",
                 f"no column {column!r} (have {[*columns]})",
                 f"{sorted(required)}",
-                did_you_mean(column, columns),
+                did_you_mean(column, set(columns) - set(required)),
             )
     checked = {
         column: _map_leaves(
@@ -162,7 +162,7 @@ def _check_leaf(where: str, leaf: Any, spec: ColumnSpec | None) -> np.ndarray:
         raise BatchError(
             where,
             f"{array.dtype} {array.shape}",
-            " or ".join(f"(N, {', '.join(map(str, s))})" for s in spec.shapes),
+            " or ".join(str(("N", *s)).replace("'", "") for s in spec.shapes),
             _shape_hint(array, spec.shapes),
         )
     if spec.low is not None:

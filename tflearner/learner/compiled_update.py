@@ -232,6 +232,8 @@ class _Program:
             try:
                 values = self._run_padded(columns, plan)
             except XLA_ERRORS as error:
+                if self._shapes:  # It compiled before, so this is not about compiling.
+                    raise
                 self._give_up_xla(error, columns, plan)
                 values = self._run(columns, plan.indices, plan.num_minibatches)
         else:

@@ -23,6 +23,7 @@ from tflearner.data.minibatches import MinibatchPlan, plan_minibatches
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import (
     ModuleError,
+    TFLearnerError,
     UnknownArgumentError,
     UnknownModuleError,
     UsageError,
@@ -172,6 +173,7 @@ class Learner(abc.ABC):
 
     def configure_optimizers(self) -> None:
         """Registers the optimizers of every compatible module; called by `build()`."""
+        self._check_is_built()
         for module_id in self.module:
             self._configure_optimizers_if_compatible(module_id)
 
@@ -471,6 +473,7 @@ class Learner(abc.ABC):
             raise ModuleError(
                 f"module {module_id!r}", repr(module_spec), "an RLModuleSpec"
             )
+        self._check_should_be_updated(new_should_module_be_updated)
         before = self.config.copy()
         spec = dataclasses.replace(module_spec, inference_only=False)
         # From a child generator, so that minibatches are those of a run without it.
@@ -514,6 +517,7 @@ class Learner(abc.ABC):
             UnknownModuleError: If there is none.
         """
         self._check_is_built()
+        self._check_should_be_updated(new_should_module_be_updated)
         self.module.remove_module(module_id)
         self._optimizers.remove_module(module_id)
         self._column_specs.pop(module_id, None)
@@ -534,6 +538,9 @@ class Learner(abc.ABC):
             policies_to_train=to_train,
         )
         return self._set_modules_in_config(new_should_module_be_updated)
+
+    def _check_should_be_updated(self, wanted: ShouldModuleBeUpdatedFn) -> None:
+        self.config.copy().multi_agent(policies_to_train=wanted).validate()
 
     def _set_modules_in_config(
         self, should_module_be_updated: ShouldModuleBeUpdatedFn
@@ -694,8 +701,8 @@ class Learner(abc.ABC):
             rng=self._rng,
         )
         self.updated_module_ids = tuple(columns)
-        self.before_gradient_based_update(timesteps=timesteps)
         try:
+            self.before_gradient_based_update(timesteps=timesteps)
             outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
         except BaseException:
             self._rng.bit_generator.state = random_state
@@ -831,22 +838,32 @@ class Learner(abc.ABC):
         is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
         ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
         applied = {name: own for name, own in state.items() if name not in ignored}
-        weights = applied.get(constants.COMPONENT_RL_MODULE, {})
-        self.module.check_state(weights)
-        if constants.COMPONENT_OPTIMIZER in applied:
-            self._set_optimizer_state(applied[constants.COMPONENT_OPTIMIZER])
-        self.module.set_state(weights)
-        if constants.COMPONENT_LEARNER in applied:
-            self._set_learner_state(applied[constants.COMPONENT_LEARNER])
-        self._weights_seq_no = applied.get(
-            constants.WEIGHTS_SEQ_NO, self._weights_seq_no
-        )
-        if SHOULD_BE_UPDATED in applied:
-            self.config.multi_agent(policies_to_train=applied[SHOULD_BE_UPDATED])
-        if constants.COMPONENT_METRICS_LOGGER in applied:
-            self.metrics.set_state(applied[constants.COMPONENT_METRICS_LOGGER])
+        before = self.get_state()
+        try:
+            self._apply_state(applied)
+        except Exception as error:
+            self._apply_state(before)
+            if isinstance(error, TFLearnerError):
+                raise
+            raise UsageError(
+                "set_state()", f"{type(error).__name__}: {error}", "what get_state gave"
+            ) from error
         ignored = [name for name in ignored if name != constants.WEIGHTS_SEQ_NO]
         return {"applied": [*applied], "ignored": ignored}
+
+    def _apply_state(self, state: StateDict) -> None:
+        if SHOULD_BE_UPDATED in state:
+            self.config.multi_agent(policies_to_train=state[SHOULD_BE_UPDATED])
+            self.config.validate()
+        if constants.COMPONENT_RL_MODULE in state:
+            self.module.set_state(state[constants.COMPONENT_RL_MODULE])
+        if constants.COMPONENT_OPTIMIZER in state:
+            self._set_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
+        if constants.COMPONENT_LEARNER in state:
+            self._set_learner_state(state[constants.COMPONENT_LEARNER])
+        if constants.COMPONENT_METRICS_LOGGER in state:
+            self.metrics.set_state(state[constants.COMPONENT_METRICS_LOGGER])
+        self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
 
     def _get_learner_state(self) -> StateDict:
         """Returns what the next update depends on besides weights and optimizers.

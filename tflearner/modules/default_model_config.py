@@ -26,7 +26,7 @@ class DefaultModelConfig:
         model: Own Keras model in place of the dense encoder: it takes observations
             (float32 [B, ...], discrete ones as one-hot) and returns an embedding
             (float [B, d]). Or a function without arguments returning such a model,
-            called once per encoder.
+            called once per encoder. It runs in inference mode: Dropout is off.
     """
 
     fcnet_hiddens: Sequence[int] = (256, 256)

@@ -196,10 +196,19 @@ def seeded(initializer: Any, rng: np.random.Generator) -> Callable:
 def unsupported_space(
     where: str, space: gym.Space | None, supported: str, hint: str
 ) -> SpaceError:
-    """Returns the error that names the space and, if it is nested, the first leaf."""
-    leaf = ""
-    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        items = space.items() if hasattr(space, "items") else enumerate(space.spaces)
-        name, inner = next(iter(items), ("", space))
-        leaf = f", leaf {name!r}: {inner}"
-    return SpaceError(where, f"{space}{leaf}", supported, hint)
+    """Returns the error that names the space and, if it is nested, its leaves."""
+    leaves = ", ".join(f"leaf {path!r}: {leaf}" for path, leaf in _leaves(space))
+    got = f"{type(space).__name__} with {leaves}" if leaves else str(space)
+    return SpaceError(where, got, supported, hint)
+
+
+def _leaves(space: Any, path: str = "") -> list[tuple[str, gym.Space]]:
+    """The leaves of a nested space by path, such as "a/0"; none of a simple space."""
+    if isinstance(space, gym.spaces.Dict):
+        items: list[Any] = list(space.items())
+    elif isinstance(space, gym.spaces.Tuple):
+        items = list(enumerate(space.spaces))
+    else:
+        return [(path, space)] if path else []
+    prefix = f"{path}/" if path else ""
+    return [leaf for name, inner in items for leaf in _leaves(inner, f"{prefix}{name}")]

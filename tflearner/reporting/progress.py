@@ -55,8 +55,7 @@ class Progress:
         file: IO[str] | None = None,
         interval_s: float = 2.0,
     ):
-        if verbose not in ("auto", 0, 1, 2) or isinstance(verbose, bool):
-            raise ConfigError("verbose", repr(verbose), "'auto', 0, 1 or 2")
+        check_verbose(verbose)
         self._file = sys.stdout if file is None else file
         self._title = title
         self._view = View(total_steps=total_steps)
@@ -152,6 +151,12 @@ class Progress:
         encoding = getattr(self._file, "encoding", None) or "utf-8"
         self._file.write(line.encode(encoding, "replace").decode(encoding) + "\n")
         self._file.flush()
+
+
+def check_verbose(verbose: object) -> None:
+    """Raises `ConfigError` unless `verbose` is "auto", 0, 1 or 2."""
+    if verbose not in ("auto", 0, 1, 2) or isinstance(verbose, bool):
+        raise ConfigError("verbose", repr(verbose), "'auto', 0, 1 or 2")
 
 
 @dataclasses.dataclass
@@ -316,7 +321,7 @@ def _speed(value: float) -> str:
 
 
 def _grouped(value: float) -> str:
-    return f"{value:,.0f}".replace(",", " ")
+    return f"{value:,.0f}"
 
 
 def _duration(seconds: float) -> str:
