@@ -339,18 +339,6 @@ def test_modules_of_a_config():
     assert specs_of(config)["c"].module_class is OwnModule
 
 
-def test_modules_may_have_model_configs_of_their_own():
-    config = PPOConfig().multi_agent(
-        policies=["a", "b"],
-        algorithm_config_overrides_per_module={
-            "b": {"model_config": {"fcnet_hiddens": [4]}}
-        },
-    )
-    specs = specs_of(config)
-    assert tuple(specs["a"].model_config.fcnet_hiddens) == (256, 256)
-    assert specs["b"].model_config.fcnet_hiddens == [4]
-
-
 class Piece(ConnectorV2):
     def __call__(self, *, batch, **kwargs):
         return batch

@@ -44,6 +44,13 @@ def replace(column, function):
     return change
 
 
+def shorten_in_front(batch):
+    """Lets the actions come first; the observations decide all the same."""
+    rest = dict(batch)
+    batch.clear()
+    batch.update(actions=rest.pop("actions")[:-1], **rest)
+
+
 class Foreign:
     """An array of another library."""
 
@@ -70,6 +77,10 @@ BAD = {
     ),
     "one row less": (
         replace("actions", lambda a: a[:-1]),
+        "'actions': got 31 rows, want 32, as in column 'obs'",
+    ),
+    "one row less, in front": (
+        shorten_in_front,
         "'actions': got 31 rows, want 32, as in column 'obs'",
     ),
     "no rows": (replace("obs", lambda a: a[:0]), "got 32 rows, want 0"),

@@ -290,16 +290,19 @@ class TwoOptimizers(Mean):
 
     def compute_gradients(self, *args, **kwargs):
         computed = super().compute_gradients(*args, **kwargs)
-        last = [*computed][-1]
-        return computed | {last: computed[last] * self.factor}
+        ref = [*computed][self.position]
+        return computed | {ref: computed[ref] * self.factor}
 
 
-@pytest.mark.parametrize("factor", [np.nan, np.inf, 1e30])  # Its square overflows.
+@pytest.mark.parametrize(
+    ("position", "factor"),
+    [(0, np.nan), (-1, np.inf), (-1, 1e30)],  # The square of the last overflows.
+)
 def test_gradients_that_are_not_finite_stop_the_whole_module(
-    make_learner, make_batch, factor
+    make_learner, make_batch, position, factor
 ):
     learner = make_learner(TwoOptimizers, run_eagerly=True)
-    learner.factor = 1.0
+    learner.position, learner.factor = position, 1.0
     batch = make_batch(learner)
     assert learner.update(batch)["default_policy"]["total_loss"] != 0.0
     before = learner.get_state(PARTS)
