@@ -128,10 +128,10 @@ class NoSpaces(gym.Env):
     ("env", "text"),
     [
         (lambda: None, "got None, want a gymnasium.Env"),
-        (OldApi, "got a OldApi, want a gymnasium.Env.*old `gym`"),
-        (lambda: 3, "got a int"),
-        (3, "got a int object, want a registered id"),
-        (None, "got a NoneType object"),
+        (OldApi, "got an object of type OldApi, want a gymnasium.Env.*old `gym`"),
+        (lambda: 3, "got an object of type int"),
+        (3, "got an object of type int, want a registered id"),
+        (None, "got an object of type NoneType"),
         (CountingEnv(), "pass env=lambda: MyEnv"),
     ],
 )

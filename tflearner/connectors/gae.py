@@ -7,8 +7,8 @@ from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import BatchError
 from tflearner.losses import returns
+from tflearner.modules import inference
 from tflearner.modules.apis import ValueFunctionAPI
-from tflearner.modules.inference import ValueFunction
 
 
 class GeneralAdvantageEstimation(ConnectorV2):
@@ -30,7 +30,6 @@ class GeneralAdvantageEstimation(ConnectorV2):
         super().__init__(**kwargs)
         self.gamma = gamma
         self.lambda_ = lambda_
-        self._value_functions: dict[str, tuple] = {}
 
     def __call__(self, *, rl_module, batch, episodes, **kwargs):
         for module_id, columns in batch.items():
@@ -47,7 +46,9 @@ class GeneralAdvantageEstimation(ConnectorV2):
                 "LOSS_MASK to tell the rows whose values close an episode",
                 "put AddOneTsToEpisodesAndTruncate in front of the pipeline",
             )
-        values = self._values(module_id, module, columns)
+        values = inference.value_function_of(module)(
+            {Columns.OBS: columns[Columns.OBS]}
+        )
         mask = columns[Columns.LOSS_MASK]
         real = np.flatnonzero(mask)
         columns = tree.map_structure(
@@ -66,13 +67,6 @@ class GeneralAdvantageEstimation(ConnectorV2):
         columns[Columns.ADVANTAGES] = advantages
         columns[Columns.VALUE_TARGETS] = advantages + values[real]
         return columns
-
-    def _values(self, module_id, module, columns) -> np.ndarray:
-        cached = self._value_functions.get(module_id)
-        if cached is None or cached[0] is not module:
-            cached = (module, ValueFunction(module))
-            self._value_functions[module_id] = cached
-        return cached[1]({Columns.OBS: columns[Columns.OBS]})
 
 
 class StandardizeAdvantages(ConnectorV2):

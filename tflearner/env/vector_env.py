@@ -142,7 +142,7 @@ def _make_one(env: Any, kwargs: dict[str, Any]) -> Any:
     ):
         raise EnvError(
             "env",
-            f"a {type(env).__name__} object",
+            f"an object of type {type(env).__name__}",
             "a registered id, or a class or function that makes an environment",
             "several copies may be needed: pass env=lambda: MyEnv(...)"
             if isinstance(env, gym.Env)
@@ -203,7 +203,7 @@ def _check_is_env(made: Any, name: str) -> None:
         old = any(cls.__module__.split(".")[0] == "gym" for cls in type(made).__mro__)
         raise EnvError(
             name,
-            "None" if made is None else f"a {type(made).__name__}",
+            "None" if made is None else f"an object of type {type(made).__name__}",
             "a gymnasium.Env or gymnasium.vector.VectorEnv",
             "environments of the old `gym` need a wrapper, such as shimmy's"
             if old

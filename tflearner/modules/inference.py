@@ -121,6 +121,13 @@ class ValueFunction:
         return self._concrete[key](columns).numpy()
 
 
+def value_function_of(module: Any) -> ValueFunction:
+    """Returns the module's value function, made once and kept with the module."""
+    if "_value_function" not in module.__dict__:
+        module.__dict__["_value_function"] = ValueFunction(module)
+    return module.__dict__["_value_function"]
+
+
 def _any_rows(column: np.ndarray | Tensor) -> tf.TensorSpec:
     column = np.asarray(column)
     return tf.TensorSpec([None, *column.shape[1:]], column.dtype)

@@ -104,14 +104,14 @@ class CallbackRunner:
         """Training begins."""
         self._model.stop_training = False
         for callback in self._callbacks:
-            callback.on_train_begin()
+            callback.on_train_begin({})
 
     def epoch_begin(self, epoch: int) -> None:
         """A reporting interval begins."""
         for callback in self._callbacks:
-            callback.on_epoch_begin(epoch)
+            callback.on_epoch_begin(epoch, {})
         for callback in self._callbacks:
-            callback.on_train_batch_begin(0)
+            callback.on_train_batch_begin(0, {})
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> dict[str, float]:
         """A reporting interval has ended.
