@@ -1,4 +1,4 @@
-"""PPO solves CartPole-v1 in about 23,000 steps, and a Keras callback stops it then.
+"""PPO solves CartPole-v1 in about 25,000 steps, and a Keras callback stops it then.
 
 Eight environments in one NumPy call per step, separate networks for policy and value.
 Run it with no arguments; `--seed` and `--steps` change the run.
@@ -14,11 +14,11 @@ import tflearner as tfl
 
 
 class StopWhenSolved(keras.callbacks.Callback):
-    """Ends training when the last episodes returned 490: solved is 475."""
+    """Ends training when the last episodes returned what counts as solved."""
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Reads the mean return of the last exploring episodes."""
-        if logs["episode_return"] >= 490.0:
+    def on_epoch_end(self, epoch, logs):
+        """Reads the mean return, of exploring episodes, of this iteration."""
+        if logs["episode_return"] >= 475.0:
             self.model.stop_training = True
 
 
@@ -37,7 +37,7 @@ def main() -> None:
             num_envs_per_env_runner=8, gym_env_vectorize_mode="vector_entry_point"
         )
         .training(
-            lr=2e-3,
+            lr=1e-3,
             train_batch_size_per_learner=1000,
             minibatch_size=125,
             num_epochs=10,
