@@ -200,7 +200,11 @@ def test_concat_refuses_unlike_batches(first, second):
 def test_multi_agent_batch_counts_env_steps_and_rows():
     batch = MultiAgentBatch({"p0": rows(6), "p1": {"obs": [1, 2]}}, env_steps=4)
     assert len(batch) == batch.count == batch.env_steps() == 4
-    assert batch.agent_steps() == 8 and list(batch) == ["p0", "p1"] and "p1" in batch
+    assert (
+        batch.agent_steps() == 8
+        and [*batch.policy_batches] == ["p0", "p1"]
+        and "p1" in batch
+    )
     assert batch.as_multi_agent() is batch and isinstance(batch["p1"], SampleBatch)
     assert batch.copy()["p0"]["actions"] is not batch["p0"]["actions"]
 
@@ -212,5 +216,5 @@ def test_multi_agent_batch_names_known_modules():
 
 def test_a_single_batch_becomes_that_of_the_default_module():
     batch = rows().as_multi_agent()
-    assert list(batch) == ["default_policy"] and batch.env_steps() == 6
-    assert list(rows().as_multi_agent("m")) == ["m"]
+    assert [*batch.policy_batches] == ["default_policy"] and batch.env_steps() == 6
+    assert "m" in rows().as_multi_agent("m")

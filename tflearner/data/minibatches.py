@@ -1,5 +1,6 @@
 """Which rows make up which minibatch: one index plan for a whole update."""
 
+import zlib
 from collections.abc import Iterator, Mapping
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -61,8 +62,8 @@ def plan_minibatches(
         BatchError: If there is no module, or one without items.
         UsageError: If a size or count is not an int, or too small.
     """
-    _check_count("num_epochs", num_epochs)
-    _check_count("num_total_minibatches", num_total_minibatches, at_least=0)
+    check_count("num_epochs", num_epochs)
+    check_count("num_total_minibatches", num_total_minibatches, at_least=0)
     if not num_items:
         raise BatchError("batch", "no modules", "at least one")
     sizes = {}
@@ -72,18 +73,18 @@ def plan_minibatches(
         size: Any = minibatch_size
         if isinstance(minibatch_size, Mapping):
             size = minibatch_size.get(module_id)
-        sizes[module_id] = _check_count("minibatch_size", size)
+        sizes[module_id] = check_count("minibatch_size", size)
     num_minibatches = int(num_total_minibatches) or max(
         -(-int(num_epochs) * int(items) // sizes[module_id])
         for module_id, items in num_items.items()
     )
     rng = np.random.default_rng() if rng is None else rng
+    seed = int(rng.integers(2**63)) if shuffle else 0
     indices = {}
     for module_id, size in sizes.items():
         items = int(num_items[module_id])
-        order = _order(
-            items, num_minibatches * size, rng if shuffle and size < items else None
-        )
+        own = _rng_of(module_id, seed) if shuffle and size < items else None
+        order = _order(items, num_minibatches * size, own)
         indices[module_id] = order.reshape(num_minibatches, size)
     return MinibatchPlan(indices, num_minibatches)
 
@@ -118,7 +119,7 @@ def plan_batch(
             unequal lengths.
         UsageError: If a size or count is not an int, or too small.
     """
-    size = _check_count("minibatch_size", minibatch_size)
+    size = check_count("minibatch_size", minibatch_size)
     num_items, sizes = {}, {}
     for module_id, columns in batch.policy_batches.items():
         rows = len(columns)
@@ -202,6 +203,11 @@ class MiniBatchDummyIterator:
         yield self.batch
 
 
+def _rng_of(module_id: ModuleID, seed: int) -> np.random.Generator:
+    # Each module has its own, so that its order does not depend on who else learns.
+    return np.random.default_rng([seed, zlib.crc32(str(module_id).encode())])
+
+
 def _order(items: int, length: int, rng: np.random.Generator | None) -> np.ndarray:
     """Returns `length` indices that run through all items again and again: int32."""
     # Shuffled as int64: 10 epochs of 2,048 rows take 0.35 ms, and 0.56 ms as int32.
@@ -211,7 +217,8 @@ def _order(items: int, length: int, rng: np.random.Generator | None) -> np.ndarr
     return epochs.reshape(-1)[:length].astype(np.int32)
 
 
-def _check_count(name: str, value: Any, at_least: int = 1) -> int:
+def check_count(name: str, value: Any, at_least: int = 1) -> int:
+    """Returns `value` as an int; raises `UsageError` if it is none, or too small."""
     is_int = isinstance(value, Integral) and not isinstance(value, bool)
     if not is_int or value < at_least:
         raise UsageError(name, repr(value), f"int >= {at_least}")

@@ -207,9 +207,6 @@ class MultiAgentBatch:
     def __contains__(self, module_id: object) -> bool:
         return module_id in self.policy_batches
 
-    def __iter__(self) -> Iterator[ModuleID]:
-        return iter(self.policy_batches)
-
     def __repr__(self) -> str:
         rows = {
             module_id: len(batch) for module_id, batch in self.policy_batches.items()
@@ -259,6 +256,20 @@ def concat_samples(samples: Sequence[SampleBatch]) -> SampleBatch:
         except (TypeError, ValueError) as error:
             raise BatchError(f"column {name!r}", f"unlike arrays ({error})") from error
     return joined
+
+
+def concat_multi_agent_batches(batches: Sequence[MultiAgentBatch]) -> MultiAgentBatch:
+    """Returns the rows of all batches, module by module, as one batch.
+
+    Raises:
+        BatchError: As `concat_samples`.
+    """
+    by_module: dict[ModuleID, list[SampleBatch]] = {}
+    for batch in batches:
+        for module_id, own in batch.policy_batches.items():
+            by_module.setdefault(module_id, []).append(own)
+    joined = {mid: concat_samples(own) for mid, own in by_module.items()}
+    return MultiAgentBatch(joined, sum(batch.count for batch in batches))
 
 
 def _is_countable(name: str) -> bool:
