@@ -30,6 +30,9 @@ class CountingModule:
         logp = np.log1p(batch[Columns.OBS][:, 2])
         return outputs | {Columns.ACTION_LOGP: logp}
 
+    def is_stateful(self):
+        return False
+
     def get_state(self):
         return self.state
 

@@ -12,6 +12,15 @@ from tflearner.errors import EnvContractError, EnvStepError, ModuleError, UsageE
 from tflearner.testing import CountingEnv, CountingVectorEnv, EvilEnv
 
 MODES = ("same_step", "next_step", "disabled")
+
+
+class Stateless:
+    """The base of modules that are no `RLModule` and carry no state."""
+
+    def is_stateful(self):
+        return False
+
+
 SOURCES = [(source, mode) for source in ("sync", "custom") for mode in MODES]
 
 
@@ -338,7 +347,7 @@ def test_actions_are_copied_before_an_environment_spoils_them(make_runner):
             action *= 0.0
             return np.zeros(2, np.float32), 0.0, False, False, {}
 
-    class Ones:
+    class Ones(Stateless):
         def forward_exploration(self, batch):
             return {Columns.ACTIONS: np.ones((3, 2), np.float32)}
 
@@ -358,7 +367,7 @@ def test_nested_observations(make_runner):
         def observation(self, observation):
             return {"all": observation, "step": int(observation[2])}
 
-    class Zeros:
+    class Zeros(Stateless):
         def forward_exploration(self, batch):
             assert batch[Columns.OBS]["all"].shape == (3, 3)
             return {Columns.ACTIONS: np.zeros(3, int)}
@@ -379,7 +388,7 @@ def evil(kind, at=2, **kwargs):
     return {"env": lambda: EvilEnv(kind, at, on_action=2, **kwargs)}
 
 
-class Acts2Last:
+class Acts2Last(Stateless):
     """Environment 2 gets the action 2, on which evil environments wait."""
 
     def forward_exploration(self, batch):
@@ -541,7 +550,7 @@ def test_arguments_that_do_not_fit(make_runner, arguments):
 
 
 def test_a_module_without_actions_is_an_error(make_runner):
-    class NoActions:
+    class NoActions(Stateless):
         def forward_exploration(self, batch):
             return {"action_dist_inputs": np.zeros((3, 3))}
 

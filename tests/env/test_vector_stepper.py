@@ -102,3 +102,15 @@ def test_info_of_one_environment():
     assert info_of(infos, 0) == {"a": 1, "b": {"c": 3}, "_hidden": 5}
     assert info_of(infos, 1) == {"a": 2, "b": {}, "_hidden": 6}
     assert info_of([{}, {"x": 1}], 1) == {"x": 1}
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_starting_are_those_whose_observation_is_the_first(mode):
+    stepper = VectorStepper(CountingVectorEnv(3, mode))
+    stepper.reset()
+    num_starts = 0
+    for _ in range(20):
+        step = stepper.step(np.zeros(3, int))
+        assert step.starting.tolist() == np.flatnonzero(step.obs[:, 2] == 0).tolist()
+        num_starts += len(step.starting)
+    assert num_starts > 5

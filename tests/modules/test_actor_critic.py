@@ -9,7 +9,8 @@ import tensorflow as tf
 from tflearner.columns import Columns
 from tflearner.errors import SpaceError
 from tflearner.modules.actor_critic import PPOTfRLModule
-from tflearner.modules.catalog import ActorCriticEncoder, PPOCatalog
+from tflearner.modules.catalog import PPOCatalog
+from tflearner.modules.encoders import ActorCriticEncoder
 from tflearner.modules.networks import MLP, ObservationEncoding
 from tflearner.testing import assert_close
 
@@ -108,7 +109,7 @@ OBSERVATION_SPACES = [
     Box(-1, 1, (4,)),
     Box(-1, 1, (2, 3), np.float64),
     Box(0, 1, ()),
-    Box(0, 255, (3, 2, 1), np.uint8),
+    Box(0, 255, (3, 2), np.uint8),
     Discrete(5, start=2),
     MultiDiscrete([[3, 2], [1, 4]], start=[[1, 0], [0, 2]]),
 ]
@@ -140,6 +141,12 @@ def test_numpy_policy_gives_actions_of(space):
         {"fcnet_hiddens": ()},
         {"vf_share_layers": False, "head_fcnet_activation": "silu"},
         {"log_std_clip_param": 0.5, **FAR},
+        {"free_log_std": True, "log_std_clip_param": 0.5},
+        {
+            "fcnet_use_layernorm": True,
+            "head_fcnet_use_layernorm": True,
+            "head_fcnet_hiddens": (5,),
+        },
     ],
     ids=str,
 )

@@ -208,3 +208,89 @@ def test_value_function_reads_the_present_weights():
     before = values(batch_of())
     module.vf.weights[1].assign([3.0])
     assert_close(values(batch_of()) - before, [3.0] * 5, rtol=1e-5)
+
+
+# Modules with a state.
+
+
+class OwnState(TfRLModule):
+    """Adds up what it sees; its outputs are nested."""
+
+    def setup(self):
+        self.dense = keras.layers.Dense(3)
+
+    def get_initial_state(self):
+        return {"sum": np.zeros(4, np.float32), "inner": {"steps": np.int32(0)}}
+
+    def _forward(self, batch, **kwargs):
+        obs, state = batch[Columns.OBS], batch[Columns.STATE_IN]
+        assert obs.shape.rank == 3 and state["inner"]["steps"].shape.rank == 1
+        sums = state["sum"][:, None] + tf.cumsum(obs, 1)
+        steps = state["inner"]["steps"] + tf.shape(obs)[1]
+        return {
+            Columns.ACTION_DIST_INPUTS: self.dense(sums),
+            "own": {"sums": sums},
+            Columns.STATE_OUT: {"sum": sums[:, -1], "inner": {"steps": steps}},
+        }
+
+
+class ScriptedState(Scripted):
+    """Counts without TensorFlow."""
+
+    def get_initial_state(self):
+        return {"steps": np.int32(0)}
+
+    def _forward_exploration(self, batch, **kwargs):
+        assert batch[Columns.OBS].shape[1:] == (1, 4)
+        steps = batch[Columns.STATE_IN]["steps"] + 1
+        return {Columns.ACTIONS: steps[:, None], Columns.STATE_OUT: {"steps": steps}}
+
+    _forward_inference = _forward_exploration
+
+
+def test_an_example_batch_has_one_step_and_the_initial_state():
+    batch = OwnState(OBS, ACT).example_batch(2)
+    assert batch[Columns.OBS].shape == (2, 1, 4)
+    assert batch[Columns.ACTIONS].shape == (2, 1)
+    state = batch[Columns.STATE_IN]
+    assert state["sum"].numpy().tolist() == [[0.0] * 4] * 2
+    assert state["inner"]["steps"].numpy().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("explore", [True, False])
+def test_own_modules_act_on_sequences_of_one_step(explore):
+    actor = inference.make_actor(OwnState(OBS, ACT))
+    batch = batch_of() | {
+        Columns.STATE_IN: {
+            "sum": np.ones((5, 4), np.float32),
+            "inner": {"steps": np.arange(5, dtype=np.int32)},
+        }
+    }
+    outputs = act(actor, batch, explore)
+    assert_close(outputs["own"]["sums"], batch[Columns.OBS] + 1.0)
+    assert_close(outputs[Columns.STATE_OUT]["sum"], batch[Columns.OBS] + 1.0)
+    assert outputs[Columns.STATE_OUT]["inner"]["steps"].tolist() == [1, 2, 3, 4, 5]
+    assert outputs[Columns.ACTION_DIST_INPUTS].shape == (5, 3)
+    assert (Columns.ACTIONS in outputs) == explore
+    assert not explore or outputs[Columns.ACTION_LOGP].shape == (5,)
+
+
+@pytest.mark.parametrize("explore", [True, False])
+def test_scripted_modules_act_on_sequences_of_one_step(explore):
+    actor = inference.make_actor(ScriptedState(OBS, ACT))
+    state = {"steps": np.arange(5, dtype=np.int32)}
+    outputs = act(actor, batch_of() | {Columns.STATE_IN: state}, explore)
+    assert outputs[Columns.ACTIONS].tolist() == [1, 2, 3, 4, 5]
+    assert outputs[Columns.STATE_OUT]["steps"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_one_trace_for_any_number_of_sequences():
+    module = PPOTfRLModule(OBS, ACT, model_config=CONFIG | {"use_gru": True})
+    values = inference.value_function_of(module)
+    for num in (1, 2, 7):
+        batch = {
+            Columns.OBS: np.zeros((num, 5, 4), np.float32),
+            Columns.STATE_IN: {"h": np.zeros((num, 256), np.float32)},
+        }
+        assert values(batch).shape == (num, 5)
+    assert len(values._concrete) == 1

@@ -8,7 +8,12 @@ import tensorflow as tf
 
 from tflearner.errors import SpaceError
 from tflearner.modules import networks
-from tflearner.modules.networks import MLP, BoundedLogStd, ObservationEncoding
+from tflearner.modules.networks import (
+    MLP,
+    BoundedLogStd,
+    FreeLogStd,
+    ObservationEncoding,
+)
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
@@ -77,22 +82,60 @@ def test_numpy_activations_equal_keras(activation):
     assert got.dtype == np.float32
 
 
-def numpy_forward(layers, x):
-    x = x.reshape(len(x), -1)
-    for kernel, bias, activation in layers:
-        x = activation(x @ kernel + bias)
-    return x
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 2), (0, 3, 2), (16, 256, 1024), (16, 256, 100), (5000, 60, 130)]
+)
+def test_a_product_in_pieces_is_the_product(shape):
+    num, inputs, outputs = shape
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(num, inputs)).astype(np.float32)
+    kernel = rng.normal(size=(inputs, outputs)).astype(np.float32)
+    got = networks.matmul(x, kernel)
+    assert_close(got, x @ kernel, rtol=1e-4, atol=1e-4)
+    assert got.dtype == np.float32 and got.shape == (num, outputs)
 
 
+@pytest.mark.parametrize("use_layernorm", [False, True])
 @pytest.mark.parametrize("sizes", [(), (8,), (8, 4)])
 @pytest.mark.parametrize("output_size", [None, 3])
-def test_mlp_and_its_numpy_layers(sizes, output_size):
-    mlp = MLP(sizes, "tanh", output_size=output_size, rng=np.random.default_rng(0))
+def test_mlp_and_its_numpy_copy(sizes, output_size, use_layernorm):
+    mlp = MLP(
+        sizes,
+        "tanh",
+        output_size=output_size,
+        use_layernorm=use_layernorm,
+        rng=np.random.default_rng(0),
+    )
     x = np.random.default_rng(1).normal(size=(5, 2, 3)).astype(np.float32)
-    want = mlp(x)
-    got = numpy_forward(mlp.numpy_layers(), x)
-    assert_close(got, want, rtol=1e-5, atol=1e-6)
+    mlp(x)
+    for index, weight in enumerate(mlp.weights):
+        weight.assign_add(np.full(weight.shape, 0.1 * index))
+    got = mlp.numpy_copy()(x)
+    assert_close(got, mlp(x), rtol=1e-5, atol=1e-6)
+    assert got.dtype == np.float32
     assert got.shape == (5, output_size or (*sizes, 6)[len(sizes) - 1])
+
+
+def test_layernorm_is_between_a_layer_and_its_activation():
+    mlp = MLP((64,), "relu", use_layernorm=True, rng=np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(7, 3)).astype(np.float32)
+    hidden = mlp(x).numpy()
+    z = x @ mlp.dense[0].kernel.numpy()
+    z = (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + 1e-3)
+    assert_close(hidden, np.maximum(z, 0.0), rtol=1e-3, atol=1e-3)
+
+
+def test_a_subclass_may_have_weights_of_its_own():
+    class Scaled(MLP):
+        def build(self, input_shape):
+            self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+        def call(self, x):
+            return self.scale * super().call(x)
+
+    network = Scaled((4,), rng=np.random.default_rng(0))
+    network(np.zeros((1, 3)))
+    assert [w.name for w in network.weights] == ["scale", "kernel", "bias"]
 
 
 def test_output_layer_is_linear():
@@ -114,12 +157,14 @@ def relu(x):
 @pytest.mark.parametrize(
     "activation", ["gelu", relu, lambda x: x, keras.layers.LeakyReLU]
 )
-def test_other_activations_have_no_numpy_layers(activation):
+@pytest.mark.parametrize("use_layernorm", [False, True])
+def test_other_activations_have_no_numpy_copy(activation, use_layernorm):
     if isinstance(activation, type):
         activation = activation()
-    mlp = MLP((4,), activation, rng=np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    mlp = MLP((4,), activation, use_layernorm=use_layernorm, rng=rng)
     mlp(np.zeros((1, 3)))
-    assert mlp.numpy_layers() is None
+    assert mlp.numpy_copy() is None
 
 
 def test_bounded_log_std_and_its_numpy_twin(compiled):
@@ -127,7 +172,31 @@ def test_bounded_log_std_and_its_numpy_twin(compiled):
     inputs = np.float32([[-9.0, 9.0, -9.0, 9.0], [1.0, -1.0, 1.0, -1.0]])
     want = [[-9.0, 9.0, -2.0, 2.0], [1.0, -1.0, 1.0, -1.0]]
     assert_close(compiled(lambda x: layer(x))(x=inputs), want)
-    assert_close(layer.numpy_forward(inputs), want)
+    assert_close(layer.numpy_copy()(inputs), want)
+
+
+def test_free_log_std_and_its_numpy_copy(compiled):
+    layer = FreeLogStd(2, bound=2)
+    layer.log_std.assign([-9.0, 0.5])
+    means = np.float32([[7.0, 8.0], [-7.0, 1.0]])
+    want = [[7.0, 8.0, -2.0, 0.5], [-7.0, 1.0, -2.0, 0.5]]
+    assert_close(compiled(lambda x: layer(x))(x=means), want)
+    assert_close(layer.numpy_copy()(means), want)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.bool_])
+def test_images_of_uint8_are_scaled_to_one(compiled, shape, dtype):
+    space = Box(0, 255 if dtype == np.uint8 else 1, shape, dtype)
+    encoding = ObservationEncoding(space, image=True)
+    images = np.random.default_rng(0).uniform(0, space.high.max(), (6, *shape))
+    images = images.astype(dtype)
+    want = images.reshape(6, 4, 5, -1) / (255.0 if dtype == np.uint8 else 1.0)
+    got = compiled(lambda x: encoding(x))(x=images)
+    for encoded in (got, encoding.numpy_forward(images)):
+        assert_close(encoded, want, rtol=1e-6)
+        assert encoded.dtype == np.float32
+    assert encoding.encoded_shape == want.shape[1:]
 
 
 @pytest.mark.parametrize("initializer", ["glorot_uniform", "orthogonal", "zeros"])

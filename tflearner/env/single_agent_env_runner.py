@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
+import tree
 from gymnasium.vector import VectorEnv
 
 from tflearner.columns import Columns
@@ -25,7 +26,7 @@ from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.env import vector_env
 from tflearner.env.env_runner import EnvRunner
 from tflearner.env.rollout import Cut, Rollout
-from tflearner.env.vector_stepper import VectorStepper
+from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
 from tflearner.metrics import MetricsLogger
 from tflearner.modules import inference
@@ -42,6 +43,10 @@ class SingleAgentEnvRunner(EnvRunner):
     not over when `sample()` returns goes on in the next call, under the same id.
     Episodes hold observations as the module saw them, the module's actions (not what
     connectors made of them for the environment) and all its other outputs.
+
+    A module with a state gets its initial state at each episode's start, and then what
+    it put out last. Its episodes keep that as STATE_OUT, and continued ones at least
+    one step of lookback, which holds the state they start from.
 
     After an error nothing of that `sample()` is kept; the next one starts new episodes,
     in new environments if the runner made the old ones.
@@ -82,6 +87,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._rng = np.random.default_rng(np.random.SeedSequence(config.seed))
         self._actor: Any = None if module is None else inference.make_actor(module)
         # A vector environment that the config brings, its maker closes.
+        self._is_stateful = module is not None and module.is_stateful()
         self._owns_env = not isinstance(config.env, VectorEnv)
         self._stopped = False
         self._use(vector_env.make_configured(self.config) if env is None else env)
@@ -94,7 +100,7 @@ class SingleAgentEnvRunner(EnvRunner):
         space = getattr(self.env_to_module, "observation_space", None)
         self._rollout = Rollout(
             env.num_envs,
-            lookback=self.config.episode_lookback_horizon,
+            lookback=max(self.config.episode_lookback_horizon, self._is_stateful),
             resets_in_next_step=self._stepper.resets_in_next_step,
             observation_space=space or env.single_observation_space,
             action_space=env.single_action_space,
@@ -123,7 +129,8 @@ class SingleAgentEnvRunner(EnvRunner):
                 episodes would be preferred.
             explore: Whether to explore; `config.explore` by default.
             random_actions: Whether to draw actions from the action space instead of
-                asking the module.
+                asking the module. The next call starts new episodes if the module has a
+                state, for it has not seen these steps.
             force_reset: Whether to abandon unfinished episodes and start new ones.
 
         Returns:
@@ -176,6 +183,7 @@ class SingleAgentEnvRunner(EnvRunner):
         seed = int(self._rng.integers(2**31)) if self._needs_seed else None
         obs, infos = self._stepper.reset(seed=seed)
         self._rollout.start(self._module_obs(obs, explore), infos)
+        self._state = self._initial_state()
         self._needs_reset = self._needs_seed = False
 
     def _sample(
@@ -202,6 +210,8 @@ class SingleAgentEnvRunner(EnvRunner):
             step = stepper.step(actions)
             t_2 = clock()
             rollout.add(outputs, step, self._module_obs(step.obs, explore))
+            if self._is_stateful and not random_actions:
+                self._state = self._next_state(outputs, step)
             if episodes_left is None:
                 left -= step.num_env_steps
             else:
@@ -214,7 +224,9 @@ class SingleAgentEnvRunner(EnvRunner):
             lambda obs: self._module_obs(obs, explore), max_episodes=max_episodes
         )
         # Other environments may be amid an episode of which nothing was returned.
-        self._needs_reset = num_episodes is not None
+        self._needs_reset = num_episodes is not None or (
+            random_actions and self._is_stateful
+        )
         return cut, {"act_s": act_s, "env_step_s": env_step_s}
 
     def _module_obs(self, obs: Any, explore: bool) -> Any:
@@ -230,7 +242,10 @@ class SingleAgentEnvRunner(EnvRunner):
         if random_actions:
             actions = self.env.action_space.sample()
             return {Columns.ACTIONS: actions}, actions
-        outputs = self._actor({Columns.OBS: obs}, explore=explore, rng=self._rng)
+        batch = {Columns.OBS: obs}
+        if self._is_stateful:
+            batch[Columns.STATE_IN] = self._state
+        outputs = self._actor(batch, explore=explore, rng=self._rng)
         if self.module_to_env:
             outputs = self._connect(self.module_to_env, outputs, explore)
         if Columns.ACTIONS not in outputs:
@@ -240,7 +255,35 @@ class SingleAgentEnvRunner(EnvRunner):
                 f"{Columns.ACTIONS!r} among them",
                 "put it out, or pass a module_to_env pipeline that draws actions",
             )
+        if self._is_stateful and Columns.STATE_OUT not in outputs:
+            raise ModuleError(
+                f"module {type(self.module).__name__}",
+                f"outputs {sorted(outputs)} of a module with a state",
+                f"{Columns.STATE_OUT!r} among them",
+                "put the next state out under that name, in the structure of "
+                "get_initial_state()",
+            )
         return outputs, outputs.get(Columns.ACTIONS_FOR_ENV, outputs[Columns.ACTIONS])
+
+    def _initial_state(self) -> Any:
+        """Returns the state at the start of an episode, for all environments."""
+        if not self._is_stateful:
+            return None
+        return tree.map_structure(
+            lambda x: np.repeat(np.asarray(x)[None], self.num_envs, axis=0),
+            self.module.get_initial_state(),
+        )
+
+    def _next_state(self, outputs: dict[str, Any], step: VectorStep) -> Any:
+        """Returns the state for the next step: the initial one where episodes start."""
+        state = outputs[Columns.STATE_OUT]
+        if len(step.starting):  # Copied: the rollout keeps the outputs.
+            state = tree.map_structure(
+                lambda new, first: _with_rows(new, first, step.starting),
+                state,
+                self._initial_state(),
+            )
+        return state
 
     def _connect(self, pipeline: Any, batch: dict[str, Any], explore: bool) -> dict:
         return pipeline(
@@ -328,6 +371,12 @@ class SingleAgentEnvRunner(EnvRunner):
         if self._owns_env and self.env is not None:
             env, self.env = self.env, None
             vector_env.close_vector_env(env, broken=True)
+
+
+def _with_rows(array: np.ndarray, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array[index] = rows[index]
+    return array
 
 
 def _names(components: str | Collection[str] | None) -> Collection[str]:

@@ -39,6 +39,7 @@ class VectorStep(NamedTuple):
         final_obs: The last observations of these episodes, [D, ...]; `None` if `obs`
             has them, because the next step will be the reset.
         final_infos: The infos that belong to `final_obs`, D dicts; or `None`.
+        starting: Indices of the environments of which `obs` is the first of an episode.
     """
 
     obs: Any
@@ -50,6 +51,7 @@ class VectorStep(NamedTuple):
     done: np.ndarray
     final_obs: Any = None
     final_infos: list[dict[str, Any]] | None = None
+    starting: np.ndarray = _NO_INDEX
 
 
 class VectorStepper:
@@ -123,7 +125,11 @@ class VectorStepper:
         done, final_obs, final_infos = _NO_INDEX, None, None
         if num_done:
             done = np.nonzero(is_done)[0]
+        starting = done
         if self.resets_in_next_step:
+            starting = _NO_INDEX
+            if self._num_resetting:
+                starting = np.nonzero(self.resetting)[0]
             self.resetting, self._num_resetting = is_done, int(num_done)
         elif num_done:
             if self._mode is AutoresetMode.SAME_STEP:
@@ -144,6 +150,7 @@ class VectorStepper:
             done,
             final_obs,
             final_infos,
+            starting,
         )
 
     def _finals(self, obs: Any, infos: dict, done: np.ndarray) -> tuple[Any, list]:

@@ -1,24 +1,32 @@
 """The default actor-critic module of PPO and its relatives."""
 
 from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tflearner.columns import Columns
-from tflearner.modules.apis import ValueFunctionAPI
-from tflearner.modules.catalog import ActorCriticEncoder, PPOCatalog
-from tflearner.modules.networks import MLP, BoundedLogStd, ObservationEncoding
+from tflearner.errors import BatchError
+from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
+from tflearner.modules.catalog import PPOCatalog
+from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
+from tflearner.modules.recurrent import apply_per_step
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.types import Tensor
 
 
-class PPOTfRLModule(TfRLModule, ValueFunctionAPI):
+class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A policy and a value function on top of an encoder.
 
-    Puts out `ACTION_DIST_INPUTS`, and while training `VF_PREDS` as well.
+    Puts out `ACTION_DIST_INPUTS`, and while training `VF_PREDS` as well. With a
+    recurrent encoder it takes sequences, OBS [S, T, ...], and the state before each in
+    STATE_IN, [S, ...]; it puts out [S, T, ...], and the state after each in STATE_OUT.
     """
 
     def setup(self) -> None:
+        self.model_config = DefaultModelConfig.make(self.model_config)
         catalog_class = self.catalog_class or PPOCatalog
         self.catalog = catalog_class(
             self.observation_space, self.action_space, self.model_config, seed=self.seed
@@ -28,50 +36,93 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI):
         self.log_std_bound = self.catalog.build_log_std_bound()
         self.vf = self.catalog.build_vf_head(framework="tf2")
 
+    def get_initial_state(self) -> dict[str, Any]:
+        encoder = getattr(self, "encoder", None)
+        if isinstance(encoder, StatefulActorCriticEncoder):
+            return encoder.get_initial_state()
+        return {}
+
     def _forward(self, batch, **kwargs):
-        embedding = self.encoder.embed_for_actor(batch[Columns.OBS])
-        return {Columns.ACTION_DIST_INPUTS: self._policy(embedding)}
+        if not self.is_stateful():
+            embedding = self.encoder.embed_for_actor(batch[Columns.OBS])
+            return {Columns.ACTION_DIST_INPUTS: self._policy(embedding)}
+        # The state of a separate value function goes on while acting, too: sequences
+        # for training start from it.
+        embedding, _, state = self.encoder(batch[Columns.OBS], _state_in(batch))
+        return {
+            Columns.ACTION_DIST_INPUTS: apply_per_step(self._policy, embedding),
+            Columns.STATE_OUT: state,
+        }
 
     def _forward_train(self, batch, **kwargs):
-        for_actor, for_critic = self.encoder(batch[Columns.OBS])
+        if not self.is_stateful():
+            for_actor, for_critic = self.encoder(batch[Columns.OBS])
+            return {
+                Columns.ACTION_DIST_INPUTS: self._policy(for_actor),
+                Columns.VF_PREDS: self._values(for_critic),
+            }
+        for_actor, for_critic, state = self.encoder(
+            batch[Columns.OBS], _state_in(batch)
+        )
         return {
-            Columns.ACTION_DIST_INPUTS: self._policy(for_actor),
-            Columns.VF_PREDS: tf.squeeze(self.vf(for_critic), -1),
+            Columns.ACTION_DIST_INPUTS: apply_per_step(self._policy, for_actor),
+            Columns.VF_PREDS: apply_per_step(self._values, for_critic),
+            Columns.STATE_OUT: state,
         }
 
     def compute_values(self, batch, embeddings=None):
+        if not self.is_stateful():
+            if embeddings is None:
+                embeddings = self.encoder.embed_for_critic(batch[Columns.OBS])
+            return self._values(embeddings)
         if embeddings is None:
-            embeddings = self.encoder.embed_for_critic(batch[Columns.OBS])
-        return tf.squeeze(self.vf(embeddings), -1)
+            embeddings = self.encoder.embed_for_critic(
+                batch[Columns.OBS], _state_in(batch)
+            )
+        return apply_per_step(self._values, embeddings)
 
     def _policy(self, embedding):
         outputs = self.pi(embedding)
         return outputs if self.log_std_bound is None else self.log_std_bound(outputs)
 
-    def numpy_policy(self) -> Callable[[np.ndarray], np.ndarray] | None:
+    def _values(self, embedding):
+        return tf.squeeze(self.vf(embedding), -1)
+
+    def get_non_inference_attributes(self) -> list[str]:
+        if self.is_stateful():  # The critic's state is part of what acting puts out.
+            return ["vf"]
+        return ["vf", "encoder.critic"]
+
+    def numpy_policy(self) -> Callable | None:
         """Returns a NumPy copy of the policy with the weights of this moment.
 
         Returns:
-            A function from observations to `ACTION_DIST_INPUTS`, equal to the module
-            within float32 rounding; `None` where the policy is not made of the default
-            layers alone, or a subclass changed a forward pass.
+            A function from observations [N, ...] to `ACTION_DIST_INPUTS` or, of a
+            module with a state, from observations and state to these and the next
+            state. It equals the module within float32 rounding. `None` where the policy
+            is not made of the default layers alone, has convolutions, or a subclass
+            changed a forward pass.
         """
         if not self._has_default_policy():
             return None
-        parts = [self.encoder.actor.numpy_layers(), self.pi.numpy_layers()]
-        if None in parts:
+        embed, head = self.encoder.numpy_copy(), self.pi.numpy_copy()
+        if embed is None or head is None:
             return None
-        layers = parts[0] + parts[1]
-        encode, bound = self.encoder.encoding, self.log_std_bound
+        last = self.log_std_bound
+        bound = None if last is None else last.numpy_copy()
 
-        def policy(observations: np.ndarray) -> np.ndarray:
-            x = encode.numpy_forward(observations)
-            x = x.reshape(len(x), -1)
-            for kernel, bias, activation in layers:
-                x = activation(x @ kernel + bias)
-            return x if bound is None else bound.numpy_forward(x)
+        def policy(embedding):
+            outputs = head(embedding)
+            return outputs if bound is None else bound(outputs)
 
-        return policy
+        if not self.is_stateful():
+            return lambda observations: policy(embed(observations))
+
+        def step(observations, state):
+            embedding, state = embed(observations, state)
+            return policy(embedding), state
+
+        return step
 
     def _has_default_policy(self) -> bool:
         """Whether what acts is exactly this file's code and the default layers."""
@@ -80,9 +131,18 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI):
         cls = type(self)
         return (
             all(getattr(cls, name) is getattr(PPOTfRLModule, name) for name in names)
-            and type(self.encoder) is ActorCriticEncoder
-            and type(self.encoder.encoding) is ObservationEncoding
-            and type(self.encoder.actor) is MLP
+            and type(self.encoder) in (ActorCriticEncoder, StatefulActorCriticEncoder)
             and type(self.pi) is MLP
-            and type(self.log_std_bound) in (BoundedLogStd, type(None))
+            and type(self.log_std_bound) in (BoundedLogStd, FreeLogStd, type(None))
         )
+
+
+def _state_in(batch: dict[str, Any]) -> dict[str, Tensor]:
+    if Columns.STATE_IN not in batch:
+        raise BatchError(
+            "batch of a module with a state",
+            f"columns {sorted(batch)}",
+            f"{Columns.STATE_IN!r} among them: the state before each sequence",
+            "at an episode's start it is module.get_initial_state()",
+        )
+    return batch[Columns.STATE_IN]

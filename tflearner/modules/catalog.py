@@ -8,45 +8,20 @@ import gymnasium as gym
 import keras
 import numpy as np
 
-from tflearner.errors import ModuleError
+from tflearner.errors import ConfigError, ModuleError
+from tflearner.modules import cnn
+from tflearner.modules.cnn import CNN
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import DiagGaussian, Distribution
-from tflearner.modules.networks import MLP, BoundedLogStd, ObservationEncoding
+from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.modules.networks import (
+    MLP,
+    BoundedLogStd,
+    FreeLogStd,
+    ObservationEncoding,
+)
+from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class
-from tflearner.types import Tensor
-
-
-class ActorCriticEncoder(keras.layers.Layer):
-    """Embeds observations for the policy and for the value function.
-
-    Args:
-        encoding: Turns raw observations into float32.
-        actor: Embeds for the policy: a layer or model, float [B, ...] to float [B, d].
-        critic: Embeds for the value function; `None` shares `actor`.
-    """
-
-    def __init__(self, encoding, actor, critic=None):
-        super().__init__(name="encoder")
-        self.encoding = encoding
-        self.actor = actor
-        self.critic = critic
-
-    def embed_for_actor(self, observations: Tensor) -> Tensor:
-        """Returns the policy's embedding. float [B, d]."""
-        return self.actor(self.encoding(observations))
-
-    def embed_for_critic(self, observations: Tensor) -> Tensor:
-        """Returns the value function's embedding. float [B, d]."""
-        network = self.actor if self.critic is None else self.critic
-        return network(self.encoding(observations))
-
-    def call(self, observations):
-        """Returns both embeddings, computing a shared one once."""
-        encoded = self.encoding(observations)
-        embedding = self.actor(encoded)
-        if self.critic is None:
-            return embedding, embedding
-        return embedding, self.critic(encoded)
 
 
 class PPOCatalog:
@@ -72,47 +47,132 @@ class PPOCatalog:
         self.model_config = model_config
         self.rng = np.random.default_rng(seed)
 
-    def build_actor_critic_encoder(self, framework: str = "tf2") -> ActorCriticEncoder:
+    def build_actor_critic_encoder(
+        self, framework: str = "tf2"
+    ) -> ActorCriticEncoder | StatefulActorCriticEncoder:
         """Returns the encoder, shared or separate as `vf_share_layers` says."""
-        encoding = ObservationEncoding(self.observation_space)
-        actor = self.build_encoder(encoding.encoded_shape, "actor")
+        config = self.model_config
+        encoding = ObservationEncoding(self.observation_space, image=self._has_images())
+        is_recurrent = config.use_lstm or config.use_gru
+        names = ("tokenizer", "tokenizer") if is_recurrent else ("actor", "critic")
+        actor = self.build_encoder(encoding.encoded_shape, names[0])
         critic = None
-        if not self.model_config.vf_share_layers:
-            critic = self.build_encoder(encoding.encoded_shape, "critic")
+        if not config.vf_share_layers:
+            critic = self.build_encoder(encoding.encoded_shape, names[1])
         if critic is not None and critic is actor:
             raise ModuleError(
                 "model_config.model",
                 "one Keras model for two encoders (vf_share_layers=False)",
                 "a function returning a new model, or vf_share_layers=True",
             )
-        return ActorCriticEncoder(encoding, actor, critic)
+        if not is_recurrent:
+            return ActorCriticEncoder(encoding, actor, critic)
+        return StatefulActorCriticEncoder(
+            encoding,
+            self.build_recurrent_encoder(actor, "actor"),
+            None if critic is None else self.build_recurrent_encoder(critic, "critic"),
+        )
 
     def build_encoder(
         self, input_shape: tuple[int, ...], name: str | None = None
     ) -> keras.layers.Layer:
-        """Returns one encoder: the user's model, or dense layers called `name`."""
+        """Returns one encoder of single steps, called `name` unless it is the user's.
+
+        Args:
+            input_shape: Of one encoded observation: (H, W, C) for images.
+            name: What `summary()` calls it.
+
+        Returns:
+            The user's model; convolutions and dense layers for images; dense layers.
+        """
         config = self.model_config
         if config.model is not None:
             return checked_model(config.model, input_shape)
-        return MLP(
+        filters = config.conv_filters
+        if filters is None and self._has_images():
+            filters = cnn.default_conv_filters(input_shape)
+        if filters:
+            cnn.check_conv_filters(filters, input_shape)
+        dense = MLP(
             config.fcnet_hiddens,
             config.fcnet_activation,
+            use_layernorm=config.fcnet_use_layernorm,
             kernel_initializer=config.fcnet_kernel_initializer,
+            rng=self.rng,
+            name="dense" if filters else name,
+        )
+        if not filters:
+            return dense
+        return CNN(
+            filters,
+            config.conv_activation,
+            dense=dense,
+            kernel_initializer=config.conv_kernel_initializer,
             rng=self.rng,
             name=name,
         )
 
+    def build_recurrent_encoder(
+        self, tokenizer: keras.layers.Layer, name: str
+    ) -> RecurrentEncoder:
+        """Returns an LSTM or GRU behind an encoder of single steps."""
+        return RecurrentEncoder(
+            tokenizer,
+            "lstm" if self.model_config.use_lstm else "gru",
+            self.model_config.lstm_cell_size,
+            rng=self.rng,
+            name=name,
+        )
+
+    def _has_images(self) -> bool:
+        """Whether observations go through convolutions, or may: see the config."""
+        config, space = self.model_config, self.observation_space
+        if config.model is not None:
+            return False
+        ranks = (3,) if config.conv_filters is None else (2, 3)
+        is_image = isinstance(space, gym.spaces.Box) and len(space.shape) in ranks
+        if config.conv_filters and not is_image:
+            raise ConfigError(
+                "DefaultModelConfig.conv_filters",
+                f"filters for observations of {space}",
+                "images: a Box of shape (H, W, C) or (H, W)",
+            )
+        return is_image
+
     def build_pi_head(self, framework: str = "tf2") -> keras.layers.Layer:
-        """Returns the policy head: embedding to the action distribution's inputs."""
+        """Returns the policy head: embedding to the action distribution's inputs.
+
+        With `free_log_std` to the first half of these, the means.
+        """
         size = self.action_dist_class.required_input_dim(self.action_space)
+        if self._has_free_log_std():
+            size //= 2
         initializer = self.model_config.head_fcnet_kernel_initializer
         return self._build_head(size, initializer, "pi")
 
     def build_log_std_bound(self) -> keras.layers.Layer | None:
-        """Returns the layer that bounds log standard deviations, if there are any."""
+        """Returns the layer that bounds log standard deviations, if there are any.
+
+        With `free_log_std` it has them, and appends them to the policy head's means.
+        """
         if self.action_dist_class is not DiagGaussian:
             return None
-        return BoundedLogStd(self.model_config.log_std_clip_param)
+        bound = self.model_config.log_std_clip_param
+        if self._has_free_log_std():
+            size = DiagGaussian.required_input_dim(self.action_space) // 2
+            return FreeLogStd(size, bound)
+        return BoundedLogStd(bound)
+
+    def _has_free_log_std(self) -> bool:
+        if not self.model_config.free_log_std:
+            return False
+        if self.action_dist_class is not DiagGaussian:
+            raise ConfigError(
+                "DefaultModelConfig.free_log_std",
+                f"True for actions of {self.action_space}",
+                "a Box of actions",
+            )
+        return True
 
     def build_vf_head(self, framework: str = "tf2") -> keras.layers.Layer:
         """Returns the value head: embedding to one value."""
@@ -128,6 +188,7 @@ class PPOCatalog:
         return MLP(
             config.head_fcnet_hiddens,
             config.head_fcnet_activation,
+            use_layernorm=config.head_fcnet_use_layernorm,
             output_size=output_size,
             output_kernel_initializer=initializer,
             rng=self.rng,

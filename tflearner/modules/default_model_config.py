@@ -9,45 +9,92 @@ from tflearner.errors import ConfigError, did_you_mean
 
 @dataclasses.dataclass
 class DefaultModelConfig:
-    """Settings of default networks; names and defaults are RLlib's.
+    """Settings of default networks; names and defaults are RLlib's where it has them.
+
+    Observations go through convolutions if they are images, through the dense layers,
+    through a recurrent layer if there is one, and then to the heads. An image is a Box
+    of shape [H, W, C], or of shape [H, W] if `conv_filters` are given; if its numbers
+    are uint8 they are divided by 255 inside the network, so that batches stay small.
 
     Args:
         fcnet_hiddens: Units of the encoder's dense layers.
         fcnet_activation: Keras name or function, after each of them.
         fcnet_kernel_initializer: Keras initializer of their kernels; `None` is uniform
             in +-1/sqrt(fan in), as in RLlib.
+        fcnet_use_layernorm: Whether to normalise each of them over its units, before
+            the activation.
+        conv_filters: Per convolution (filters, kernel, stride), kernel and stride in
+            pixels as a number or (height, width); without padding. `None` chooses by
+            the size of the image (`cnn.default_conv_filters`), an empty list leaves
+            the pixels to the dense layers.
+        conv_activation: Activation after each convolution.
+        conv_kernel_initializer: Initializer of their kernels; `None` as for
+            `fcnet_kernel_initializer`.
         head_fcnet_hiddens: Units of further layers in front of each head's output.
         head_fcnet_activation: Activation after each of them.
         head_fcnet_kernel_initializer: Initializer of the output layer of the policy
             head; a small one starts with nearly equal probabilities.
+        head_fcnet_use_layernorm: Whether to normalise each of `head_fcnet_hiddens`; the
+            output is never normalised.
         log_std_clip_param: Bound on the absolute log standard deviation of continuous
             actions.
+        free_log_std: Whether log standard deviations are trained as one vector, the
+            same for all observations, instead of being put out by the policy head.
         vf_share_layers: Whether policy and value function share the encoder.
-        model: Own Keras model in place of the dense encoder: it takes observations
-            (float32 [B, ...], discrete ones as one-hot) and returns an embedding
-            (float [B, d]). Or a function without arguments returning such a model,
-            called once per encoder. It runs in inference mode: Dropout is off.
+        use_lstm: Whether an LSTM follows the dense layers.
+        use_gru: Whether a GRU does; only one of both may be set.
+        max_seq_len: Steps of the sequences that episodes are cut into for training a
+            module with a state, and so the reach of its gradients.
+        lstm_cell_size: Units of the LSTM or GRU, in each part of its state.
+        model: Own Keras model in place of dense layers and convolutions: it takes
+            observations (float32 [B, ...], discrete ones as one-hot, images unscaled)
+            and returns an embedding (float [B, d]). Or a function without arguments
+            returning such a model, called once per encoder. It runs in inference mode:
+            Dropout is off.
     """
 
     fcnet_hiddens: Sequence[int] = (256, 256)
     fcnet_activation: str | Callable = "tanh"
     fcnet_kernel_initializer: Any = None
+    fcnet_use_layernorm: bool = False
+
+    conv_filters: Sequence[Sequence[Any]] | None = None
+    conv_activation: str | Callable = "relu"
+    conv_kernel_initializer: Any = None
+
     head_fcnet_hiddens: Sequence[int] = ()
     head_fcnet_activation: str | Callable = "relu"
     head_fcnet_kernel_initializer: Any = None
+    head_fcnet_use_layernorm: bool = False
     log_std_clip_param: float = 20.0
+    free_log_std: bool = False
+
     vf_share_layers: bool = True
+
+    use_lstm: bool = False
+    use_gru: bool = False
+    max_seq_len: int = 20
+    lstm_cell_size: int = 256
+
     model: Any = None
 
     def __post_init__(self):
         for name in ("fcnet_hiddens", "head_fcnet_hiddens"):
             sizes = getattr(self, name)
-            if isinstance(sizes, str) or not all(
-                isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in sizes
-            ):
-                raise ConfigError(
-                    f"DefaultModelConfig.{name}", repr(sizes), "positive integers"
-                )
+            if isinstance(sizes, str) or not all(map(_is_count, sizes)):
+                raise _error(name, sizes, "positive integers")
+        for name in ("max_seq_len", "lstm_cell_size"):
+            if not _is_count(getattr(self, name)):
+                raise _error(name, getattr(self, name), "a positive integer")
+        if self.conv_filters is not None:
+            if not all(map(_is_filter, self.conv_filters)):
+                want = "(filters, kernel, stride) for each layer, such as (32, 8, 4)"
+                raise _error("conv_filters", self.conv_filters, want)
+            if self.model is not None:
+                got, want = "set, beside an own model", "one of the two"
+                raise ConfigError("DefaultModelConfig.conv_filters", got, want)
+        if self.use_lstm and self.use_gru:
+            raise ConfigError("DefaultModelConfig", "use_lstm and use_gru", "one")
 
     @classmethod
     def make(
@@ -71,3 +118,21 @@ class DefaultModelConfig:
                     did_you_mean(name, known),
                 )
         return cls(**given)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_filter(layer: Any) -> bool:
+    """Whether this is (filters, kernel, stride), the last two a number or a pair."""
+    if not isinstance(layer, Sequence) or len(layer) != 3:
+        return False
+    pairs = [n if isinstance(n, Sequence) else (n, n) for n in layer[1:]]
+    return _is_count(layer[0]) and all(
+        len(pair) == 2 and all(map(_is_count, pair)) for pair in pairs
+    )
+
+
+def _error(name: str, got: Any, want: str) -> ConfigError:
+    return ConfigError(f"DefaultModelConfig.{name}", repr(got), want)

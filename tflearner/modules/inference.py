@@ -1,8 +1,12 @@
 """Acting fast: what an environment runner calls once per vector step.
 
-A Python-to-TensorFlow call costs 0.25 to 0.7 ms whatever it computes, so default dense
-modules act through a NumPy copy and every other TensorFlow module through one concrete
-function that returns actions, log-probabilities and distribution inputs together.
+A Python-to-TensorFlow call costs 0.25 to 0.7 ms whatever it computes, so default modules
+without convolutions act through a NumPy copy and every other TensorFlow module through
+one concrete function that returns actions, log-probabilities and distribution inputs
+together.
+
+A module with a state sees sequences of one step, [N, 1, ...]; actors add the time axis
+to all columns but STATE_IN, and take it away from all outputs but STATE_OUT.
 """
 
 from typing import Any
@@ -42,13 +46,18 @@ class ModuleActor:
         """Does nothing: the module is called directly."""
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
+        if Columns.STATE_IN not in batch:
+            return self._forward(batch, explore)
+        return _without_time_axis(self._forward(_with_time_axis(batch), explore))
+
+    def _forward(self, batch, explore: bool):
         if explore:
             return self._module.forward_exploration(batch)
         return self._module.forward_inference(batch)
 
 
 class NumpyActor:
-    """Acts with a NumPy copy of a dense policy."""
+    """Acts with a NumPy copy of a policy."""
 
     description = "NumPy copy of the policy"
 
@@ -61,7 +70,10 @@ class NumpyActor:
         self._policy = self._module.numpy_policy()
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
-        return {Columns.ACTION_DIST_INPUTS: self._policy(batch[Columns.OBS])}
+        if Columns.STATE_IN not in batch:
+            return {Columns.ACTION_DIST_INPUTS: self._policy(batch[Columns.OBS])}
+        inputs, state = self._policy(batch[Columns.OBS], batch[Columns.STATE_IN])
+        return {Columns.ACTION_DIST_INPUTS: inputs, Columns.STATE_OUT: state}
 
 
 class TracedActor:
@@ -86,6 +98,11 @@ class TracedActor:
 
     def _trace(self, batch, explore: bool):
         def act(columns, seed):
+            if Columns.STATE_IN not in columns:
+                return outputs_of(columns, seed)
+            return _without_time_axis(outputs_of(_with_time_axis(columns), seed))
+
+        def outputs_of(columns, seed):
             if not explore:
                 return self._module.forward_inference(columns)
             outputs = dict(self._module.forward_exploration(columns))
@@ -126,6 +143,25 @@ def value_function_of(module: Any) -> ValueFunction:
     if "_value_function" not in module.__dict__:
         module.__dict__["_value_function"] = ValueFunction(module)
     return module.__dict__["_value_function"]
+
+
+def _with_time_axis(columns: dict[str, Any]) -> dict[str, Any]:
+    """Turns [N, ...] into sequences of one step, [N, 1, ...], all but STATE_IN."""
+    return {
+        name: column
+        if name == Columns.STATE_IN
+        else tf.nest.map_structure(lambda x: x[:, None], column)
+        for name, column in columns.items()
+    }
+
+
+def _without_time_axis(outputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: output
+        if name == Columns.STATE_OUT
+        else tf.nest.map_structure(lambda x: x[:, 0], output)
+        for name, output in outputs.items()
+    }
 
 
 def _any_rows(column: np.ndarray | Tensor) -> tf.TensorSpec:

@@ -1,0 +1,82 @@
+"""Tests for `tflearner.modules.encoders`."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.modules.networks import MLP, ObservationEncoding
+from tflearner.modules.recurrent import RecurrentEncoder
+
+SPACE = gym.spaces.Box(-1, 1, (4,))
+
+
+class OtherEncoding(ObservationEncoding):
+    def call(self, observations):
+        return 2.0 * super().call(observations)
+
+
+class OtherRecurrence(RecurrentEncoder):
+    def call(self, x, state):
+        embedding, state = super().call(x, state)
+        return 2.0 * embedding, state
+
+
+def mlp(activation="tanh"):
+    return MLP((3,), activation, rng=np.random.default_rng(0))
+
+
+def recurrent(activation="tanh", cls=RecurrentEncoder):
+    return cls(mlp(activation), "lstm", 2, rng=np.random.default_rng(0))
+
+
+def stateful(encoding=None, *networks):
+    encoder = StatefulActorCriticEncoder(
+        encoding or ObservationEncoding(SPACE), *(networks or [recurrent()])
+    )
+    state = encoder.get_initial_state()
+    if "actor" in state:
+        state = {part: batched(inner) for part, inner in state.items()}
+    else:
+        state = batched(state)
+    encoder(np.zeros((1, 1, 4), np.float32), state)
+    return encoder
+
+
+def batched(state):
+    return {key: value[None] for key, value in state.items()}
+
+
+def test_default_layers_have_a_numpy_copy():
+    encoder = ActorCriticEncoder(ObservationEncoding(SPACE), mlp(), mlp("gelu"))
+    encoder(np.zeros((1, 4), np.float32))
+    assert encoder.numpy_copy() is not None  # The critic does not act.
+    assert stateful().numpy_copy() is not None
+    assert stateful(None, recurrent(), recurrent()).numpy_copy() is not None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: stateful(OtherEncoding(SPACE)),
+        lambda: stateful(None, recurrent("gelu")),
+        lambda: stateful(None, recurrent(), recurrent("gelu")),
+        lambda: stateful(None, recurrent(cls=OtherRecurrence)),
+        lambda: stateful(None, recurrent(), recurrent(cls=OtherRecurrence)),
+    ],
+)
+def test_other_layers_have_no_numpy_copy(make):
+    assert make().numpy_copy() is None
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_the_critic_alone_gives_the_same_embedding(separate):
+    encoder = stateful(None, *[recurrent() for _ in range(1 + separate)])
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(3, 5, 4)).astype(np.float32)
+    state = {key: rng.normal(size=(3, 2)).astype(np.float32) for key in "hc"}
+    if separate:
+        state = {"actor": state, "critic": {key: -x for key, x in state.items()}}
+    _, want, _ = encoder(observations, state)
+    got = encoder.embed_for_critic(observations, state)
+    np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-6)

@@ -1,0 +1,141 @@
+"""Recurrent layers, and what lets other layers work on sequences.
+
+Shapes: `S` sequences of `T` steps; `d` inputs and `u` units.
+
+A state is a dict of arrays [S, u]: {"h", "c"} for an LSTM, {"h"} for a GRU.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tflearner.modules.networks import MLP, CompositeLayer, matmul, sigmoid
+from tflearner.types import Tensor
+
+MOST_UNROLLED = 32
+_STATE_KEYS = {"lstm": ("h", "c"), "gru": ("h",)}
+
+
+class RecurrentEncoder(CompositeLayer):
+    """Embeds each step of sequences, then goes through them with an LSTM or a GRU.
+
+    Both of its kernels start uniform in +-1/sqrt(units), PyTorch's default and so
+    RLlib's; biases start at 0, but at 1 for the LSTM's forget gate (Jozefowicz et al.
+    2015, "An empirical exploration of recurrent network architectures").
+
+    Args:
+        tokenizer: Embeds single steps: float [B, ...] to float [B, d].
+        cell: "lstm" or "gru".
+        units: Size of each part of the state, and of the embedding.
+        rng: Source of the initializers' seeds.
+        name: What `summary()` calls it.
+    """
+
+    def __init__(
+        self,
+        tokenizer: keras.layers.Layer,
+        cell: str,
+        units: int,
+        *,
+        rng: np.random.Generator,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.tokenizer = tokenizer
+        self.cell = cell
+        self.units = units
+        seeds = [int(seed) for seed in rng.integers(2**31, size=3)]
+        limit = 1.0 / np.sqrt(units)
+        layer_class = keras.layers.LSTM if cell == "lstm" else keras.layers.GRU
+        self.rnn = layer_class(
+            units,
+            return_sequences=True,
+            return_state=True,
+            kernel_initializer=keras.initializers.RandomUniform(
+                -limit, limit, seed=seeds[0]
+            ),
+            recurrent_initializer=keras.initializers.RandomUniform(
+                -limit, limit, seed=seeds[1]
+            ),
+            seed=seeds[2],
+            name=cell,
+        )
+
+    def get_initial_state(self) -> dict[str, np.ndarray]:
+        """Returns zeros, without a batch axis."""
+        return {key: np.zeros(self.units, np.float32) for key in _STATE_KEYS[self.cell]}
+
+    def call(self, x, state):
+        """Returns embeddings of each step, float [S, T, u], and the state after all.
+
+        Args:
+            x: Encoded observations. float [S, T, ...].
+            state: The state before the first step.
+        """
+        tokens = apply_per_step(self.tokenizer, x)
+        self.rnn.unroll = _should_unroll(tokens.shape[1])
+        before = [state[key] for key in _STATE_KEYS[self.cell]]
+        embeddings, *after = self.rnn(tokens, initial_state=before)
+        return embeddings, dict(zip(_STATE_KEYS[self.cell], after))
+
+    def numpy_copy(self) -> Callable | None:
+        """Returns this network for one step, with the weights of this moment, in NumPy.
+
+        Returns:
+            A function of float32 [B, ...] and a state, which returns float32 [B, u] and
+            the next state; `None` if the tokenizer has no NumPy form.
+        """
+        tokens_of = self.tokenizer.numpy_copy() if type(self.tokenizer) is MLP else None
+        if tokens_of is None:
+            return None
+        step = _lstm_step if self.cell == "lstm" else _gru_step
+        weights = [w.numpy() for w in self.rnn.cell.weights]
+
+        def network(x: np.ndarray, state: dict[str, np.ndarray]):
+            state = step(tokens_of(x), state, *weights)
+            return state["h"], state
+
+        return network
+
+
+def _should_unroll(num_steps: int | None) -> bool:
+    # On CPU unrolled cells take a third of the time of a loop (64 units, 20 steps) and
+    # as long to trace; from 64 steps on tracing takes four times as long. On GPU Keras
+    # has cuDNN's cells, which are no loop.
+    on_cpu = not tf.config.list_logical_devices("GPU")
+    return on_cpu and num_steps is not None and num_steps <= MOST_UNROLLED
+
+
+def _lstm_step(x, state, kernel, recurrent_kernel, bias) -> dict[str, np.ndarray]:
+    gates = matmul(x, kernel) + matmul(state["h"], recurrent_kernel) + bias
+    let_in, keep, new, let_out = np.split(gates, 4, axis=-1)
+    c = sigmoid(keep) * state["c"] + sigmoid(let_in) * np.tanh(new)
+    return {"h": sigmoid(let_out) * np.tanh(c), "c": c}
+
+
+def _gru_step(x, state, kernel, recurrent_kernel, biases) -> dict[str, np.ndarray]:
+    h = state["h"]
+    keep_x, reset_x, new_x = np.split(matmul(x, kernel) + biases[0], 3, axis=-1)
+    gates = matmul(h, recurrent_kernel) + biases[1]
+    keep_h, reset_h, new_h = np.split(gates, 3, axis=-1)
+    keep = sigmoid(keep_x + keep_h)
+    new = np.tanh(new_x + sigmoid(reset_x + reset_h) * new_h)
+    return {"h": keep * h + (1.0 - keep) * new}
+
+
+def apply_per_step(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Returns layer(x) where the layer knows no time axis.
+
+    Args:
+        layer: Takes [B, ...] and returns [B, ...].
+        x: [S, T, ...].
+
+    Returns:
+        [S, T, ...].
+    """
+    x = tf.convert_to_tensor(x)
+    shape = tf.shape(x)
+    y = layer(tf.reshape(x, [-1, *x.shape[2:]]))  # [S * T, ...].
+    return tf.reshape(y, [shape[0], x.shape[1] or shape[1], *y.shape[1:]])
