@@ -40,6 +40,10 @@ class TFLearnerError(Exception):
         text += f" Hint: {hint}" if hint else ""
         super().__init__(text)
 
+    def withdraw_promise(self, fact: str) -> None:
+        """Says what was changed instead of promising that nothing was."""
+        self.args = (self.args[0].replace("Nothing was changed.", fact),)
+
     def __str__(self) -> str:  # KeyError would show the repr of the text.
         return str(self.args[0])
 
@@ -80,6 +84,18 @@ class BatchError(TFLearnerError, ValueError):
 
 class ModuleError(TFLearnerError, ValueError):
     """A module, or its specification, that cannot be used."""
+
+
+class ModuleBuildError(ModuleError):
+    """A module whose constructor raised; the error it raised is the cause."""
+
+
+class LostDataError(BatchError):
+    """Deferred data whose owner is gone; raise it in a function that brings data."""
+
+
+class NoTrainingDataError(BatchError):
+    """Deferred data of which everything is lost."""
 
 
 class UnknownModuleError(BatchError, KeyError):

@@ -67,12 +67,17 @@ def test_settings_are_attributes():
     assert module.observation_space == Discrete(2)
     assert module.action_space == Box(-1, 1, (3,))
     assert module.inference_only and module.learner_only and module.seed == 5
-    assert module.model_config.fcnet_hiddens == (7,)
+    assert module.model_config == {"fcnet_hiddens": (7,)}
 
 
-def test_unknown_model_setting_is_refused():
-    with pytest.raises(ConfigError, match="unknown setting 'fcnet'"):
-        Fake(model_config={"fcnet": ()})
+def test_own_model_settings_are_the_modules_business():
+    assert Fake(model_config={"my_setting": 3}).model_config["my_setting"] == 3
+    assert Fake().model_config == {}
+
+
+def test_setup_cannot_be_called_again():
+    with pytest.raises(RuntimeError, match=r"Fake.setup\(\) was called"):
+        Fake().setup()
 
 
 @pytest.mark.parametrize("mode", ["inference", "exploration", "train"])
@@ -230,7 +235,7 @@ def test_state_round_trip(multi):
     [
         (None, None, {"p", "p0", "p1"}),
         ("p0", None, {"p0"}),
-        (["p0", "p1", "other"], "p1", {"p0"}),
+        (["p0", "p1"], "p1", {"p0"}),
         (None, "p0", {"p", "p1"}),
         (None, {"p0", "p1"}, {"p"}),
         ([], None, set()),

@@ -62,7 +62,7 @@ def test_module_for_acting_does_not_train():
     assert Columns.ACTION_DIST_INPUTS in module.forward_inference(batch)
     with pytest.raises(RuntimeError, match="inference_only=True"):
         module.forward_train(batch)
-    module.set_state(make().get_state())
+    module.set_state(make().get_state(inference_only=True))
 
 
 @pytest.mark.parametrize(

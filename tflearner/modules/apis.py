@@ -3,7 +3,7 @@
 import abc
 from typing import Any
 
-from tflearner.types import Tensor
+from tflearner.types import ModuleID, Tensor
 
 
 class ValueFunctionAPI(abc.ABC):
@@ -22,4 +22,93 @@ class ValueFunctionAPI(abc.ABC):
 
         Returns:
             float [B], or [B, T] for sequences.
+        """
+
+
+class QNetAPI(abc.ABC):
+    """A module that predicts the return of each action."""
+
+    @abc.abstractmethod
+    def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Returns the Q-values of all actions, and what they are made of.
+
+        Args:
+            batch: The columns of one module, at least `Columns.OBS`.
+
+        Returns:
+            At least "qf_preds", float [B, num_actions].
+        """
+
+    def compute_advantage_distribution(
+        self, batch: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Returns the distribution of the advantage of each action.
+
+        Args:
+            batch: The columns of one module, at least `Columns.OBS`.
+
+        Returns:
+            At least "qf_preds", float [B, num_actions]; for a distribution over atoms
+            "atoms", float [num_atoms], and "qf_logits", float [B, num_actions,
+            num_atoms], as well.
+        """
+        return self.compute_q_values(batch)
+
+
+class TargetNetworkAPI(abc.ABC):
+    """A module with copies of some networks that follow them slowly.
+
+    The learner calls `make_target_networks` once, when it builds or adds the module;
+    `target_networks` has what makes and updates copies.
+    """
+
+    @abc.abstractmethod
+    def make_target_networks(self) -> None:
+        """Makes the copies, as attributes of the module."""
+
+    @abc.abstractmethod
+    def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
+        """Returns (network, its copy) for each copy."""
+
+    @abc.abstractmethod
+    def forward_target(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Computes what the loss needs of the copies."""
+
+
+class SelfSupervisedLossAPI(abc.ABC):
+    """A module that brings its own loss, such as a model of the environment.
+
+    Any learner can train it: this loss takes the place of `compute_loss_for_module`.
+    """
+
+    @abc.abstractmethod
+    def compute_self_supervised_loss(
+        self,
+        *,
+        learner: Any,
+        module_id: ModuleID,
+        config: Any,
+        batch: dict[str, Any],
+        fwd_out: dict[str, Any],
+    ) -> Tensor:
+        """Returns the loss, a float scalar; traced like any other.
+
+        Args:
+            learner: The learner that trains the module; log to `learner.metrics`.
+            module_id: The module's id.
+            config: The module's config.
+            batch: The module's columns.
+            fwd_out: What `forward_train` put out.
+        """
+
+
+class InferenceOnlyAPI(abc.ABC):
+    """A module of which parts are not needed for acting."""
+
+    @abc.abstractmethod
+    def get_non_inference_attributes(self) -> list[str]:
+        """Returns the attributes that acting does not need, as "vf" or "encoder.critic".
+
+        A module built with `inference_only=True` drops them after `setup()`, and
+        `get_state(inference_only=True)` leaves their weights out.
         """

@@ -26,7 +26,8 @@ class RLModule(abc.ABC):
         action_space: Space of single actions.
         inference_only: Whether the module will only act; it then refuses to train.
         learner_only: Whether the module will never act.
-        model_config: Settings of the networks: a `DefaultModelConfig` or a dict.
+        model_config: Settings of the networks: a `DefaultModelConfig`, or a dict with
+            whatever the class reads from it; kept as it is.
         catalog_class: Class that makes the networks, if the module uses one.
         seed: Seed of the initial weights; `None` draws them anew each time.
     """
@@ -48,13 +49,21 @@ class RLModule(abc.ABC):
         self.action_space = action_space
         self.inference_only = inference_only
         self.learner_only = learner_only
-        self.model_config = DefaultModelConfig.make(model_config)
+        self.model_config = {} if model_config is None else model_config
+        self._given_model_config = model_config  # A class may complete its own.
         self.catalog_class = catalog_class
         self.seed = seed
         self.setup()
+        self.setup = self._refuse_second_setup  # type: ignore[method-assign]
 
     def setup(self) -> None:
         """Makes the networks; called once, by the constructor."""
+
+    def _refuse_second_setup(self) -> None:
+        raise RuntimeError(
+            f"{type(self).__name__}.setup() was called by the constructor already. "
+            "Build a new module to get new networks."
+        )
 
     # Forward passes: public methods call the hooks that subclasses override.
 
@@ -120,11 +129,27 @@ class RLModule(abc.ABC):
         """Returns whether the module carries a state from step to step."""
         return bool(self.get_initial_state())
 
+    @property
+    def max_seq_len(self) -> int | None:
+        """Steps of the sequences a stateful module learns from; `None` if not set."""
+        if isinstance(self.model_config, dict):
+            return self.model_config.get("max_seq_len")
+        return getattr(self.model_config, "max_seq_len", None)
+
     # State and structure.
 
     @abc.abstractmethod
-    def get_state(self, components=None, *, not_components=None) -> StateDict:
-        """Returns the weights as NumPy arrays."""
+    def get_state(
+        self, components=None, *, not_components=None, inference_only: bool = False
+    ) -> StateDict:
+        """Returns the weights as NumPy arrays.
+
+        Args:
+            components: Which modules of several; `None` is all of them.
+            not_components: Which of them to leave out.
+            inference_only: Whether to leave out what acting does not need, see
+                `InferenceOnlyAPI`.
+        """
 
     @abc.abstractmethod
     def set_state(self, state: StateDict) -> None:
@@ -253,12 +278,17 @@ class MultiRLModule(RLModule):
     def is_stateful(self) -> bool:
         return any(module.is_stateful() for module in self._modules.values())
 
-    def get_state(self, components=None, *, not_components=None) -> StateDict:
+    def get_state(
+        self, components=None, *, not_components=None, inference_only: bool = False
+    ) -> StateDict:
         wanted = [components] if isinstance(components, str) else components
         unwanted = not_components or ()
         unwanted = [unwanted] if isinstance(unwanted, str) else unwanted
+        for module_id in wanted or ():
+            self[module_id]
+        only = {"inference_only": True} if inference_only else {}
         return {
-            mid: module.get_state()
+            mid: module.get_state(**only)
             for mid, module in self._modules.items()
             if (wanted is None or mid in wanted) and mid not in unwanted
         }

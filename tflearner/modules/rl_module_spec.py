@@ -1,14 +1,21 @@
 """How a module is specified, so that it can be built anywhere."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import field
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.errors import ModuleError
+from tflearner.errors import (
+    ModuleBuildError,
+    ModuleError,
+    TFLearnerError,
+    UnknownModuleError,
+    did_you_mean,
+)
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module import MultiRLModule, RLModule
 from tflearner.types import ModuleID
@@ -44,20 +51,35 @@ class RLModuleSpec:
 
         Raises:
             ModuleError: If the class or the observation space is missing.
+            ModuleBuildError: If the class raised an error of its own.
         """
         for name in ("module_class", "observation_space"):
             if getattr(self, name) is None:
                 raise ModuleError("RLModuleSpec.build()", "None", f"a {name}")
-        assert self.module_class is not None
-        return self.module_class(
-            self.observation_space,
-            self.action_space,
-            inference_only=self.inference_only,
-            learner_only=self.learner_only,
-            model_config=self.model_config,
-            catalog_class=self.catalog_class,
-            seed=seed,
-        )
+        made = self.module_class
+        if not (isinstance(made, type) and issubclass(made, RLModule)):
+            raise ModuleError(
+                "RLModuleSpec.module_class", repr(made), "a subclass of RLModule"
+            )
+        try:
+            return made(
+                self.observation_space,
+                self.action_space,
+                inference_only=self.inference_only,
+                learner_only=self.learner_only,
+                model_config=self.model_config,
+                catalog_class=self.catalog_class,
+                seed=seed,
+            )
+        except TFLearnerError:
+            raise
+        except Exception as error:
+            raise ModuleBuildError(
+                made.__name__,
+                f"{type(error).__name__}: {error}",
+                "a module that can be built from this specification",
+                "the error above this one is the module's own",
+            ) from error
 
     @classmethod
     def from_module(cls, module: RLModule) -> "RLModuleSpec":
@@ -68,18 +90,40 @@ class RLModuleSpec:
             action_space=module.action_space,
             inference_only=module.inference_only,
             learner_only=module.learner_only,
-            model_config=module.model_config,
+            model_config=module._given_model_config,
             catalog_class=module.catalog_class,
         )
 
     def with_defaults(self, defaults: "RLModuleSpec") -> "RLModuleSpec":
         """Returns a copy whose missing parts come from `defaults`."""
         missing = {
-            field.name: getattr(defaults, field.name)
-            for field in dataclasses.fields(self)
-            if getattr(self, field.name) is None
+            part.name: getattr(defaults, part.name)
+            for part in dataclasses.fields(self)
+            if getattr(self, part.name) is None
         }
         return dataclasses.replace(self, **missing)
+
+    def update(self, other: "RLModuleSpec", override: bool = True) -> None:
+        """Takes over the parts that `other` has.
+
+        Args:
+            other: Another specification.
+            override: Whether its parts replace own ones; otherwise only missing parts
+                are taken.
+        """
+        merged = other.with_defaults(self) if override else self.with_defaults(other)
+        self.__dict__.update(merged.__dict__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the parts by name: the live objects, not copies."""
+        return {
+            part.name: getattr(self, part.name) for part in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_dict(cls, parts: Mapping[str, Any]) -> "RLModuleSpec":
+        """Returns the specification of which `to_dict` returned the parts."""
+        return cls(**parts)
 
     def as_multi_rl_module_spec(self) -> "MultiRLModuleSpec":
         """Returns the specification of a `MultiRLModule` with this one module."""
@@ -91,23 +135,90 @@ class MultiRLModuleSpec:
     """What is needed to build several modules.
 
     Args:
-        rl_module_specs: The specification of each module by id.
+        rl_module_specs: The specification of each module by id. A single one is for all
+            modules there will be: each is built on its own and shares nothing.
         multi_rl_module_class: The class that will hold them.
+        observation_space: Space of the observations of modules that name none.
+        action_space: Space of the actions of modules that name none.
     """
 
-    rl_module_specs: Mapping[ModuleID, RLModuleSpec] = dataclasses.field(
+    rl_module_specs: Mapping[ModuleID, RLModuleSpec] | RLModuleSpec = field(
         default_factory=dict
     )
     multi_rl_module_class: type[MultiRLModule] = MultiRLModule
+    observation_space: gym.Space | None = None
+    action_space: gym.Space | None = None
+
+    @property
+    def inference_only(self) -> bool:
+        """Whether all modules will only act."""
+        specs = self.by_id().values()
+        return bool(specs) and all(spec.inference_only for spec in specs)
 
     def build(self, *, seed: int | None = None) -> MultiRLModule:
         """Builds every module; each draws its initial weights from a seed of its own."""
-        seeds = np.random.SeedSequence(seed).spawn(len(self.rl_module_specs))
+        specs = self.by_id()
+        seeds = np.random.SeedSequence(seed).spawn(len(specs))
+        spaces = RLModuleSpec(
+            observation_space=self.observation_space, action_space=self.action_space
+        )
         modules = {
-            module_id: spec.build(seed=int(own.generate_state(1)[0]))
-            for (module_id, spec), own in zip(self.rl_module_specs.items(), seeds)
+            module_id: spec.with_defaults(spaces).build(
+                seed=int(own.generate_state(1)[0])
+            )
+            for (module_id, spec), own in zip(specs.items(), seeds)
         }
         return self.multi_rl_module_class(modules)
+
+    def add_modules(
+        self, module_specs: Mapping[ModuleID, RLModuleSpec], override: bool = True
+    ) -> None:
+        """Adds specifications.
+
+        Args:
+            module_specs: Specifications by id.
+            override: Whether one of a known id replaces it; otherwise it completes it.
+        """
+        merged = dict(self.by_id())
+        for module_id, spec in module_specs.items():
+            if module_id in merged and not override:
+                spec = merged[module_id].with_defaults(spec)
+            merged[module_id] = spec
+        self.rl_module_specs = merged
+
+    def remove_modules(self, module_ids: ModuleID | Collection[ModuleID]) -> None:
+        """Removes the specifications of these ids, or of this one.
+
+        Raises:
+            UnknownModuleError: If there is no such id; none is removed then.
+        """
+        module_ids = [module_ids] if isinstance(module_ids, str) else [*module_ids]
+        for module_id in module_ids:
+            self[module_id]
+        self.rl_module_specs = {
+            mid: spec for mid, spec in self.by_id().items() if mid not in module_ids
+        }
+
+    def update(
+        self, other: "MultiRLModuleSpec | RLModuleSpec", override: bool = True
+    ) -> None:
+        """Takes over what `other` has: for each of its ids, or, single, for all of ours.
+
+        Args:
+            other: Another specification.
+            override: Whether its parts replace own ones.
+        """
+        mine = dict(self.by_id())
+        if isinstance(other, MultiRLModuleSpec):
+            theirs: Mapping[ModuleID, RLModuleSpec] = other.by_id()
+            self.multi_rl_module_class = other.multi_rl_module_class
+        else:
+            theirs = dict.fromkeys(mine, other)
+        for module_id, spec in theirs.items():
+            own = dataclasses.replace(mine.get(module_id, RLModuleSpec()))
+            own.update(spec, override=override)
+            mine[module_id] = own
+        self.rl_module_specs = mine
 
     @classmethod
     def from_module(cls, module: RLModule) -> "MultiRLModuleSpec":
@@ -124,8 +235,66 @@ class MultiRLModuleSpec:
         """Returns itself."""
         return self
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the parts by name, modules as by `RLModuleSpec.to_dict`."""
+        parts = {
+            part.name: getattr(self, part.name) for part in dataclasses.fields(self)
+        }
+        specs = self.rl_module_specs
+        if isinstance(specs, RLModuleSpec):
+            return parts | {"rl_module_specs": specs.to_dict()}
+        return parts | {"rl_module_specs": {m: s.to_dict() for m, s in specs.items()}}
+
+    @classmethod
+    def from_dict(cls, parts: Mapping[str, Any]) -> "MultiRLModuleSpec":
+        """Returns the specification of which `to_dict` returned the parts."""
+        specs = parts["rl_module_specs"]
+        if "module_class" in specs:
+            return cls(**{**parts, "rl_module_specs": RLModuleSpec.from_dict(specs)})
+        rebuilt = {mid: RLModuleSpec.from_dict(own) for mid, own in specs.items()}
+        return cls(**{**parts, "rl_module_specs": rebuilt})
+
     def __getitem__(self, module_id: ModuleID) -> RLModuleSpec:
-        return self.rl_module_specs[module_id]
+        specs = self.rl_module_specs
+        if isinstance(specs, RLModuleSpec):
+            return specs
+        if module_id not in specs:
+            raise UnknownModuleError(
+                f"module {module_id!r}",
+                "an unknown id",
+                f"one of {sorted(specs)}",
+                did_you_mean(module_id, specs),
+            )
+        return specs[module_id]
 
     def __contains__(self, module_id: object) -> bool:
-        return module_id in self.rl_module_specs
+        return module_id in self.by_id()
+
+    def by_id(self) -> Mapping[ModuleID, RLModuleSpec]:
+        """Returns the specifications by id.
+
+        Raises:
+            ModuleError: If there is a single one for ids that are not known.
+        """
+        if isinstance(self.rl_module_specs, RLModuleSpec):
+            raise ModuleError(
+                "MultiRLModuleSpec.rl_module_specs",
+                "one specification for all modules, whose ids are not known here",
+                "a dict by module id",
+                "name them: config.multi_agent(policies=[...])",
+            )
+        for module_id, spec in self.rl_module_specs.items():
+            check_spec(f"module {module_id!r}", spec)
+        return self.rl_module_specs
+
+
+def check_spec(where: str, spec: Any) -> None:
+    """Raises `ModuleError` for what is no `RLModuleSpec`."""
+    if not isinstance(spec, RLModuleSpec):
+        is_class = isinstance(spec, type)
+        raise ModuleError(
+            where,
+            f"{spec!r}",
+            "an RLModuleSpec",
+            f"RLModuleSpec(module_class={spec.__name__}, ...)" if is_class else None,
+        )

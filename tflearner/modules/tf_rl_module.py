@@ -1,5 +1,6 @@
 """A module made of Keras layers."""
 
+import operator
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
-from tflearner.modules.apis import ValueFunctionAPI
+from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import ParamRef, StateDict
 
@@ -38,45 +39,56 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         keras.layers.Layer.__init__(self)
+        self._dropped: set[int] = set()  # Ids of weights that Keras still lists.
         RLModule.__init__(self, *args, **kwargs)
         self._make_variables()
 
     def _make_variables(self) -> None:
         batch = self.example_batch(1)
         if self.inference_only:
+            self._drop_parts_for_training()
             self.forward_inference(batch)
         else:
             self.forward_train(batch)
-        if isinstance(self, ValueFunctionAPI):
-            self.compute_values(batch)
+            if isinstance(self, ValueFunctionAPI):
+                self.compute_values(batch)
 
     def example_batch(self, num_rows: int) -> dict[str, tf.Tensor]:
-        """Returns observations and actions of zeros, to call the module with."""
+        """Returns observations and actions of zeros, to call the module with.
+
+        For a module with a state, sequences of one step, and its initial state.
+        """
         spaces = {
             Columns.OBS: self.observation_space,
             Columns.ACTIONS: self.action_space,
         }
-        return {
+        batch = {
             column: tf.nest.map_structure(
                 tf.constant, gym.vector.utils.create_empty_array(space, num_rows)
             )
             for column, space in spaces.items()
             if space is not None
         }
+        if self.is_stateful():
+            batch = tf.nest.map_structure(lambda x: x[:, None], batch)
+            batch[Columns.STATE_IN] = tf.nest.map_structure(
+                lambda x: tf.repeat(x[None], num_rows, axis=0), self.get_initial_state()
+            )
+        return batch
 
     # Weights are keyed by position and role, such as "007/kernel": Keras' layer names
     # differ on a second build in the same process ("dense", then "dense_2").
 
     def weight_keys(self) -> dict[ParamRef, str]:
         """Returns the key of every weight in state dicts, by variable reference."""
-        return {
-            variable.value.ref(): f"{index:03d}/{variable.name}"
-            for index, variable in enumerate(self.weights)
-        }
+        keys = self._weights_by_key()
+        return {weight.value.ref(): key for key, weight in keys.items()}
 
-    def get_state(self, components=None, *, not_components=None) -> StateDict:
-        keys = self.weight_keys().values()
-        return {key: w.numpy() for key, w in zip(keys, self.weights)}
+    def get_state(
+        self, components=None, *, not_components=None, inference_only=False
+    ) -> StateDict:
+        keyed = self._weights_by_key(inference_only=inference_only)
+        return {key: weight.numpy() for key, weight in keyed.items()}
 
     def check_state(self, state: StateDict) -> None:
         """Raises `ModuleError` listing all weights of `state` that do not fit."""
@@ -106,5 +118,37 @@ class TfRLModule(RLModule, keras.layers.Layer):
         for key, weight in self._weights_by_key().items():
             weight.assign(state[key])
 
-    def _weights_by_key(self) -> dict[str, keras.Variable]:
-        return dict(zip(self.weight_keys().values(), self.weights))
+    def _weights_by_key(
+        self, *, inference_only: bool = False
+    ) -> dict[str, keras.Variable]:
+        # What acting does not need is left out before numbering, so that the keys are
+        # those of a module that was built for acting.
+        left_out = set(self._dropped)
+        if inference_only:
+            left_out |= {id(w) for part in self._parts_for_training() for w in part}
+        weights = [w for w in self.weights if id(w) not in left_out]
+        return {f"{index:03d}/{w.name}": w for index, w in enumerate(weights)}
+
+    def _parts_for_training(self) -> list[list[keras.Variable]]:
+        """The weights of each attribute that acting does not need."""
+        if not isinstance(self, InferenceOnlyAPI):
+            return []
+        parts = [self._part(path) for path in self.get_non_inference_attributes()]
+        leaves = [leaf for part in parts for leaf in tf.nest.flatten(part)]
+        return [getattr(leaf, "weights", [leaf]) for leaf in leaves if leaf is not None]
+
+    def _part(self, path: str) -> Any:
+        """What an attribute path leads to; `None` for a part that is not made yet."""
+        try:
+            return operator.attrgetter(path)(self)
+        except AttributeError:
+            return None
+
+    def _drop_parts_for_training(self) -> None:
+        self._dropped = {id(w) for part in self._parts_for_training() for w in part}
+        if isinstance(self, InferenceOnlyAPI):
+            for path in self.get_non_inference_attributes():
+                *parents, name = path.split(".")
+                owner = self._part(".".join(parents)) if parents else self
+                if self._part(path) is not None:
+                    setattr(owner, name, None)

@@ -1,0 +1,61 @@
+"""Copies of networks that follow the originals slowly."""
+
+from typing import Any
+
+import keras
+
+from tflearner.errors import ModuleError
+
+
+def make_target_network(network: keras.layers.Layer) -> keras.layers.Layer:
+    """Returns a copy with weights of its own, equal to begin with and never trained.
+
+    Args:
+        network: A built Keras layer or model. A layer of your own class needs
+            `get_config()`, as Keras wants it for saving.
+
+    Raises:
+        ModuleError: If there is no way to make the layer again.
+    """
+    try:
+        if isinstance(network, keras.Model):
+            target = keras.models.clone_model(network)
+        else:
+            target = type(network).from_config(network.get_config())
+            target.build_from_config(network.get_build_config())
+    except (NotImplementedError, TypeError) as error:
+        raise ModuleError(
+            "make_target_network()",
+            f"a {type(network).__name__} that Keras cannot make again",
+            "a layer with get_config()",
+            "give the class get_config(), or make the copy yourself",
+        ) from error
+    _check_same_form(network, target)
+    for main, copy in zip(network.weights, target.weights):
+        copy.assign(main)
+    target.trainable = False
+    return target
+
+
+def update_target_network(*, main_net: Any, target_net: Any, tau: float) -> None:
+    """Moves a copy towards its original.
+
+        target = tau * main + (1 - tau) * target
+
+    Args:
+        main_net: The original.
+        target_net: Its copy.
+        tau: 1 copies; 0 leaves the copy as it is.
+
+    Raises:
+        ModuleError: If the two differ in form; nothing is moved then.
+    """
+    _check_same_form(main_net, target_net)
+    for main, target in zip(main_net.weights, target_net.weights):
+        target.assign(tau * main + (1.0 - tau) * target)
+
+
+def _check_same_form(network: Any, target: Any) -> None:
+    got, want = ([tuple(w.shape) for w in n.weights] for n in (target, network))
+    if got != want:
+        raise ModuleError("target network", f"weights {got}", f"{want}")
