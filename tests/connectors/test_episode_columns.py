@@ -7,12 +7,12 @@ import pytest
 from tflearner.columns import Columns
 from tflearner.connectors.episode_columns import (
     AddColumnsFromEpisodesToTrainBatch,
+    AddNextObservationsFromEpisodesToTrainBatch,
     AddObservationsFromEpisodesToBatch,
     AddOneTsToEpisodesAndTruncate,
 )
 from tflearner.connectors.pipeline import ConnectorPipelineV2
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.errors import BatchError
 from tflearner.testing import random_episodes
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
@@ -123,12 +123,77 @@ def test_nested_spaces(to_numpy):
             assert actions[t] == one.get_actions(min(t, len(one) - 1))[0]
 
 
-def test_other_model_outputs_are_an_error():
-    episodes = [episode(), episode()]
-    episodes[1].set_extra_model_outputs("state_out", [1, 2, 3])
-    match = r"episodes\[1\]: got model outputs \['out', 'state_out'\].*\['out'\]"
-    with pytest.raises(BatchError, match=match):
-        columns_of(episodes, one_more=False)
+@pytest.mark.parametrize("one_more", [False, True])
+def test_outputs_that_an_episode_lacks_are_none(one_more):
+    episodes = [episode(), episode(), episode()]
+    episodes[1].set_extra_model_outputs("other", [1, 2, 3])
+    episodes[2].extra_model_outputs.clear()
+    batch = columns_of(episodes, one_more=one_more)
+    more = [3] if one_more else []
+    assert batch["other"][1].tolist() == [1, 2, 3, *more]
+    assert [entry is None for entry in batch["other"]] == [True, False, True]
+    assert [entry is None for entry in batch["out"]] == [False, False, True]
+    assert [len(entry) for entry in batch["actions"]] == [3 + one_more] * 3
+
+
+def test_outputs_do_not_replace_what_the_episode_knows():
+    made = episode()
+    made.set_extra_model_outputs("rewards", [7.0, 8.0, 9.0])
+    batch = columns_of([made], one_more=False)
+    assert batch[Columns.REWARDS][0].tolist() == [0.0, 100.0, 200.0]
+
+
+def test_states_of_every_step_are_left_out():
+    made = episode()
+    made.set_extra_model_outputs("state_out", [{"h": 1}, {"h": 2}, {"h": 3}])
+    assert "state_out" not in columns_of([made], one_more=False)
+
+
+# The observations that followed.
+
+
+def next_obs(episodes, *, one_more):
+    pieces = [
+        AddObservationsFromEpisodesToBatch(),
+        AddNextObservationsFromEpisodesToTrainBatch(),
+    ]
+    if one_more:
+        pieces.insert(0, AddOneTsToEpisodesAndTruncate())
+    pipeline = ConnectorPipelineV2(pieces)
+    return pipeline(rl_module=None, batch={}, episodes=episodes)
+
+
+@both_forms
+@pytest.mark.parametrize("lookback", [0, 2])
+def test_next_observations_follow_on_the_observations(to_numpy, lookback):
+    episodes = [episode(n, lookback, to_numpy=to_numpy) for n in (3, 1)]
+    assert as_lists(next_obs(episodes, one_more=False)) == {
+        "obs": [[0, 1, 2], [0]],
+        "new_obs": [[1, 2, 3], [1]],
+    }
+
+
+@both_forms
+def test_next_observations_with_artificial_rows_repeat_the_last(to_numpy):
+    episodes = [episode(n, to_numpy=to_numpy) for n in (3, 1)]
+    batch = next_obs(episodes, one_more=True)
+    assert as_lists(batch)["obs"] == [[0, 1, 2, 3], [0, 1]]
+    assert as_lists(batch)["new_obs"] == [[1, 2, 3, 3], [1, 1]]
+
+
+@both_forms
+@pytest.mark.parametrize("one_more", [False, True])
+def test_nested_next_observations(to_numpy, one_more):
+    space = gym.spaces.Dict({"a": Box(0, 1, (2,)), "b": Discrete(5)})
+    for one in random_episodes(space, Discrete(3)):
+        if to_numpy:
+            one.to_numpy()
+        got = next_obs([one], one_more=one_more)[Columns.NEXT_OBS][0]
+        assert got["a"].shape == (len(one) + one_more, 2)
+        for t in range(len(one) + one_more):
+            want = one.get_observations(min(t + 1, len(one)))
+            np.testing.assert_array_equal(got["a"][t], want["a"])
+            assert got["b"][t] == want["b"]
 
 
 def test_no_episodes():

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tree
 
 from tflearner.columns import Columns
-from tflearner.connectors.batching import BatchIndividualItems
+from tflearner.connectors.batching import AgentToModuleMapping, BatchIndividualItems
 from tflearner.connectors.episode_columns import (
     AddColumnsFromEpisodesToTrainBatch,
     AddObservationsFromEpisodesToBatch,
@@ -15,7 +15,7 @@ from tflearner.connectors.episode_columns import (
 )
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
-from tflearner.errors import BatchError
+from tflearner.errors import BatchError, ModuleError
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.rl_module import MultiRLModule, RLModule
 from tflearner.testing import assert_close, random_episodes
@@ -95,6 +95,7 @@ def pipeline(*more):
             AddOneTsToEpisodesAndTruncate(),
             AddObservationsFromEpisodesToBatch(),
             AddColumnsFromEpisodesToTrainBatch(),
+            AgentToModuleMapping(),
             BatchIndividualItems(),
             GeneralAdvantageEstimation(gamma=GAMMA, lambda_=LAMBDA),
             *more,
@@ -201,6 +202,16 @@ def test_a_module_that_was_replaced_gives_the_values():
     np.testing.assert_array_equal(first[column], again[column])
 
 
+def test_values_of_another_shape_are_an_error():
+    class Column(Critic):
+        def compute_values(self, batch, embeddings=None):
+            return super().compute_values(batch)[:, None]
+
+    match = r"module 'm', compute_values\(\): got shape \(24, 1\), want \(24,\)"
+    with pytest.raises(ModuleError, match=match):
+        call(pipeline(), make_episodes(), m=Column())
+
+
 def test_missing_artificial_rows_are_an_error():
     connector = pipeline()
     connector.remove(AddOneTsToEpisodesAndTruncate)
@@ -233,7 +244,14 @@ def test_train_batch_is_standardized():
 
 def test_masked_rows_do_not_count():
     got = standardized([1.0, 1e6, 3.0, np.nan], [1, 0, 1, 0])
-    assert_close(got[[0, 2]], [-1.0, 1.0])
+    assert_close(got, [-1.0, 1e6, 1.0, np.nan])
+
+
+def test_sequences_are_standardized_over_the_steps_that_count():
+    got = standardized([[1.0, 3.0], [8.0, 0.0]], [[1, 1], [1, 0]])
+    raw = np.array([1.0, 3.0, 8.0])
+    want = (raw - raw.mean()) / raw.std()
+    assert_close(got, [[want[0], want[1]], [want[2], 0.0]])
 
 
 def test_nothing_to_standardize():

@@ -1,6 +1,7 @@
 """One piece of a connector pipeline."""
 
 import abc
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -10,9 +11,18 @@ class ConnectorV2(abc.ABC):
     """Turns one form of data into the next; a pipeline calls its pieces in order.
 
     A piece gets the batch, changes or replaces it and returns it. It never changes
-    episodes. Pieces that change observations on their way in, or actions on their way
-    out, also have `to_tensors`, the same rule in TensorFlow, so that an exported policy
-    can contain them.
+    episodes. A learner's piece that adds a column gives it one entry per episode:
+
+        class AddTimes(ConnectorV2):
+            def __call__(self, *, batch, episodes, shared_data, **kwargs):
+                # One more for the artificial last row, if episodes got such.
+                more = 1 if shared_data.get("bootstrap_rows") else 0
+                batch["t"] = [np.arange(e.t_started, e.t + more) for e in episodes]
+                return batch
+
+    Pieces that change observations on their way in, or actions on their way out, also
+    have `to_tensors`, the same rule in TensorFlow, so that an exported policy can
+    contain them.
 
     Args:
         input_observation_space: Space of the observations that come in.
@@ -41,10 +51,40 @@ class ConnectorV2(abc.ABC):
         Args:
             *args: Never given.
             **kwargs: `rl_module`: the module that acts, or the `MultiRLModule` that
-                learns. `batch`: acting, {column: array [num_envs, ...]}; learning, up
-                to `BatchIndividualItems`, {column: [array [T, ...] per episode]};
-                behind it, {module_id: {column: array [N, ...]}}. `episodes`: those the
-                batch is made from. `explore`: whether actions are explored.
+                learns. `batch`: acting, {column: array [num_envs, ...]}; learning,
+                {column: [array [T, ...] per episode, or None]}, behind
+                `AgentToModuleMapping` the same for each module id, behind
+                `BatchIndividualItems` {module_id: {column: array [N, ...]}}.
+                `episodes`: those the batch is made from; learning, one of a single
+                agent for each entry. `explore`: whether actions are explored.
                 `shared_data`: a dict of what pieces tell later pieces. `metrics`: a
                 `MetricsLogger` to log to.
         """
+
+    @staticmethod
+    def single_agent_episode_iterator(
+        episodes: Iterable[Any],
+        agents_that_stepped_only: bool = False,
+        zip_with_batch_column: Iterable[Any] | None = None,
+    ) -> Iterator[Any]:
+        """Yields the episodes of single agents, also those inside multi-agent ones.
+
+        Args:
+            episodes: `SingleAgentEpisode`s and `MultiAgentEpisode`s.
+            agents_that_stepped_only: Whether to leave out agents of multi-agent episodes
+                that got no observation in the last step.
+            zip_with_batch_column: A column with one entry per yielded episode; makes
+                the results pairs of episode and entry.
+        """
+        found = []
+        for episode in episodes:
+            agents = getattr(episode, "agent_episodes", None)
+            if agents is None:
+                found.append(episode)
+            elif agents_that_stepped_only:
+                found += [agents[a] for a in episode.get_agents_that_stepped()]
+            else:
+                found += agents.values()
+        if zip_with_batch_column is None:
+            return iter(found)
+        return zip(found, zip_with_batch_column, strict=True)

@@ -1,11 +1,12 @@
 """Reads the columns of a train batch from episodes, one array per episode each."""
 
+import functools
+
 import numpy as np
 import tree
 
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
-from tflearner.errors import BatchError
 
 # Set by `AddOneTsToEpisodesAndTruncate` for the pieces behind it.
 BOOTSTRAP_ROWS = "bootstrap_rows"
@@ -23,7 +24,7 @@ class AddOneTsToEpisodesAndTruncate(ConnectorV2):
     def __call__(self, *, batch, episodes, shared_data, **kwargs):
         shared_data[BOOTSTRAP_ROWS] = True
         batch[Columns.LOSS_MASK] = [
-            np.arange(len(episode) + 1) < len(episode) for episode in episodes
+            ~_flag_at_end(len(episode) + 1, 0, True) for episode in episodes
         ]
         return batch
 
@@ -37,68 +38,81 @@ class AddObservationsFromEpisodesToBatch(ConnectorV2):
     def __call__(self, *, batch, episodes, shared_data, **kwargs):
         extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
         batch[Columns.OBS] = [
-            _stacked(episode.get_observations(slice(0, len(episode) + extra)))
+            stacked(episode.get_observations(slice(0, len(episode) + extra)))
+            for episode in episodes
+        ]
+        return batch
+
+
+class AddNextObservationsFromEpisodesToTrainBatch(ConnectorV2):
+    """Adds the observations that followed on the episodes' actions.
+
+    Belongs right behind `AddObservationsFromEpisodesToBatch`. Artificial last rows,
+    which nothing follows on, repeat the last observation.
+
+    Writes: NEXT_OBS. [T, ...] or [T + 1, ...] per episode.
+    """
+
+    def __call__(self, *, batch, episodes, shared_data, **kwargs):
+        extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
+        batch[Columns.NEXT_OBS] = [
+            _rows(episode.get_observations(slice(1, len(episode) + 1)), extra)
             for episode in episodes
         ]
         return batch
 
 
 class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
-    """Adds actions, rewards, both done flags and all outputs of the acting module.
+    """Adds actions, rewards, both done flags and the outputs of the acting modules.
 
     Columns that are in the batch already are left alone. Artificial last rows repeat
-    the row before, with a reward of 0 and neither flag set.
+    the row before, with a reward of 0 and neither flag set. Modules may put out
+    different things: episodes that lack an output get `None` in its column. The states
+    of every step, which are large, are left to `AddStatesFromEpisodesToBatch`.
 
-    Writes: ACTIONS, REWARDS, TERMINATEDS, TRUNCATEDS and what the module put out.
-    [T, ...] or [T + 1, ...] per episode.
+    Writes: ACTIONS, REWARDS, TERMINATEDS, TRUNCATEDS and what the modules put out but
+    for STATE_OUT. [T, ...] or [T + 1, ...] per episode.
     """
 
     def __call__(self, *, batch, episodes, shared_data, **kwargs):
         extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
 
-        def repeat_last(column):
-            return np.concatenate([column, column[-1:]]) if extra else column
+        def output(episode, name):
+            if name not in episode.extra_model_outputs:
+                return None
+            return _rows(episode.get_extra_model_outputs(name), extra)
 
-        def columns():
-            yield (
-                Columns.ACTIONS,
-                lambda e: _by_leaf(repeat_last, _stacked(e.get_actions())),
-            )
-            yield Columns.REWARDS, lambda e: _with_zero(e.get_rewards(), extra)
-            yield (
-                Columns.TERMINATEDS,
-                lambda e: _flag_at_end(len(e), extra, e.is_terminated),
-            )
-            yield (
-                Columns.TRUNCATEDS,
-                lambda e: _flag_at_end(len(e), extra, e.is_truncated),
-            )
-            for name in _common_outputs(episodes):
-                yield (
-                    name,
-                    lambda e, name=name: _by_leaf(
-                        repeat_last, _stacked(e.get_extra_model_outputs(name))
-                    ),
-                )
-
-        for column, read in columns():
+        readers = {
+            Columns.ACTIONS: lambda e: _rows(e.get_actions(), extra),
+            Columns.REWARDS: lambda e: _with_zero(e.get_rewards(), extra),
+            Columns.TERMINATEDS: lambda e: _flag_at_end(len(e), extra, e.is_terminated),
+            Columns.TRUNCATEDS: lambda e: _flag_at_end(len(e), extra, e.is_truncated),
+        }
+        for name in {name: None for e in episodes for name in e.extra_model_outputs}:
+            if name != Columns.STATE_OUT:
+                readers.setdefault(name, functools.partial(output, name=name))
+        for column, read in readers.items():
             if column not in batch:
                 batch[column] = [read(episode) for episode in episodes]
         return batch
 
 
-def _stacked(items):
+def stacked(items):
     """One array (or one nest of arrays) from what an episode returns."""
     if isinstance(items, list):
         return tree.map_structure(lambda *leaves: np.stack(leaves), *items)
     return items
 
 
-def _by_leaf(function, column):
+def _rows(items, extra: int):
+    """The same, with its last row repeated if there is one `extra`."""
+    column = stacked(items)
+    if not extra:
+        return column
     # A plain array saves the 5 us of a walk through a structure, 300 times a batch.
     if isinstance(column, np.ndarray):
-        return function(column)
-    return tree.map_structure(function, column)
+        return np.concatenate([column, column[-1:]])
+    return tree.map_structure(lambda leaf: np.concatenate([leaf, leaf[-1:]]), column)
 
 
 def _with_zero(rewards, extra: int) -> np.ndarray:
@@ -111,16 +125,3 @@ def _flag_at_end(length: int, extra: int, flag: bool) -> np.ndarray:
     column = np.zeros(length + extra, bool)
     column[length - 1] = flag
     return column
-
-
-def _common_outputs(episodes) -> list[str]:
-    first = list(episodes[0].extra_model_outputs) if episodes else []
-    for index, episode in enumerate(episodes):
-        if set(episode.extra_model_outputs) != set(first):
-            raise BatchError(
-                f"episodes[{index}]",
-                f"model outputs {sorted(episode.extra_model_outputs)}",
-                f"those of the first episode, {sorted(first)}",
-                "do not mix episodes of different modules in one update",
-            )
-    return first

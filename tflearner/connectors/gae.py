@@ -5,7 +5,8 @@ import tree
 
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
-from tflearner.errors import BatchError
+from tflearner.connectors.episode_columns import BOOTSTRAP_ROWS
+from tflearner.errors import BatchError, ModuleError
 from tflearner.losses import returns
 from tflearner.modules import inference
 from tflearner.modules.apis import ValueFunctionAPI
@@ -15,11 +16,13 @@ class GeneralAdvantageEstimation(ConnectorV2):
     """Estimates advantages with GAE(lambda), one episode at a time.
 
     Needs the artificial rows of `AddOneTsToEpisodesAndTruncate`, whose values close the
-    recursion, and takes them out of the batch. Modules without a value function pass
-    through untouched.
+    recursion, and takes them out of the batch. Sequences keep theirs, which LOSS_MASK
+    tells apart, but one that holds nothing else is taken out whole. Modules without a
+    value function pass through untouched.
 
-    Reads:  OBS, REWARDS, TERMINATEDS, LOSS_MASK.
-    Writes: ADVANTAGES, VALUE_TARGETS. float32 [N].
+    Reads:  OBS, REWARDS, TERMINATEDS, LOSS_MASK; of sequences, STATE_IN and SEQ_LENS.
+    Writes: ADVANTAGES, VALUE_TARGETS. float32 [N]; of sequences [S, L], 0 where
+    LOSS_MASK is False.
 
     Args:
         gamma: Discount per step.
@@ -31,42 +34,68 @@ class GeneralAdvantageEstimation(ConnectorV2):
         self.gamma = gamma
         self.lambda_ = lambda_
 
-    def __call__(self, *, rl_module, batch, episodes, **kwargs):
+    def __call__(self, *, rl_module, batch, episodes, shared_data, **kwargs):
         for module_id, columns in batch.items():
             module = rl_module[module_id].unwrapped()
             if isinstance(module, ValueFunctionAPI):
+                if not shared_data.get(BOOTSTRAP_ROWS):
+                    raise BatchError(
+                        f"module {module_id!r}",
+                        "episodes without artificial last rows",
+                        "such rows, whose values close an episode",
+                        "put AddOneTsToEpisodesAndTruncate in front of the pipeline",
+                    )
                 batch[module_id] = self._with_advantages(module_id, module, columns)
         return batch
 
     def _with_advantages(self, module_id, module, columns):
-        if Columns.LOSS_MASK not in columns:
-            raise BatchError(
-                f"module {module_id!r}",
-                "episodes without artificial last rows",
-                "LOSS_MASK to tell the rows whose values close an episode",
-                "put AddOneTsToEpisodesAndTruncate in front of the pipeline",
+        inputs = {
+            c: columns[c] for c in (Columns.OBS, Columns.STATE_IN) if c in columns
+        }
+        values = inference.value_function_of(module)(inputs)
+        mask = columns[Columns.LOSS_MASK]
+        if values.shape != mask.shape:
+            raise ModuleError(
+                f"module {module_id!r}, compute_values()",
+                f"shape {values.shape}",
+                f"{mask.shape}, one value per row",
             )
-        values = inference.value_function_of(module)(
-            {Columns.OBS: columns[Columns.OBS]}
-        )
+        if Columns.SEQ_LENS in columns:
+            return self._of_sequences(columns, values)
+        real, estimates = self._estimates(columns, values)
+        columns = {c: v for c, v in columns.items() if c != Columns.LOSS_MASK}
+        return tree.map_structure(lambda column: column[real], columns) | estimates
+
+    def _of_sequences(self, columns, values):
+        mask = columns[Columns.LOSS_MASK]  # [S, L], as all that follow.
+        is_row = np.arange(mask.shape[1]) < columns[Columns.SEQ_LENS][:, None]
+        read = (Columns.REWARDS, Columns.TERMINATEDS, Columns.LOSS_MASK)
+        rows = {column: columns[column][is_row] for column in read}
+        _, estimates = self._estimates(rows, values[is_row])
+        columns = dict(columns)
+        for column, estimate in estimates.items():
+            columns[column] = np.zeros(mask.shape, np.float32)
+            columns[column][mask] = estimate
+        counts = mask.any(axis=1)
+        return tree.map_structure(lambda column: column[counts], columns)
+
+    def _estimates(self, columns, values):
+        """Returns where the real rows are, and the new columns of these. All [N]."""
         mask = columns[Columns.LOSS_MASK]
         real = np.flatnonzero(mask)
-        columns = tree.map_structure(
-            lambda column: column[real],
-            {c: v for c, v in columns.items() if c != Columns.LOSS_MASK},
-        )
         advantages = returns.generalized_advantages(
-            rewards=columns[Columns.REWARDS],
+            rewards=columns[Columns.REWARDS][real],
             values=values[real],
             next_values=values[real + 1],
-            terminateds=columns[Columns.TERMINATEDS],
+            terminateds=columns[Columns.TERMINATEDS][real],
             ends=~mask[real + 1],
             gamma=self.gamma,
             lambda_=self.lambda_,
         )
-        columns[Columns.ADVANTAGES] = advantages
-        columns[Columns.VALUE_TARGETS] = advantages + values[real]
-        return columns
+        return real, {
+            Columns.ADVANTAGES: advantages,
+            Columns.VALUE_TARGETS: advantages + values[real],
+        }
 
 
 class StandardizeAdvantages(ConnectorV2):
@@ -76,8 +105,8 @@ class StandardizeAdvantages(ConnectorV2):
 
     RLlib takes the artificial rows into mean and deviation as well.
 
-    Reads:  LOSS_MASK, if there is one.
-    Writes: ADVANTAGES. float32 [N].
+    Reads:  LOSS_MASK, if there is one; rows that it leaves out stay as they are.
+    Writes: ADVANTAGES. float32 [N], or [S, L] for sequences.
     """
 
     def __call__(self, *, batch, **kwargs):
@@ -86,8 +115,10 @@ class StandardizeAdvantages(ConnectorV2):
                 advantages = columns[Columns.ADVANTAGES]
                 mask = columns.get(Columns.LOSS_MASK)
                 counted = advantages if mask is None else advantages[mask]
-                if len(counted):
-                    columns[Columns.ADVANTAGES] = (advantages - counted.mean()) / max(
-                        1e-4, counted.std()
-                    )
+                if counted.size:
+                    scale = max(1e-4, counted.std())
+                    standardized = (advantages - counted.mean()) / scale
+                    if mask is not None:
+                        standardized = np.where(mask, standardized, advantages)
+                    columns[Columns.ADVANTAGES] = standardized
         return batch
