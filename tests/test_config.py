@@ -275,7 +275,10 @@ def test_specification_of_the_module_by_default():
     spec = PPOConfig().get_rl_module_spec(spaces=(BOX, DISCRETE))
     assert (spec.module_class, spec.catalog_class) == (PPOTfRLModule, PPOCatalog)
     assert (spec.observation_space, spec.action_space) == (BOX, DISCRETE)
-    assert spec.model_config == DefaultModelConfig() and not spec.inference_only
+    assert spec.model_config is None and not spec.inference_only
+    module = spec.build()
+    assert module.model_config == DefaultModelConfig()
+    assert RLModuleSpec.from_module(module) == spec
 
 
 class OwnModule(PPOTfRLModule):
@@ -297,9 +300,9 @@ def test_specification_prefers_what_is_said_most_closely():
     assert spec.observation_space is other  # It before the config, and that before
     assert spec.action_space is DISCRETE  # the environment.
     assert spec.catalog_class is PPOCatalog and spec.inference_only
-    assert spec.model_config.fcnet_hiddens == [4]
+    assert spec.model_config == {"fcnet_hiddens": [4]}
     config.rl_module_spec.model_config = {"fcnet_hiddens": [6]}
-    assert config.get_rl_module_spec().model_config.fcnet_hiddens == [6]
+    assert config.get_rl_module_spec().model_config == {"fcnet_hiddens": [6]}
 
 
 def test_own_model_goes_into_the_model_config():
@@ -359,6 +362,9 @@ def test_own_pieces_come_first():
         "Piece",
         "AddObservationsFromEpisodesToBatch",
         "AddColumnsFromEpisodesToTrainBatch",
+        "AddTimeDimToBatchAndZeroPad",
+        "AddStatesFromEpisodesToBatch",
+        "AgentToModuleMapping",
         "BatchIndividualItems",
     ]
     assert names(config.build_env_to_module_connector(BOX, DISCRETE)) == ["Piece"] * 2

@@ -16,7 +16,7 @@ from typing import Any, Self
 import gymnasium as gym
 
 from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
-from tflearner.connectors.batching import BatchIndividualItems
+from tflearner.connectors.batching import AgentToModuleMapping, BatchIndividualItems
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.episode_columns import (
     AddColumnsFromEpisodesToTrainBatch,
@@ -28,10 +28,18 @@ from tflearner.connectors.pipeline import (
     ModuleToEnvPipeline,
     as_connectors,
 )
+from tflearner.connectors.states import (
+    AddStatesFromEpisodesToBatch,
+    AddTimeDimToBatchAndZeroPad,
+)
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import ConfigError, FrozenConfigError, did_you_mean
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
+from tflearner.modules.rl_module_spec import (
+    MultiRLModuleSpec,
+    RLModuleSpec,
+    check_spec,
+)
 from tflearner.schedule import Scheduler
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
@@ -76,6 +84,8 @@ LEARNER_WIDE = (
     "minibatch_size",
     "shuffle_batch_per_epoch",
     "non_finite_updates",
+    "never_skip_update",
+    "batch_checks",
     "learner_class",
     "learner_connector",
     "add_default_connectors_to_learner_pipeline",
@@ -135,6 +145,9 @@ class AlgorithmConfig:
     """Bound on gradients; `None` does not clip."""
     grad_clip_by: str = field(default="global_norm", metadata=TRAINING)
     """"value", "norm" (of each gradient) or "global_norm" (of all of a module's)."""
+    log_gradients: bool = field(default=False, metadata=TRAINING)
+    """Whether the norm of gradients after clipping is reported as well; the one before
+    always is."""
     train_batch_size_per_learner: int = field(default=32, metadata=TRAINING)
     """Environment steps per update."""
     num_epochs: int = field(default=1, metadata=TRAINING)
@@ -146,6 +159,11 @@ class AlgorithmConfig:
     non_finite_updates: str = field(default="skip", metadata=TRAINING)
     """What happens to a module whose loss or gradients are not finite: "skip" leaves it
     unchanged and counts, "raise" does so and raises, "off" does not look."""
+    never_skip_update: bool = field(default=False, metadata=TRAINING)
+    """Whether an update without data still runs the hooks around it."""
+    batch_checks: str = field(default="full", metadata=TRAINING)
+    """How batches are checked: "full", "strict" (full, and unknown columns are refused),
+    "schema" (without a look at values) or "off"."""
     learner_class: type | None = field(default=None, metadata=TRAINING)
     """Class of the learner; the algorithm's own by default."""
     learner_connector: Callable | None = field(default=None, metadata=TRAINING)
@@ -246,6 +264,12 @@ class AlgorithmConfig:
         for module_id, changes in (overrides or {}).items():
             self._check_names(changes, f"overrides of module {module_id!r}")
         policies = settings.get("policies")
+        if not isinstance(policies, Collection | None) or isinstance(policies, str):
+            raise ConfigError(
+                f"{type(self).__name__}.policies",
+                repr(policies),
+                "a list of module ids",
+            )
         if policies is not None and not isinstance(policies, Mapping):
             settings["policies"] = dict.fromkeys(policies)
         return self._set("multi_agent", settings)
@@ -306,6 +330,7 @@ class AlgorithmConfig:
             duplicate.__dict__[name] = value
         frozen = self.is_frozen if copy_frozen is None else copy_frozen
         duplicate.__dict__["_is_frozen"] = frozen
+        duplicate.__dict__["_of_modules"] = {}
         return duplicate
 
     def freeze(self) -> None:
@@ -331,17 +356,24 @@ class AlgorithmConfig:
                 hint=self._hint_for(name),
             )
         super().__setattr__(name, value)
+        self.__dict__["_of_modules"] = {}
 
     def get_config_for_module(self, module_id: ModuleID) -> Self:
-        """Returns the config of one module: this one, or a copy with its overrides."""
+        """Returns the config of one module: this one, or a copy with its overrides.
+
+        It is the same object from call to call, until a setting is changed.
+        """
         changes = self.algorithm_config_overrides_per_module.get(module_id)
         if not changes:
             return self
-        layered = self.copy(copy_frozen=False)
-        for name, value in changes.items():
-            setattr(layered, name, value)
-        if self.is_frozen:
-            layered.freeze()
+        made_of, layered = self.__dict__["_of_modules"].get(module_id, (None, None))
+        if made_of != changes:
+            layered = self.copy(copy_frozen=False)
+            for name, value in changes.items():
+                setattr(layered, name, value)
+            if self.is_frozen:
+                layered.freeze()
+            self.__dict__["_of_modules"][module_id] = (dict(changes), layered)
         return layered
 
     def validate(self) -> None:
@@ -376,6 +408,7 @@ class AlgorithmConfig:
             ("autoreset_mode", ("same_step", "next_step", "disabled")),
             ("grad_clip_by", ("value", "norm", "global_norm")),
             ("non_finite_updates", ("skip", "raise", "off")),
+            ("batch_checks", ("full", "strict", "schema", "off")),
             ("jit_compile", (True, False, "auto")),
             ("framework_str", ("tf2",)),
         ):
@@ -411,6 +444,8 @@ class AlgorithmConfig:
             ("normalize_actions", bool),
             ("clip_actions", bool),
             ("shuffle_batch_per_epoch", bool),
+            ("log_gradients", bool),
+            ("never_skip_update", bool),
             ("run_eagerly", bool),
         ):
             value = getattr(self, name)
@@ -451,6 +486,14 @@ class AlgorithmConfig:
             hint="set one: config.training(learner_class=...)",
         )
 
+    def get_default_learner_group_class(self) -> type:
+        """Returns the class that runs the algorithm's learners."""
+        raise ConfigError(
+            type(self).__name__,
+            "no learner group class",
+            hint="use LearnerGroup(config=config, module_spec=...)",
+        )
+
     def get_default_algorithm_class(self) -> type:
         """Returns the algorithm's class."""
         raise ConfigError(
@@ -478,7 +521,12 @@ class AlgorithmConfig:
         """
         own = self.rl_module_spec
         if isinstance(own, MultiRLModuleSpec):
-            own = own.rl_module_specs.get(DEFAULT_MODULE_ID)
+            specs = own.rl_module_specs
+            own = (
+                specs
+                if isinstance(specs, RLModuleSpec)
+                else specs.get(DEFAULT_MODULE_ID)
+            )
         return self._complete(own, env, spaces, inference_only)
 
     def get_multi_rl_module_spec(
@@ -496,19 +544,27 @@ class AlgorithmConfig:
         """
         own = self.rl_module_spec
         given: dict[ModuleID, RLModuleSpec | None] = dict(self.policies)
-        if isinstance(own, MultiRLModuleSpec):
-            given.update(own.rl_module_specs)
-        elif own is not None and given:
-            given = {mid: spec or own for mid, spec in given.items()}
-        elif not given:
-            given = {DEFAULT_MODULE_ID: own}
-        return MultiRLModuleSpec(
+        multi = own if isinstance(own, MultiRLModuleSpec) else MultiRLModuleSpec()
+        single = own.rl_module_specs if isinstance(own, MultiRLModuleSpec) else own
+        if isinstance(single, Mapping):
+            given.update(single)
+        else:
+            ids = given or {DEFAULT_MODULE_ID: None}
+            given = {mid: spec or single for mid, spec in ids.items()}
+        own_spaces = RLModuleSpec(
+            observation_space=multi.observation_space, action_space=multi.action_space
+        )
+        return dataclasses.replace(
+            multi,
             rl_module_specs={
                 mid: self.get_config_for_module(mid)._complete(
-                    spec, env, (spaces or {}).get(mid), inference_only
+                    _with_spaces(mid, spec, own_spaces),
+                    env,
+                    (spaces or {}).get(mid),
+                    inference_only,
                 )
                 for mid, spec in given.items()
-            }
+            },
         )
 
     def build_learner(
@@ -530,6 +586,24 @@ class AlgorithmConfig:
         )
         learner.build()
         return learner
+
+    def build_learner_group(
+        self,
+        *,
+        env: Any = None,
+        spaces: Mapping[ModuleID, tuple[gym.Space, gym.Space]] | None = None,
+    ):
+        """Returns a `LearnerGroup` of this algorithm's learners.
+
+        Args:
+            env: An environment to read the spaces off.
+            spaces: The spaces of each module instead.
+        """
+        self.validate()
+        group_class = self.get_default_learner_group_class()
+        return group_class(
+            config=self, module_spec=self.get_multi_rl_module_spec(env, spaces)
+        )
 
     def build_algo(self):
         """Returns the algorithm with these settings."""
@@ -576,6 +650,9 @@ class AlgorithmConfig:
             pieces += [
                 AddObservationsFromEpisodesToBatch(*spaces),
                 AddColumnsFromEpisodesToTrainBatch(*spaces),
+                AddTimeDimToBatchAndZeroPad(*spaces),
+                AddStatesFromEpisodesToBatch(*spaces),
+                AgentToModuleMapping(*spaces),
                 BatchIndividualItems(*spaces),
             ]
         return LearnerConnectorPipeline(pieces, *spaces)
@@ -589,6 +666,8 @@ class AlgorithmConfig:
     def _complete(
         self, spec: RLModuleSpec | None, env, spaces, inference_only
     ) -> RLModuleSpec:
+        if spec is not None:
+            check_spec(f"{type(self).__name__}, specification of a module", spec)
         spec = (spec or RLModuleSpec()).with_defaults(self.get_default_rl_module_spec())
         observation_space, action_space = spaces or _spaces_of(env)
         spec = spec.with_defaults(
@@ -598,11 +677,12 @@ class AlgorithmConfig:
                 model_config=self.model_config,
             )
         )
-        model_config = DefaultModelConfig.make(spec.model_config)
         if self.model is not None:
+            model_config = DefaultModelConfig.make(spec.model_config)
             model_config = dataclasses.replace(model_config, model=self.model)
+            spec = dataclasses.replace(spec, model_config=model_config)
         return dataclasses.replace(
-            spec, inference_only=inference_only, model_config=model_config
+            spec, inference_only=spec.inference_only or inference_only
         )
 
     def _set(self, section: str, settings: Mapping[str, Any]) -> Self:
@@ -685,6 +765,15 @@ def _spaces_of(env: Any) -> tuple[gym.Space | None, gym.Space | None]:
         getattr(env, "single_observation_space", None) or env.observation_space,
         getattr(env, "single_action_space", None) or env.action_space,
     )
+
+
+def _with_spaces(
+    module_id: ModuleID, spec: RLModuleSpec | None, spaces: RLModuleSpec
+) -> RLModuleSpec:
+    if spec is None:
+        return spaces
+    check_spec(f"module {module_id!r}", spec)
+    return spec.with_defaults(spaces)
 
 
 def _is_number(value: Any) -> bool:
