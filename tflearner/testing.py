@@ -6,16 +6,19 @@ Public, because users of the library test learners, modules and connectors, too.
 import copy
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import tree
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from tflearner.columns import Columns
+from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.types import AgentID
 
 End = tuple[int, str]  # The length of an episode and how it ends.
 
@@ -294,6 +297,60 @@ def random_episodes(
     return episodes
 
 
+def random_multi_agent_episodes(
+    spaces: Mapping[AgentID, tuple[gym.Space, gym.Space]],
+    *,
+    ends: Sequence[End] = DEFAULT_ENDS,
+    mapping_fn: Callable[..., str] | None = None,
+    see: float = 1.0,
+    seed: int = 0,
+) -> list[MultiAgentEpisode]:
+    """Returns episodes of several agents with random numbers, in growing form.
+
+    Every step comes with an "action_logp" and an "action_dist_inputs" of two numbers.
+
+    Args:
+        spaces: Observation and action space of each agent.
+        ends: Length in environment steps and end of each episode; an end is
+            "terminated", "truncated", "both" or, for a chunk that goes on, "cut".
+        mapping_fn: Which module acts for an agent; the default module by default.
+        see: The chance that an agent gets an observation in a step: below 1, agents join
+            later, act at different times and have hanging steps.
+        seed: Where the random numbers start; the spaces' own are left alone.
+    """
+    rng = np.random.default_rng(seed)
+    spaces = copy.deepcopy(dict(spaces))
+    for i, space in enumerate(space for pair in spaces.values() for space in pair):
+        space.seed(seed + i)
+
+    def observed():
+        return {a: spaces[a][0].sample() for a in spaces if rng.random() < see}
+
+    episodes = []
+    for length, end in ends:
+        episode = MultiAgentEpisode(agent_to_module_mapping_fn=mapping_fn)
+        first = next(iter(spaces))
+        episode.add_env_reset({first: spaces[first][0].sample(), **observed()})
+        for t in range(length):
+            acting, is_last = episode.get_agents_to_act(), t == length - 1
+            episode.add_env_step(
+                observed(),
+                {a: spaces[a][1].sample() for a in acting},
+                {a: float(rng.standard_normal()) for a in episode.agent_ids},
+                terminateds={"__all__": is_last and end in ("terminated", "both")},
+                truncateds={"__all__": is_last and end in ("truncated", "both")},
+                extra_model_outputs={
+                    a: {
+                        "action_logp": -rng.random(dtype=np.float32),
+                        "action_dist_inputs": rng.standard_normal(2, np.float32),
+                    }
+                    for a in acting
+                },
+            )
+        episodes.append(episode)
+    return episodes
+
+
 def assert_close(actual: Any, wanted: Any, *, rtol: float = 1e-6, atol: float = 0.0):
     """Checks that arrays or tensors agree in shape and, nearly, in their numbers.
 
@@ -311,8 +368,11 @@ def assert_close(actual: Any, wanted: Any, *, rtol: float = 1e-6, atol: float = 
     np.testing.assert_allclose(actual, wanted, rtol=rtol, atol=atol)
 
 
-def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, np.ndarray]:
+def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]:
     """Returns random columns that PPO, or any simpler loss, can train a module on.
+
+    For a stateful module they are sequences [S, T, ...] of `module.max_seq_len` steps,
+    zero padded, with lengths that add up to `num_rows`.
 
     Args:
         module: The `RLModule` whose spaces decide their form.
@@ -328,7 +388,7 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, np.n
     actions = np.stack([action_space.sample() for _ in range(num_rows)])
     if isinstance(action_space, gym.spaces.Discrete):
         actions -= action_space.start  # Modules count actions from 0.
-    return {
+    columns = {
         Columns.OBS: np.stack([observation_space.sample() for _ in range(num_rows)]),
         Columns.ACTIONS: actions,
         Columns.REWARDS: rng.standard_normal(num_rows, np.float32),
@@ -336,6 +396,27 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, np.n
         Columns.ACTION_DIST_INPUTS: rng.standard_normal((num_rows, size), np.float32),
         Columns.ADVANTAGES: rng.standard_normal(num_rows, np.float32),
         Columns.VALUE_TARGETS: rng.standard_normal(num_rows, np.float32),
+    }
+    if not module.is_stateful():
+        return columns
+    seq_len = module.max_seq_len
+    num_seqs = -(-num_rows // seq_len)
+    padding = num_seqs * seq_len - num_rows
+    seq_lens = np.full(num_seqs, seq_len, np.int32)
+    seq_lens[-1] -= padding
+
+    def as_sequences(column):
+        zeros = np.zeros((padding, *column.shape[1:]), column.dtype)
+        shape = (num_seqs, seq_len, *column.shape[1:])
+        return np.concatenate([column, zeros]).reshape(shape)
+
+    return {name: as_sequences(column) for name, column in columns.items()} | {
+        Columns.SEQ_LENS: seq_lens,
+        Columns.LOSS_MASK: np.arange(seq_len) < seq_lens[:, None],
+        Columns.STATE_IN: tree.map_structure(
+            lambda leaf: rng.standard_normal((num_seqs, *leaf.shape), np.float32),
+            module.get_initial_state(),
+        ),
     }
 
 

@@ -1,226 +1,54 @@
-"""What a batch may look like, and what is said about those that do not."""
+"""What a batch may look like, and what the learner gets of it."""
 
 import types
+from collections import namedtuple
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.data.sample_batch import MultiAgentBatch
-from tflearner.errors import BatchError, UnknownModuleError
+from tflearner.errors import BatchError
 from tflearner.learner import batch_checks
-from tflearner.testing import learner_digest, random_batch
+from tflearner.modules.distributions import Categorical
+from tflearner.testing import random_batch
+
+BOX, DISCRETE = gym.spaces.Box, gym.spaces.Discrete
 
 
-@pytest.fixture(scope="module")
-def learner(make_learner):
-    """A PPO learner that has learned, and that no test of this module changes."""
-    learner = make_learner(run_eagerly=True)
-    module = learner.module[DEFAULT_MODULE_ID]
-    learner.update(batch_of(module))
-    return learner
-
-
-def batch_of(module, num_rows=32):
-    return random_batch(module, num_rows)
-
-
-def put(column, row, value):
-    """Returns a function that puts a value into a column of a batch."""
-
-    def change(batch):
-        batch[column] = batch[column].copy()
-        batch[column][row] = value
-
-    return change
-
-
-def replace(column, function):
-    def change(batch):
-        batch[column] = function(batch[column])
-
-    return change
-
-
-def shorten_in_front(batch):
-    """Lets the actions come first; the observations decide all the same."""
-    rest = dict(batch)
-    batch.clear()
-    batch.update(actions=rest.pop("actions")[:-1], **rest)
-
-
-class Foreign:
-    """An array of another library."""
-
-    def __init__(self, array):
-        self.shape, self.dtype = array.shape, array.dtype
-
-    def __len__(self):
-        return self.shape[0]
-
-
-def symbolic(array):
-    made = []
-    tf.function(lambda x: made.append(x)).get_concrete_function(
-        tf.TensorSpec(array.shape, tf.float32)
+def specs_of(observation_space=None, action_space=None):
+    return batch_checks.column_specs(
+        types.SimpleNamespace(
+            observation_space=observation_space,
+            action_space=action_space,
+            is_stateful=lambda: False,
+            get_train_action_dist_cls=lambda: Categorical,
+        )
     )
-    return made[0]
 
 
-BAD = {
-    "missing": (lambda b: b.pop("advantages"), "no column 'advantages'.*'obs'"),
-    "missing, one letter off": (
-        lambda b: b.update(advantage=b.pop("advantages")),
-        "did you mean 'advantage'",
-    ),
-    "one row less": (
-        replace("actions", lambda a: a[:-1]),
-        "'actions': got 31 rows, want 32, as in column 'obs'",
-    ),
-    "one row less, in front": (
-        shorten_in_front,
-        "'actions': got 31 rows, want 32, as in column 'obs'",
-    ),
-    "no rows": (replace("obs", lambda a: a[:0]), "got 32 rows, want 0"),
-    "other width": (
-        replace("obs", lambda a: np.zeros((32, 5), np.float32)),
-        r"'obs': got float32 \(32, 5\), want \(N, 4\)",
-    ),
-    "no axis of rows": (
-        replace("obs", lambda a: a[0]),
-        r"'obs'.*\(4,\).*add the axis of rows",
-    ),
-    "axis too many": (
-        replace("advantages", lambda a: a[:, None]),
-        r"'advantages'.*\(32, 1\).*drop the last axis",
-    ),
-    "scalar": (replace("advantages", lambda a: a[0]), "'advantages'"),
-    "0-d array": (replace("advantages", lambda a: np.array(1.0)), "a scalar.*rows"),
-    "float actions": (
-        replace("actions", lambda a: a.astype(np.float32)),
-        "'actions': got dtype float32, want values of kind int",
-    ),
-    "bool observations": (
-        replace("obs", lambda a: a > 0),
-        "'obs': got dtype bool, want values of kind float",
-    ),
-    "float mask": (lambda b: b.update(loss_mask=np.ones(32)), "'loss_mask'.*kind bool"),
-    "objects": (
-        replace("obs", lambda a: np.array([*[1.0] * 3, *["x"] * 29], object)),
-        "'obs': got dtype object.*row 3 is 'str'",
-    ),
-    "text": (
-        replace("rewards", lambda a: np.full(32, "x")),
-        "'rewards': got dtype <U1",
-    ),
-    "NaN": (
-        put("obs", (17, 2), np.nan),
-        r"'obs': got 1 non-finite.*nan.* row 17, index \(2,\)",
-    ),
-    "Inf": (put("rewards", [5, 9], np.inf), "'rewards': got 2 non.*inf.*at row 5,"),
-    "NaN in a column nobody knows": (
-        lambda b: b.update(own=np.array([0.0, np.nan] * 16)),
-        "'own'.*row 1",
-    ),
-    "too large for float32": (
-        replace("value_targets", lambda a: np.full(32, 1e300)),
-        "'value_targets'.*1e.300.*row 0.*finite float32",
-    ),
-    "too large for int32": (
-        lambda b: b.update(own=np.array([0, 2**40] * 16)),
-        "'own': got 1099511627776 at row 1",
-    ),
-    "action 2 of 2": (
-        put("actions", 4, 2),
-        r"'actions': got 2 at row 4, want values in \[0, 1\]",
-    ),
-    "action -1": (put("actions", 4, -1), "'actions': got -1 at row 4"),
-    "+inf logit": (put("action_dist_inputs", (3, 1), np.inf), "'action_dist_inputs'"),
-    "None": (replace("obs", lambda a: None), "'obs': got .*NoneType"),
-    "other library": (
-        replace("obs", Foreign),
-        "'obs': got .*Foreign, want a NumPy array or an eager.*np.asarray",
-    ),
-    "no array at all": (
-        replace("obs", lambda a: object()),
-        "'obs': got builtins.object",
-    ),
-    "symbolic": (replace("obs", symbolic), "'obs': got tensorflow.*eager"),
-    "ragged list": (replace("obs", lambda a: [[1.0], [1.0, 2.0]]), "'obs': .*ragged"),
-    "ragged tensor": (
-        replace("obs", lambda a: tf.ragged.constant([[1.0], [1.0, 2.0]])),
-        "'obs'.*dtype object",
-    ),
-    "name": (lambda b: b.update({3: b["obs"]}), "column called 3"),
-}
+def check(space, column, array, **settings):
+    checked = batch_checks.check_columns(
+        "p", {column: array}, specs=specs_of(space), required=(), **settings
+    )
+    return checked[column]
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_bad_batch_is_refused_and_changes_nothing(learner, case):
-    spoil, text = BAD[case]
-    batch = batch_of(learner.module[DEFAULT_MODULE_ID])
-    spoil(batch)
-    before = learner_digest(learner)
-    with pytest.raises(BatchError, match=text) as error:
-        learner.update(batch)
-    assert f"module {DEFAULT_MODULE_ID!r}" in str(error.value)
-    assert "Nothing was changed." in str(error.value)
-    assert learner_digest(learner) == before
-
-
-@pytest.mark.parametrize("batch", [3, "obs", [1.0], np.zeros(3)])
-def test_what_is_no_batch_is_refused(learner, batch):
-    with pytest.raises(BatchError, match="MultiAgentBatch.*dict of columns"):
-        learner.update(batch)
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda own: {"default_polcy": own},
-        lambda own: {DEFAULT_MODULE_ID: own, "default_polcy": own},
-        lambda own: MultiAgentBatch({"default_polcy": own}, env_steps=32),
-    ],
-)
-def test_unknown_module_is_named_with_the_closest_one(learner, wrap):
-    before = learner_digest(learner)
-    batch = wrap(batch_of(learner.module[DEFAULT_MODULE_ID]))
-    with pytest.raises(UnknownModuleError, match="did you mean 'default_policy'"):
-        learner.update(batch)
-    assert learner_digest(learner) == before
-
-
-def test_columns_of_a_module_are_a_dict(learner):
-    with pytest.raises(BatchError, match="'default_policy': got .*NoneType.*columns"):
-        learner.update({DEFAULT_MODULE_ID: None})
-
-
-def test_columns_without_module_need_one_module(make_learner):
-    learner = make_learner(policies=["p0", "p1"])
-    batch = batch_of(learner.module["p0"])
-    with pytest.raises(BatchError, match=r"without a module id.*\['p0', 'p1'\]"):
-        learner.update(batch)
-
-
-# What is fine.
-
-
-def test_forbidden_actions_may_have_a_logit_of_minus_infinity(learner):
-    batch = batch_of(learner.module[DEFAULT_MODULE_ID])
-    put("action_dist_inputs", (3, 1), -np.inf)(batch)
-    specs = batch_checks.column_specs(learner.module[DEFAULT_MODULE_ID])
-    batch_checks.check_columns("p", batch, specs=specs, required=())
+def test_forbidden_actions_may_have_a_logit_of_minus_infinity():
+    logits = np.array([[0.0, -np.inf, 1.0], [0.0, 0.0, 0.0]])
+    columns = {"action_dist_inputs": logits}
+    specs = specs_of(action_space=DISCRETE(3))
+    checked = batch_checks.check_columns("p", columns, specs=specs, required=())
+    np.testing.assert_array_equal(checked["action_dist_inputs"], logits)
+    logits[1, 1] = -1e300  # Not -inf, but becomes it.
+    with pytest.raises(BatchError, match="-1e.300.*row 1, index .1,"):
+        batch_checks.check_columns("p", columns, specs=specs, required=())
 
 
 def test_continuous_actions_may_lie_outside_their_box(make_learner):
-    spaces = (
-        gym.spaces.Box(-1.0, 1.0, (3,), np.float32),
-        gym.spaces.Box(-2.0, 2.0, (2, 2), np.float32),
-    )
+    spaces = (BOX(-1.0, 1.0, (3,), np.float32), BOX(-2.0, 2.0, (2, 2), np.float32))
     learner = make_learner(spaces=spaces, run_eagerly=True)
-    batch = batch_of(learner.module[DEFAULT_MODULE_ID])
+    batch = random_batch(learner.module[DEFAULT_MODULE_ID], 32)
     batch["obs"] *= 7.0
     batch["actions"] = 9.0 * batch["actions"].reshape(32, 4)
     results = learner.update(batch)[DEFAULT_MODULE_ID]
@@ -230,30 +58,26 @@ def test_continuous_actions_may_lie_outside_their_box(make_learner):
         learner.update(batch)
 
 
-def check(space, column, array):
-    module = types.SimpleNamespace(observation_space=space, action_space=None)
-    specs = batch_checks.column_specs(module)
-    checked = batch_checks.check_columns("p", {column: array}, specs=specs, required=())
-    return checked[column]
-
-
-BOX = gym.spaces.Box
-
-
 @pytest.mark.parametrize(
     ("space", "array", "dtype"),
     [
         (BOX(-1, 1, (2,), np.float64), np.zeros((3, 2)), np.float32),
         (BOX(-1, 1, (2,), np.float32), np.zeros((3, 2), np.int64), np.float32),
+        (BOX(-1, 1, (2,), np.float32), np.full((3, 2), 1e30, np.float32), np.float32),
         (BOX(0, 255, (2,), np.uint8), np.full((3, 2), 255), np.uint8),
-        (gym.spaces.Discrete(3, start=5), np.array([5, 7]), np.int32),
+        (DISCRETE(3, start=5), np.array([5, 7]), np.int32),
         (gym.spaces.MultiDiscrete([2, 9]), np.array([[1, 8]]), np.int32),
         (gym.spaces.Dict(), np.zeros((3, 2)), np.float32),
+        (None, np.zeros(3, np.longdouble), np.float32),
+        (None, np.zeros(3, ">f4"), np.float32),
+        (None, np.zeros(3, np.uint64), np.int32),
+        (None, np.zeros(3, np.float16), np.float16),
+        (None, np.zeros(3, bool), np.bool_),
     ],
 )
 def test_observations_are_cast_to_what_is_trained_on(space, array, dtype):
     checked = check(space, "obs", array)
-    assert checked.dtype == dtype
+    assert checked.dtype == dtype and checked.dtype.isnative
     np.testing.assert_array_equal(checked, array)
 
 
@@ -262,8 +86,12 @@ def test_observations_are_cast_to_what_is_trained_on(space, array, dtype):
     [
         (BOX(0, 255, (2,), np.uint8), np.full((3, 2), 256), "256 at row 0"),
         (BOX(0, 255, (2,), np.uint8), np.zeros((3, 2)), "kind int"),
-        (gym.spaces.Discrete(3, start=5), np.array([5, 8]), r"8 at row 1.*\[5, 7\]"),
-        (gym.spaces.MultiDiscrete([2, 9]), np.array([[1, 8], [2, 0]]), "2 at row 1"),
+        (DISCRETE(3, start=5), np.array([5, 8]), r"8 at row 1.*\[5, 7\]"),
+        (
+            gym.spaces.MultiDiscrete([9, 2]),
+            np.array([[1, 1], [8, 2]]),
+            r"2 at row 1, index \(1,\), want values in \[0, 1\]",
+        ),
     ],
 )
 def test_observations_outside_their_space_are_refused(space, array, text):
@@ -271,13 +99,37 @@ def test_observations_outside_their_space_are_refused(space, array, text):
         check(space, "obs", array)
 
 
-def test_nests_are_checked_leaf_by_leaf():
+def test_nests_of_any_form_are_checked_leaf_by_leaf():
     nest = {"a": np.zeros((2, 3)), "b": (np.zeros(2), np.array([0.0, np.nan]))}
-    with pytest.raises(BatchError, match="'obs'.*row 1"):
+    with pytest.raises(BatchError, match=r"'obs'\['b'\]\[1\]: got 1 non-fin.*row 1"):
         check(None, "obs", nest)
     nest["b"] = (np.zeros(2), np.zeros(3))
-    with pytest.raises(BatchError, match="'obs': got 3 rows, want 2"):
+    with pytest.raises(BatchError, match=r"'obs'\['b'\]\[1\]: got 3 rows, want 2"):
         check(None, "obs", nest)
+    pair = namedtuple("Pair", "x y")(np.zeros(2), np.ones((2, 1)))
+    checked = check(None, "obs", {"pair": pair})["pair"]
+    assert type(checked) is type(pair) and checked.y.dtype == np.float32
+
+
+NESTED = gym.spaces.Dict(
+    arm=gym.spaces.Tuple([DISCRETE(2), BOX(-1, 1, (3,))]), camera=BOX(0, 255, (2, 2))
+)
+
+
+def test_observations_of_nested_spaces_are_checked_against_their_leaves():
+    nest = {"camera": np.zeros((4, 2, 2)), "arm": (np.ones(4, int), np.zeros((4, 3)))}
+    checked = check(NESTED, "obs", nest)
+    assert checked["arm"][0].dtype == np.int32
+    for wrong, text in [
+        (nest | {"camera": np.zeros((4, 2))}, r"\['camera'\]: .*want \(N, 2, 2\)"),
+        (nest | {"arm": (np.full(4, 2), nest["arm"][1])}, r"\['arm'\]\[0\]: got 2 at"),
+        (nest | {"arm": nest["arm"][:1]}, r"\['arm'\]: got a tuple with keys \[0\]"),
+        (nest | {"leg": np.zeros(4)}, "'obs': got a dict with keys .*'leg'"),
+        ({"arm": nest["arm"]}, "'obs': got a dict .*want a dict with keys .*'camera'"),
+        (np.zeros((4, 9)), "'obs': got an array, want a dict with keys"),
+    ]:
+        with pytest.raises(BatchError, match=text):
+            check(NESTED, "obs", wrong)
 
 
 def test_columns_that_describe_rows_are_left_out():
@@ -285,6 +137,9 @@ def test_columns_that_describe_rows_are_left_out():
         "obs": np.zeros((2, 1)),
         "infos": [{}, {}],
         "eps_id": np.array(["a"] * 2),
+        "state_in": {},
+        "state_out": {"h": np.zeros(7)},
+        "seq_lens": np.array([1, 1]),
     }
     checked = batch_checks.check_columns("p", columns, specs={}, required=["obs"])
     assert [*checked] == ["obs"]
@@ -293,3 +148,69 @@ def test_columns_that_describe_rows_are_left_out():
 def test_arrays_that_fit_are_not_copied():
     array = np.zeros((2, 3), np.float32)
     assert check(None, "obs", array) is array
+
+
+# How much is checked.
+
+WRONG_VALUES = {
+    "rewards": np.array([0.0, np.nan]),
+    "actions": np.array([0, 5]),
+    "own": np.array([0, 2**40]),
+}
+WRONG_FORMS = {
+    "rewards": np.zeros((2, 1)),
+    "actions": np.zeros(2),
+    "own": np.zeros(3),
+}
+FINE = {
+    "obs": np.zeros((2, 4)),
+    "rewards": np.zeros(2),
+    "actions": np.zeros(2, int),
+}
+
+
+def refused(columns, mode):
+    specs = specs_of(BOX(-1, 1, (4,)), DISCRETE(2))
+    try:
+        batch_checks.check_columns(
+            "p", columns, specs=specs, required=["obs"], mode=mode
+        )
+    except BatchError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("column", WRONG_VALUES)
+def test_a_mode_says_how_much_is_checked(column):
+    wrong_values = FINE | {column: WRONG_VALUES[column]}
+    wrong_form = FINE | {column: WRONG_FORMS[column]}
+    is_refused = {
+        mode: (
+            refused(FINE, mode),
+            refused(wrong_values, mode),
+            refused(wrong_form, mode),
+        )
+        for mode in batch_checks.MODES
+    }
+    assert is_refused == {
+        "full": (False, True, True),
+        "strict": (False, True, True),
+        "schema": (False, False, True),
+        "off": (False, False, False),
+    }
+
+
+def test_only_the_strict_mode_refuses_columns_that_nobody_knows():
+    columns = FINE | {"own": np.zeros(2)}
+    found = [mode for mode in batch_checks.MODES if refused(columns, mode)]
+    assert found == ["strict"]
+
+
+@pytest.mark.parametrize("mode", batch_checks.MODES)
+def test_all_modes_give_the_dtypes_that_are_trained_on(mode):
+    specs = specs_of(BOX(-1, 1, (4,)), DISCRETE(2))
+    checked = batch_checks.check_columns(
+        "p", FINE, specs=specs, required=["obs"], mode=mode
+    )
+    dtypes = {column: values.dtype for column, values in checked.items()}
+    assert dtypes == {"obs": "float32", "rewards": "float32", "actions": "int32"}

@@ -9,6 +9,8 @@ from tflearner.constants import ALL_MODULES
 from tflearner.errors import NumericError, OptimizerError, UsageError
 from tflearner.learner import gradients
 from tflearner.learner.tf_learner import TfLearner
+from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.testing import assert_close
 
 PARTS = ("rl_module", "optimizer")
@@ -164,6 +166,76 @@ def test_global_norm_is_that_of_all_numbers(shapes):
     norm = gradients.global_norm([tf.constant(a) for a in arrays])
     assert_close(norm.numpy(), np.float32(wanted), rtol=1e-5)
     assert gradients.global_norm([]).numpy() == 0.0
+
+
+FLOAT32_TINIEST, FLOAT32_LARGEST = 1e-37, 3e38
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1e22],
+        [1e22, -1e22, 0.0],
+        [1e22, 1e-22],
+        [1e-22, 1e-22],
+        [FLOAT32_LARGEST],
+        [FLOAT32_TINIEST, FLOAT32_TINIEST],
+        *[[3.0 * 10.0**k, -4.0 * 10.0**k] for k in range(-36, 37, 4)],
+        [0.0, 0.0],
+    ],
+    ids=str,
+)
+def test_global_norm_has_the_range_of_its_entries(numbers):
+    wanted = np.sqrt(np.sum(np.square(np.float64(np.float32(numbers)))))
+    first, rest = numbers[:1], numbers[1:]
+    for parts in ([numbers], [first, rest], [[numbers], [[0.0]]]):
+        parts = [tf.constant(part, tf.float32) for part in parts]
+        assert_close(gradients.global_norm(parts), np.float32(wanted), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "wanted"),
+    [
+        ([np.inf, 1.0], np.inf),
+        ([-np.inf, 1.0], np.inf),
+        ([np.inf, 1e22], np.inf),
+        ([np.nan, 1.0], np.nan),
+        ([np.nan, 1e22], np.nan),
+        ([np.nan, 0.0], np.nan),
+        ([np.nan, np.inf], np.nan),
+    ],
+    ids=str,
+)
+def test_global_norm_hides_nothing(numbers, wanted):
+    for values in (numbers, numbers[::-1]):
+        parts = [tf.constant([value], tf.float32) for value in values]
+        norm = gradients.global_norm(parts).numpy()
+        assert norm == wanted or (np.isnan(norm) and not np.isfinite(wanted))
+
+
+def test_global_norm_of_large_tensors_overflows_no_earlier():
+    parts = [tf.fill([70_000], 1e20), tf.fill([2, 3], -1e20), tf.constant(1e-20)]
+    assert_close(
+        gradients.global_norm(parts), np.float32(1e20 * np.sqrt(70_006)), rtol=1e-5
+    )
+
+
+def test_global_norm_is_the_same_however_it_runs(compiled):
+    norm = compiled(lambda a, b: gradients.global_norm([a, b]))
+    for size, wanted in [(1e22, 5e22), (1e-22, 5e-22), (1.0, 5.0), (0.0, 0.0)]:
+        a = np.array([3.0 * size], np.float32)
+        b = np.array([[4.0 * size, 0.0]], np.float32)
+        assert_close(norm(a=a, b=b), np.float32(wanted), rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e22, 1e36, 1e-22, 1.0])
+@pytest.mark.parametrize("by", ["norm", "global_norm"])
+def test_clipping_keeps_the_direction_of_gradients_of_any_size(by, size):
+    given = {"a": tf.constant([3.0 * size, -4.0 * size])}
+    gradients.clip_gradients(given, grad_clip=0.5, grad_clip_by=by)
+    factor = min(1.0, 0.5 / (5.0 * size))
+    wanted = [3.0 * size * factor, -4.0 * size * factor]
+    assert_close(given["a"], np.float32(wanted), rtol=1e-5)
 
 
 @pytest.mark.parametrize("by", ["value", "norm", "global_norm"])
@@ -347,3 +419,182 @@ def test_guard_changes_no_bit_of_healthy_updates(make_learner, make_batch):
     on, off = run("skip"), run("off")
     assert all_equal(on["rl_module"], off["rl_module"])
     assert all_equal(on["optimizer"], off["optimizer"])
+
+
+# What is too large for its square, or shared.
+
+
+class Scaled(Mean):
+    """Multiplies its loss, module by module, and adds to it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.factors, self.summands = {}, {}
+
+    def compute_loss_for_module(self, *, module_id, fwd_out, **kwargs):
+        loss = tf.add_n([tf.reduce_mean(x**2) for x in fwd_out.values()])
+        loss = loss * self.factors.get(module_id, 1.0)
+        return loss + self.summands.get(module_id, 0.0)
+
+    def get_required_columns(self, module_id):
+        return ("obs",)
+
+
+@pytest.mark.parametrize(
+    ("factor", "grad_clip", "by", "is_healthy"),
+    [
+        (1e22, None, "global_norm", False),
+        (1e22, 0.5, "global_norm", True),
+        (1e22, 0.5, "norm", True),
+        (1e22, 0.5, "value", True),
+        (1e-22, None, "global_norm", True),
+        (1e-22, 0.5, "global_norm", True),
+        (0.0, 0.5, "global_norm", True),
+        (np.inf, None, "global_norm", False),
+        (np.inf, 0.5, "global_norm", False),
+        (np.inf, 0.5, "value", False),
+        (np.nan, 0.5, "norm", False),
+        (np.nan, None, "norm", False),
+    ],
+)
+def test_guard_asks_whether_a_gradient_can_be_used_as_it_is_applied(
+    make_learner, make_batch, factor, grad_clip, by, is_healthy
+):
+    learner = make_learner(
+        Scaled, grad_clip=grad_clip, grad_clip_by=by, lr=0.1, run_eagerly=True
+    )
+    learner.factors = {"default_policy": tf.constant(factor, tf.float32)}
+    before = learner.get_state(PARTS)
+    results = learner.update(make_batch(learner))["default_policy"]
+    assert results["num_non_finite_updates_lifetime"] == (0 if is_healthy else 1)
+    after = learner.get_state(PARTS)
+    assert int(learner.get_optimizer().iterations.numpy()) == is_healthy
+    for own in tf.nest.flatten([after[part] for part in PARTS]):
+        assert np.isfinite(own).all()
+    if not is_healthy:
+        assert all_equal(before["rl_module"], after["rl_module"])
+        assert all_equal(before["optimizer"], after["optimizer"])
+    elif factor >= 1.0:
+        assert not all_equal(before["rl_module"], after["rl_module"])
+
+
+def test_traced_training_with_huge_gradients_goes_on(make_learner, make_batch):
+    overrides = {"p1": {"grad_clip_by": "norm"}}
+    learner = make_learner(
+        Scaled,
+        policies=["p0", "p1"],
+        algorithm_config_overrides_per_module=overrides,
+        grad_clip=1.0,
+        lr=0.03,
+    )
+    learner.factors = {"p0": 1e22, "p1": 1e22}
+    batch = make_batch(learner)
+    results = [learner.update(batch, num_epochs=10) for _ in range(4)]
+    assert learner.num_traces == 1
+    for mid in ("p0", "p1"):
+        assert results[-1][mid]["total_loss"] < 0.5 * results[0][mid]["total_loss"]
+        assert results[-1][mid]["num_non_finite_updates_lifetime"] == 0
+        norm = results[-1][mid]["gradients_default_optimizer_global_norm"]
+        assert np.isfinite(norm) and norm > 1e18
+
+
+def test_guard_knows_which_modules_are_clipped(make_learner, make_batch):
+    overrides = {"p1": {"grad_clip": 0.5}}
+    learner = make_learner(
+        Scaled,
+        policies=["p0", "p1"],
+        algorithm_config_overrides_per_module=overrides,
+        run_eagerly=True,
+    )
+    learner.factors = {"p0": 1e22, "p1": 1e22}
+    results = learner.update(make_batch(learner))
+    assert results["p0"]["num_non_finite_updates_lifetime"] == 1
+    assert results["p1"]["num_non_finite_updates_lifetime"] == 0
+    steps = [int(learner.get_optimizer(m).iterations.numpy()) for m in ("p0", "p1")]
+    assert steps == [0, 1]
+
+
+def modules_sharing(*layers_by_module):
+    """Classes of modules with a layer of their own each, and layers they share."""
+    shared = {
+        name: keras.layers.Dense(4) for names in layers_by_module for name in names
+    }
+
+    def setup(self):
+        self.own = keras.layers.Dense(4)
+        self.shared = [shared[name] for name in type(self).names]
+
+    def forward(self, batch, **kwargs):
+        outputs = [layer(batch["obs"]) for layer in [self.own, *self.shared]]
+        return {"out": tf.add_n(outputs)}
+
+    members = {"setup": setup, "_forward": forward}
+    return [
+        type("Sharing", (TfRLModule,), members | {"names": names})
+        for names in layers_by_module
+    ]
+
+
+class SharingLearner(Scaled):
+    """Lets every module train what it shares, and makes losses sick by a summand.
+
+    The gradients are fine then, so that only the guard can connect the modules.
+    """
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=keras.optimizers.SGD(0.1, momentum=0.9),
+            params=self.get_parameters(self.module[module_id]),
+            allow_shared=True,
+        )
+
+
+def sharing_learner(make_learner, *layers_by_module, **settings):
+    classes = modules_sharing(*layers_by_module)
+    specs = {f"p{i}": RLModuleSpec(module_class=cls) for i, cls in enumerate(classes)}
+    return make_learner(SharingLearner, policies=specs, **settings)
+
+
+def changed_by_update(learner, make_batch):
+    """Which modules have other weights, and which another optimizer state, after."""
+    before = learner.get_state(PARTS)
+    learner.update({mid: {"obs": b["obs"]} for mid, b in make_batch(learner).items()})
+    after = learner.get_state(PARTS)
+    return [
+        [
+            mid
+            for mid in learner.module
+            if not all_equal(before[part][mid], after[part][mid])
+        ]
+        for part in PARTS
+    ]
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_module_that_shares_variables_with_a_sick_one_is_undone_with_it(
+    make_learner, make_batch, run_eagerly
+):
+    learner = sharing_learner(
+        make_learner, ["trunk"], ["trunk"], [], run_eagerly=run_eagerly
+    )
+    everyone = ["p0", "p1", "p2"]
+    if run_eagerly:  # A traced loss would not see the summand change.
+        assert changed_by_update(learner, make_batch) == [everyone, everyone]
+    learner.summands = {"p0": np.float32(np.inf)}
+    assert changed_by_update(learner, make_batch) == [["p2"], ["p2"]]
+    counts = [
+        learner.metrics.peek((mid, "num_non_finite_updates_lifetime"))
+        for mid in everyone
+    ]
+    assert counts == [1, 0, 0]
+
+
+def test_undoing_reaches_everyone_along_a_chain_of_shared_variables(
+    make_learner, make_batch
+):
+    learner = sharing_learner(
+        make_learner, ["a"], ["a", "b"], ["b"], ["c"], run_eagerly=True
+    )
+    learner.summands = {"p0": np.float32(np.nan)}
+    assert changed_by_update(learner, make_batch) == [["p3"], ["p3"]]

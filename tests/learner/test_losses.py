@@ -1,12 +1,21 @@
 """What a loss may return, and what is said about one that cannot be learned from."""
 
+import dataclasses
+
+import keras
 import pytest
 import tensorflow as tf
 
-from tflearner.errors import LossError
+from tflearner.algorithms.ppo import PPOTfLearner
+from tflearner.columns import Columns
+from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.errors import BatchError, LossError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.actor_critic import PPOTfRLModule
+from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
+from tflearner.modules.rl_module import RLModule
 from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.testing import learner_digest
 
 
@@ -115,3 +124,162 @@ def test_losses_of_other_float_types_are_fine(make_learner, make_batch):
     learner.loss_of_p1 = lambda good, batch, out: tf.cast(good, tf.float64)
     results = learner.update(make_batch(learner))
     assert results["p1"]["num_non_finite_updates_lifetime"] == 0
+
+
+# Modules that bring their own loss.
+
+
+class Dreamer(TfRLModule, SelfSupervisedLossAPI):
+    """Learns to put out its observations; knows nothing of actions."""
+
+    def setup(self):
+        self.network = keras.layers.Dense(self.observation_space.shape[0])
+        self.calls = []  # The arguments of its losses.
+
+    def _forward(self, batch, **kwargs):
+        return {"dream": self.network(batch[Columns.OBS])}
+
+    def compute_self_supervised_loss(self, **kwargs):
+        self.calls.append(kwargs)
+        learner, fwd_out = kwargs["learner"], kwargs["fwd_out"]
+        error = tf.reduce_mean((fwd_out["dream"] - kwargs["batch"][Columns.OBS]) ** 2)
+        learner.metrics.log_value((kwargs["module_id"], "dream_error"), error, window=1)
+        return error
+
+
+class Refusing(TfLearner):
+    """Has no loss of its own."""
+
+    def compute_loss_for_module(self, *, module_id, **kwargs):
+        raise AssertionError(f"no loss for {module_id!r} is wanted")
+
+
+class Demanding(Refusing):
+    """Trains nothing but modules that bring their loss: others lack an interface."""
+
+    @classmethod
+    def rl_module_required_apis(cls):
+        return [TargetNetworkAPI]
+
+    def get_required_columns(self, module_id):
+        return (Columns.OBS, Columns.ACTIONS, "rewards")
+
+    def get_required_outputs(self, module_id):
+        return (Columns.ACTION_DIST_INPUTS,)
+
+
+def dreamers(*module_ids):
+    return dict.fromkeys(module_ids, RLModuleSpec(module_class=Dreamer))
+
+
+@pytest.mark.parametrize("learner_class", [Refusing, Demanding, PPOTfLearner])
+def test_any_learner_trains_a_module_that_brings_its_loss(
+    make_learner, make_batch, learner_class
+):
+    learner = make_learner(
+        learner_class, policies=dreamers("d"), run_eagerly=True, lr=0.1
+    )
+    batch = {Columns.OBS: make_batch(learner)["d"][Columns.OBS]}  # And nothing else.
+    errors = [learner.update(batch)["d"] for _ in range(8)]
+    assert errors[-1]["dream_error"] == errors[-1]["total_loss"]
+    assert errors[-1]["total_loss"] < 0.7 * errors[0]["total_loss"]
+
+
+def test_own_loss_gets_what_the_learners_loss_would_get(make_learner, make_batch):
+    learner = make_learner(
+        Refusing,
+        policies=dreamers("d"),
+        run_eagerly=True,
+        algorithm_config_overrides_per_module={"d": {"lr": 0.5}},
+    )
+    batch = make_batch(learner)["d"]
+    learner.update(batch)
+    (call,) = learner.module["d"].calls
+    assert set(call) == {"learner", "module_id", "config", "batch", "fwd_out"}
+    assert call["learner"] is learner and call["module_id"] == "d"
+    assert call["config"].lr == 0.5 and set(call["batch"]) == set(batch)
+    assert set(call["fwd_out"]) == {"dream"}
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_own_loss_is_trained_beside_the_algorithms(
+    make_learner, make_batch, run_eagerly
+):
+    learner = make_learner(
+        PPOTfLearner, policies={"p0": None} | dreamers("d"), run_eagerly=run_eagerly
+    )
+    before = learner.get_state("rl_module")["rl_module"]
+    batch = make_batch(learner)
+    batch["d"] = {Columns.OBS: batch["d"][Columns.OBS][:7]}
+    results = learner.update(batch, minibatch_size=5)
+    assert "policy_loss" in results["p0"] and "dream_error" in results["d"]
+    assert "policy_loss" not in results["d"] and "curr_kl_coeff" not in results["d"]
+    assert results["d"]["weights_seq_no"] == 1
+    after = learner.get_state("rl_module")["rl_module"]
+    for mid in ("p0", "d"):
+        assert (after[mid]["000/kernel"] != before[mid]["000/kernel"]).any()
+
+
+def test_own_loss_comes_and_goes_in_mid_training(make_learner, make_batch):
+    learner = make_learner(PPOTfLearner, run_eagerly=True)
+    spec = RLModuleSpec.from_module(learner.module[DEFAULT_MODULE_ID])
+    learner.add_module(
+        module_id="d",
+        module_spec=dataclasses.replace(spec, module_class=Dreamer, model_config=None),
+    )
+    results = learner.update(make_batch(learner))
+    assert "dream_error" in results["d"]
+    state = learner.get_state()
+    learner.set_state(state, force=True)
+    learner.remove_module("d")
+    assert "d" not in learner.update(make_batch(learner))
+
+
+def test_observations_are_still_wanted(make_learner, make_batch):
+    learner = make_learner(PPOTfLearner, policies=dreamers("d"), run_eagerly=True)
+    batch = make_batch(learner)
+    del batch["d"][Columns.OBS]
+    before = learner_digest(learner)
+    with pytest.raises(BatchError, match="'d'.*no column 'obs'"):
+        learner.update(batch)
+    assert learner_digest(learner) == before
+
+
+def test_bad_own_loss_names_the_module(make_learner, make_batch):
+    learner = make_learner(PPOTfLearner, policies=dreamers("d", "e"), run_eagerly=True)
+    learner.module["e"].compute_self_supervised_loss = lambda **kwargs: None
+    before = learner_digest(learner)
+    with pytest.raises(LossError, match="loss for module 'e': got None, want a scalar"):
+        learner.update(make_batch(learner))
+    assert learner_digest(learner) == before
+
+
+def test_module_without_what_the_loss_needs_rides_along(make_learner, make_batch):
+    policies = {"plain": None} | dreamers("d")
+    learner = make_learner(Demanding, policies=policies, run_eagerly=True)
+    assert not learner.rl_module_is_compatible(learner.module["plain"])
+    assert learner.get_optimizers_for_module("plain") == []
+    before = learner.module["plain"].get_state()
+    results = learner.update(make_batch(learner))  # Asks it for no loss.
+    assert "total_loss" in results["d"] and "total_loss" not in results["plain"]
+    for key, weight in learner.module["plain"].get_state().items():
+        assert (weight == before[key]).all()
+
+
+def test_loss_alone_does_not_make_a_module_of_another_framework_trainable(
+    make_learner, make_batch
+):
+    class Foreign(RLModule, SelfSupervisedLossAPI):
+        def compute_self_supervised_loss(self, **kwargs):
+            raise AssertionError("not to be trained here")
+
+        def get_state(self, components=None, *, not_components=None):
+            return {}
+
+        def set_state(self, state):
+            pass
+
+    policies = {"p0": None, "f": RLModuleSpec(module_class=Foreign)}
+    learner = make_learner(PPOTfLearner, policies=policies, run_eagerly=True)
+    results = learner.update(make_batch(learner))
+    assert "total_loss" in results["p0"] and "total_loss" not in results["f"]

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
-from tflearner.errors import ConfigError, ModuleError, UnknownModuleError
+from tflearner.errors import ConfigError, ModuleBuildError, ModuleError, UnknownModuleError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.testing import learner_digest
@@ -140,7 +140,7 @@ def test_module_whose_setup_fails_is_not_added(learner, spec):
 
     before = learner_digest(learner)
     broken = dataclasses.replace(spec, module_class=Broken)
-    with pytest.raises(KeyError, match="a user's bug"):
+    with pytest.raises(ModuleBuildError, match="a user's bug"):
         learner.add_module(module_id="new", module_spec=broken)
     assert learner_digest(learner) == before
 

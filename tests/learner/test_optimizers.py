@@ -138,7 +138,7 @@ def test_optimizer_and_variables_have_one_owner(learner):
     ):
         with pytest.raises(OptimizerError, match=owner):
             learner.register_optimizer(
-                module_id="p", optimizer=optimizer, params=own, lr_or_lr_schedule=0.1
+                optimizer=optimizer, params=own, lr_or_lr_schedule=0.1
             )
     assert registered(learner) == before
 

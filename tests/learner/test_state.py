@@ -230,7 +230,7 @@ BAD = {
     "optimizer missing": (
         spoil(lambda s: s["optimizer"].clear()),
         OptimizerError,
-        "missing 'default_policy/default_optimizer'",
+        "missing optimizer 'default_policy/default_optimizer'",
     ),
     "component unknown": (
         spoil(lambda s: s.update(rl_modul={})),

@@ -116,7 +116,7 @@ class Algorithm(abc.ABC):
         spec = config.get_multi_rl_module_spec()
         module_spaces = (env_to_module.observation_space, spaces[1])
         self.learner = config.build_learner(
-            spaces=dict.fromkeys(spec.rl_module_specs, module_spaces)
+            spaces=dict.fromkeys(spec.by_id(), module_spaces)
         )
         self.env_runner = SingleAgentEnvRunner(
             config=config,

@@ -16,6 +16,7 @@ from tflearner.columns import Columns
 from tflearner.config import TRAINING, AlgorithmConfig
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
+from tflearner.distributed.learner_group import LearnerGroup
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.losses import ppo, reductions
 from tflearner.modules.actor_critic import PPOTfRLModule
@@ -80,6 +81,9 @@ class PPOConfig(AlgorithmConfig):
     def get_default_learner_class(self) -> type:
         return PPOTfLearner
 
+    def get_default_learner_group_class(self) -> type:
+        return LearnerGroup
+
     def get_default_algorithm_class(self) -> type:
         return PPO
 
@@ -140,13 +144,14 @@ class PPOTfLearner(TfLearner):
 
     config: PPOConfig
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._coefficients: dict[ModuleID, _Coefficients] = {}
+
     def build(self) -> None:
         if self._check_is_built(error=False):
             return
         super().build()
-        self._coefficients: dict[ModuleID, _Coefficients] = {}
-        for module_id in self.module:
-            self._add_coefficients(module_id)
         if self._learner_connector is not None:
             self._learner_connector.prepend(AddOneTsToEpisodesAndTruncate())
             self._learner_connector.append(
@@ -156,15 +161,21 @@ class PPOTfLearner(TfLearner):
             )
             self._learner_connector.append(StandardizeAdvantages())
 
-    def add_module(self, *, module_id: ModuleID, **kwargs: Any):
-        spec = super().add_module(module_id=module_id, **kwargs)
-        self._add_coefficients(module_id)
-        return spec
+    def _set_up_module(self, module_id: ModuleID) -> None:
+        super()._set_up_module(module_id)
+        config = self.config.get_config_for_module(module_id)
+        if isinstance(self.module[module_id].unwrapped(), ValueFunctionAPI):
+            self._coefficients[module_id] = _Coefficients(
+                kl=self._get_tensor_variable(config.kl_coeff, "float32"),
+                entropy=Scheduler(
+                    fixed_value_or_schedule=config.entropy_coeff,
+                    variable=self._get_tensor_variable(0.0),
+                ),
+            )
 
-    def remove_module(self, module_id: ModuleID, **kwargs: Any):
-        spec = super().remove_module(module_id, **kwargs)
+    def _tear_down_module(self, module_id: ModuleID) -> None:
+        super()._tear_down_module(module_id)
         self._coefficients.pop(module_id, None)
-        return spec
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         module: Any = self.module[module_id].unwrapped()
@@ -250,20 +261,12 @@ class PPOTfLearner(TfLearner):
             Columns.VALUE_TARGETS,
         )
 
+    def get_required_outputs(self, module_id):
+        return (Columns.ACTION_DIST_INPUTS,)
+
     @classmethod
     def rl_module_required_apis(cls):
         return [ValueFunctionAPI]
-
-    def _add_coefficients(self, module_id: ModuleID) -> None:
-        config = self.config.get_config_for_module(module_id)
-        if self.rl_module_is_compatible(self.module[module_id]):
-            self._coefficients[module_id] = _Coefficients(
-                kl=self._get_tensor_variable(config.kl_coeff, "float32"),
-                entropy=Scheduler(
-                    fixed_value_or_schedule=config.entropy_coeff,
-                    variable=self._get_tensor_variable(0.0),
-                ),
-            )
 
 
 @dataclasses.dataclass

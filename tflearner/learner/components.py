@@ -40,6 +40,20 @@ class Components:
     wanted: str | Collection[str] | None = None
     unwanted: str | Collection[str] | None = None
 
+    def check(self) -> None:
+        """Raises `UsageError` for what is no component of a learner."""
+        for given in (self.wanted, self.unwanted):
+            if not isinstance(given, Collection | None):
+                raise UsageError("components", repr(given), "names of components")
+            for path in _names(given):
+                if str(path).split("/")[0] not in _ALL:
+                    raise UsageError(
+                        "components",
+                        repr(path),
+                        f"one of {[*_ALL]}",
+                        did_you_mean(path, _ALL),
+                    )
+
     def include(self, name: str) -> bool:
         """Returns whether a component, or something below it, is selected."""
         wanted = _names(self.wanted)

@@ -1,15 +1,13 @@
-"""The learner: owns modules and optimizers, and changes weights from batches.
+"""The learner: changes the weights of its modules from batches and episodes.
 
-This file knows no TensorFlow: it is the lifecycle, the order of an update, the hooks,
-and state. `tf_learner.py` computes gradients and applies them.
+This file knows no TensorFlow: it is gradients after they are computed, losses by module,
+the order of an update, the hooks around it, and state. `module_owner.py` has the modules
+and optimizers, `tf_learner.py` computes gradients and applies them.
 """
 
 import abc
-import dataclasses
-import logging
 import numbers
-import platform
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -17,43 +15,28 @@ import numpy as np
 from tflearner import constants
 from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
-from tflearner.connectors.pipeline import LearnerConnectorPipeline
-from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
-from tflearner.data.minibatches import MinibatchPlan, plan_minibatches
+from tflearner.constants import ALL_MODULES
+from tflearner.data.minibatches import check_count
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import (
-    ModuleError,
+    NumericError,
     TFLearnerError,
     UnknownArgumentError,
     UnknownModuleError,
     UsageError,
     did_you_mean,
 )
-from tflearner.learner import batch_checks, step_metrics, train_batch
+from tflearner.learner import batch_checks, step_metrics, train_batch, training_data
 from tflearner.learner.components import (
     OF_THE_WEIGHTS,
     SHOULD_BE_UPDATED,
     Components,
     checked_state,
 )
-from tflearner.learner.optimizers import OptimizerRegistry
-from tflearner.metrics import MetricsLogger
-from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
-from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
-from tflearner.types import (
-    LearningRateOrSchedule,
-    ModuleID,
-    Optimizer,
-    Param,
-    ParamDict,
-    ParamRef,
-    ResultDict,
-    ShouldModuleBeUpdatedFn,
-    StateDict,
-    Tensor,
-)
-
-logger = logging.getLogger(__name__)
+from tflearner.learner.module_owner import ModuleOwner
+from tflearner.learner.update_plan import UpdatePlan, UpdateSettings, plan_update
+from tflearner.modules.apis import SelfSupervisedLossAPI
+from tflearner.types import ModuleID, ParamDict, ResultDict, StateDict, Tensor
 
 UPDATE_ARGUMENTS = (
     "timesteps",
@@ -65,7 +48,7 @@ UPDATE_ARGUMENTS = (
 )
 
 
-class Learner(abc.ABC):
+class Learner(ModuleOwner):
     """Owns modules and optimizers, and changes weights from batches or episodes.
 
     Subclass `TfLearner`, not this class. The hooks to override are
@@ -83,238 +66,26 @@ class Learner(abc.ABC):
         module: The module itself, used as it is; wins over `module_spec`.
     """
 
-    framework: str | None = None
     TOTAL_LOSS_KEY = constants.TOTAL_LOSS_KEY
 
-    def __init__(
-        self,
-        *,
-        config: AlgorithmConfig,
-        module_spec: RLModuleSpec | MultiRLModuleSpec | None = None,
-        module: RLModule | None = None,
-    ):
-        config.validate()
-        self.config = config.copy(copy_frozen=False)
-        self.metrics = MetricsLogger()
-        self._module_spec = module_spec
-        self._module_obj = module
-        self._module: MultiRLModule | None = None
-        self._learner_connector: LearnerConnectorPipeline | None = None
-        self._optimizers = OptimizerRegistry()
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
         self._weights_seq_no = 0
         self._last_timestep = 0
-        self._rng = np.random.default_rng(config.seed)
         self._column_specs: dict[ModuleID, dict] = {}
         self.updated_module_ids: tuple[ModuleID, ...] = ()
 
-    # Lifecycle.
+    def _reset(self) -> None:
+        super()._reset()
+        self._weights_seq_no = 0
+        self._last_timestep = 0
 
-    def build(self) -> None:
-        """Builds connector pipeline, modules and optimizers; a second call does nothing.
-
-        Override to add to it, calling super first.
-        """
-        if self._module is not None:
-            logger.debug("Learner already built. Skipping build.")
-            return
-        if self.config.num_aggregator_actors_per_learner == 0:
-            self._learner_connector = self.config.build_learner_connector(
-                input_observation_space=None,
-                input_action_space=None,
-                device=self.device,
-            )
-        module = self._make_module()
-        self._module = module
-        try:
-            self.configure_optimizers()
-        except BaseException:
-            self._module, self._optimizers = None, OptimizerRegistry()
-            raise
-        step_metrics.log_parameter_counts(self.metrics, module, self.get_parameters)
-
-    @property
-    def module(self) -> MultiRLModule:
-        """The modules that learn, by id; `None` before `build()`."""
-        return self._module  # type: ignore[return-value]
-
-    @property
-    def distributed(self) -> bool:
-        """Whether several learners share the work."""
-        return self.config.num_learners > 1
-
-    @property
-    def node(self) -> str:
-        """The name of this host."""
-        return platform.node()
-
-    @property
-    def device(self) -> Any:
-        """The device weights live on."""
-        return None
-
-    def _make_module(self) -> MultiRLModule:
-        module = self._module_obj
-        if module is None:
-            spec = self._module_spec or self.config.get_multi_rl_module_spec()
-            module = spec.build(seed=self.config.seed)
-        self._module_spec = MultiRLModuleSpec.from_module(module)
-        return module.as_multi_rl_module()
-
-    def _check_is_built(self, error: bool = True) -> bool:
-        if self._module is None and error:
-            raise UsageError(
-                type(self).__name__,
-                "a learner that is not built yet",
-                hint="call build() once before any other method",
-            )
-        return self._module is not None
-
-    # Optimizers.
-
-    def configure_optimizers(self) -> None:
-        """Registers the optimizers of every compatible module; called by `build()`."""
-        self._check_is_built()
-        for module_id in self.module:
-            self._configure_optimizers_if_compatible(module_id)
-
-    def _configure_optimizers_if_compatible(self, module_id: ModuleID) -> None:
-        if self.rl_module_is_compatible(self.module[module_id]):
-            self.configure_optimizers_for_module(
-                module_id=module_id, config=self.config.get_config_for_module(module_id)
-            )
-
-    @abc.abstractmethod
-    def configure_optimizers_for_module(
-        self, module_id: ModuleID, config: AlgorithmConfig | None = None
-    ) -> None:
-        """Registers the optimizers of one module through `register_optimizer`."""
-
-    def register_optimizer(
-        self,
-        *,
-        module_id: ModuleID = ALL_MODULES,
-        optimizer_name: str = DEFAULT_OPTIMIZER,
-        optimizer: Optimizer,
-        params: list[Param],
-        lr_or_lr_schedule: LearningRateOrSchedule | None = None,
-    ) -> None:
-        """Registers an optimizer for variables of a module.
-
-        Args:
-            module_id: The module; `ALL_MODULES` for variables of several.
-            optimizer_name: Tells the optimizers of one module apart.
-            optimizer: A Keras optimizer that is registered nowhere else.
-            params: The variables it updates; a list.
-            lr_or_lr_schedule: A learning rate, or `[[timestep, value], ...]`, that the
-                learner keeps; `None` leaves the learning rate to you.
-
-        Raises:
-            OptimizerError: If name, optimizer or variables do not fit; nothing is
-                registered then.
-            ScheduleError: If the schedule is invalid.
-        """
-        self._check_registered_optimizer(optimizer, params)
-        self._optimizers.register(
-            module_id=module_id,
-            name=optimizer_name,
-            optimizer=optimizer,
-            params={self.get_param_ref(param): param for param in params},
-            lr_or_lr_schedule=lr_or_lr_schedule,
+    def _tear_down_module(self, module_id: ModuleID) -> None:
+        super()._tear_down_module(module_id)
+        self._column_specs.pop(module_id, None)
+        self.updated_module_ids = tuple(
+            mid for mid in self.updated_module_ids if mid != module_id
         )
-
-    def get_optimizer(
-        self,
-        module_id: ModuleID = DEFAULT_MODULE_ID,
-        optimizer_name: str = DEFAULT_OPTIMIZER,
-    ) -> Optimizer:
-        """Returns an optimizer by module and name, or by its full name.
-
-        Raises:
-            KeyError: If there is none.
-        """
-        return self._optimizers.find(module_id, optimizer_name).optimizer
-
-    def get_optimizers_for_module(
-        self, module_id: ModuleID = ALL_MODULES
-    ) -> list[tuple[str, Optimizer]]:
-        """Returns the (name, optimizer) pairs of a module; none for an unknown id."""
-        return [(r.name, r.optimizer) for r in self._optimizers.for_module(module_id)]
-
-    def filter_param_dict_for_optimizer(
-        self, param_dict: ParamDict, optimizer: Optimizer
-    ) -> ParamDict:
-        """Returns the entries of `param_dict` that `optimizer` updates and has.
-
-        Raises:
-            KeyError: If the optimizer is not registered.
-        """
-        refs = self._optimizers.of(optimizer).params
-        return {r: param_dict[r] for r in refs if param_dict.get(r) is not None}
-
-    @abc.abstractmethod
-    def _check_registered_optimizer(
-        self, optimizer: Optimizer, params: list[Param]
-    ) -> None:
-        """Raises `OptimizerError` unless both can be registered."""
-
-    # What the framework does.
-
-    @abc.abstractmethod
-    def compute_gradients(
-        self, loss_per_module: dict[ModuleID, Tensor], **kwargs: Any
-    ) -> ParamDict:
-        """Returns the gradients of the sum of all losses, by parameter reference.
-
-        `loss_per_module` holds the modules' losses and no total.
-        """
-
-    @abc.abstractmethod
-    def apply_gradients(self, gradients_dict: ParamDict) -> None:
-        """Lets every optimizer step that has gradients; the others stay untouched."""
-
-    @abc.abstractmethod
-    def get_param_ref(self, param: Param) -> ParamRef:
-        """Returns the hashable reference of a variable."""
-
-    @abc.abstractmethod
-    def get_parameters(self, module: RLModule) -> Sequence[Param]:
-        """Returns the trainable variables of a module."""
-
-    @abc.abstractmethod
-    def _update(self, batch: dict[ModuleID, Any], **kwargs: Any) -> tuple:
-        """Takes one gradient step; traced."""
-
-    @abc.abstractmethod
-    def _run_update(
-        self, columns: dict[ModuleID, dict], plan: MinibatchPlan, full_batch: bool
-    ) -> Any:
-        """Takes one gradient step per minibatch of the plan."""
-
-    @abc.abstractmethod
-    def _get_tensor_variable(
-        self, value: Any, dtype: Any = None, trainable: bool = False
-    ) -> Any:
-        """Returns a variable that traced losses can read and hooks can assign."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def _get_optimizer_lr(optimizer: Optimizer) -> float:
-        """Returns the learning rate of this moment."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def _set_optimizer_lr(optimizer: Optimizer, lr: float) -> None:
-        """Sets the learning rate."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def _get_clip_function() -> Callable:
-        """Returns `f(gradients_dict, *, grad_clip, grad_clip_by)`, clipping in place."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def _get_global_norm_function() -> Callable:
-        """Returns `f(list of tensors)`, the norm of all of them together."""
 
     # Gradients.
 
@@ -354,7 +125,8 @@ class Learner(abc.ABC):
     ) -> ParamDict:
         """Clips the gradients of one module as its config says.
 
-        Logs the global norm before clipping, per optimizer.
+        Logs the global norm before clipping, per optimizer; with `log_gradients` the
+        one after clipping as well.
 
         Args:
             module_id: The module.
@@ -378,8 +150,11 @@ class Learner(abc.ABC):
             )
             if norm is None:
                 norm = self._get_global_norm_function()(before)
-            key = (module_id, f"gradients_{name}_global_norm")
-            self.metrics.log_value(key, norm, window=1)
+            key = f"gradients_{name}_global_norm"
+            self.metrics.log_value((module_id, key), norm, window=1)
+            if config.log_gradients:
+                clipped = self._get_global_norm_function()(list(own.values()))
+                self.metrics.log_value((module_id, f"{key}_clipped"), clipped, window=1)
             postprocessed |= own
         return postprocessed
 
@@ -390,19 +165,29 @@ class Learner(abc.ABC):
     ) -> dict[ModuleID, Tensor]:
         """Returns one loss per module; override for losses that span modules.
 
+        A module with `SelfSupervisedLossAPI` brings its own, every other one gets
+        `compute_loss_for_module`.
+
         Args:
             fwd_out: What `forward_train` put out, by module.
             batch: The columns, by module.
         """
-        return {
-            module_id: self.compute_loss_for_module(
-                module_id=module_id,
-                config=self.config.get_config_for_module(module_id),
-                batch=batch[module_id],
-                fwd_out=own,
-            )
-            for module_id, own in fwd_out.items()
-        }
+        losses = {}
+        for module_id, own in fwd_out.items():
+            module: Any = self.module[module_id].unwrapped()
+            arguments: dict[str, Any] = {
+                "module_id": module_id,
+                "config": self.config.get_config_for_module(module_id),
+                "batch": batch[module_id],
+                "fwd_out": own,
+            }
+            if isinstance(module, SelfSupervisedLossAPI):
+                losses[module_id] = module.compute_self_supervised_loss(
+                    learner=self, **arguments
+                )
+            else:
+                losses[module_id] = self.compute_loss_for_module(**arguments)
+        return losses
 
     @abc.abstractmethod
     def compute_loss_for_module(
@@ -429,167 +214,53 @@ class Learner(abc.ABC):
         """Returns the columns a module's loss needs; a batch without one is refused."""
         return (Columns.OBS,)
 
-    def rl_module_is_compatible(self, module: RLModule) -> bool:
-        """Returns whether the learner can train `module`.
-
-        Others ride along: they get no optimizer and are left out of updates.
-        """
-        apis = self.rl_module_required_apis()
-        return all(isinstance(module.unwrapped(), api) for api in apis)
-
-    @classmethod
-    def rl_module_required_apis(cls) -> list[type]:
-        """Returns the interfaces a module must have to be trained here."""
-        return []
-
-    # Modules at run time.
-
-    def add_module(
-        self,
-        *,
-        module_id: ModuleID,
-        module_spec: RLModuleSpec,
-        config_overrides: dict[str, Any] | None = None,
-        new_should_module_be_updated: ShouldModuleBeUpdatedFn = None,
-    ) -> MultiRLModuleSpec:
-        """Adds a module in mid-training; if that fails, nothing is changed.
-
-        Args:
-            module_id: Its id.
-            module_spec: What to build it from.
-            config_overrides: Settings of its own.
-            new_should_module_be_updated: Ids of the modules that learn from now on, or
-                a function of (module id, batch); `None` keeps what was set.
-
-        Returns:
-            The specification of all modules.
-
-        Raises:
-            ModuleError: If the id is invalid or taken, or the specification is none.
-        """
-        self._check_is_built()
-        validate_module_id(module_id, error=True)
-        if not isinstance(module_spec, RLModuleSpec):
-            raise ModuleError(
-                f"module {module_id!r}", repr(module_spec), "an RLModuleSpec"
-            )
-        self._check_should_be_updated(new_should_module_be_updated)
-        before = self.config.copy()
-        spec = dataclasses.replace(module_spec, inference_only=False)
-        # From a child generator, so that minibatches are those of a run without it.
-        module = spec.build(seed=int(self._rng.spawn(1)[0].integers(2**31)))
-        self.module.add_module(module_id, module)
-        try:
-            self.config.multi_agent(policies={**self.config.policies, module_id: spec})
-            if config_overrides is not None:
-                overrides = self.config.algorithm_config_overrides_per_module
-                self.config.multi_agent(
-                    algorithm_config_overrides_per_module={
-                        **overrides,
-                        module_id: dict(config_overrides),
-                    }
-                )
-                self.config.get_config_for_module(module_id).validate()
-            self._configure_optimizers_if_compatible(module_id)
-        except BaseException:
-            self._optimizers.remove_module(module_id)
-            self.module.remove_module(module_id)
-            self.config = before
-            raise
-        return self._set_modules_in_config(new_should_module_be_updated)
-
-    def remove_module(
-        self,
-        module_id: ModuleID,
-        *,
-        new_should_module_be_updated: ShouldModuleBeUpdatedFn = None,
-    ) -> MultiRLModuleSpec:
-        """Removes a module, its optimizers, its metrics and its overrides.
-
-        Args:
-            module_id: Its id.
-            new_should_module_be_updated: As for `add_module`.
-
-        Returns:
-            The specification of the modules that stay.
-
-        Raises:
-            UnknownModuleError: If there is none.
-        """
-        self._check_is_built()
-        self._check_should_be_updated(new_should_module_be_updated)
-        self.module.remove_module(module_id)
-        self._optimizers.remove_module(module_id)
-        self._column_specs.pop(module_id, None)
-        self.metrics.delete(module_id, key_error=False)
-        self.updated_module_ids = tuple(
-            mid for mid in self.updated_module_ids if mid != module_id
-        )
-        overrides = dict(self.config.algorithm_config_overrides_per_module)
-        policies = dict(self.config.policies)
-        overrides.pop(module_id, None)
-        policies.pop(module_id, None)
-        to_train = self.config.policies_to_train
-        if to_train is not None and not callable(to_train):
-            to_train = [mid for mid in to_train if mid != module_id]
-        self.config.multi_agent(
-            policies=policies,
-            algorithm_config_overrides_per_module=overrides,
-            policies_to_train=to_train,
-        )
-        return self._set_modules_in_config(new_should_module_be_updated)
-
-    def _check_should_be_updated(self, wanted: ShouldModuleBeUpdatedFn) -> None:
-        self.config.copy().multi_agent(policies_to_train=wanted).validate()
-
-    def _set_modules_in_config(
-        self, should_module_be_updated: ShouldModuleBeUpdatedFn
-    ) -> MultiRLModuleSpec:
-        self._module_spec = MultiRLModuleSpec.from_module(self.module)
-        self.config.rl_module(rl_module_spec=self._module_spec)
-        if should_module_be_updated is not None:
-            self.config.multi_agent(policies_to_train=should_module_be_updated)
-        step_metrics.log_parameter_counts(
-            self.metrics, self.module, self.get_parameters
-        )
-        return self._module_spec
-
-    def should_module_be_updated(
-        self, module_id: ModuleID, multi_agent_batch: MultiAgentBatch | None = None
-    ) -> bool:
-        """Returns whether a module learns, as `policies_to_train` says."""
-        wanted = self.config.policies_to_train
-        if wanted is None:
-            return True
-        if callable(wanted):
-            return bool(wanted(module_id, multi_agent_batch))
-        return module_id in set(wanted)
+    def get_required_outputs(self, module_id: ModuleID) -> Collection[str]:
+        """Returns what `forward_train` must put out; a module without is refused."""
+        return ()
 
     # Updates.
 
-    def update(self, batch: Any = None, episodes: Any = None, **kwargs: Any):
-        """Updates from a batch or from episodes, whichever is given.
+    def update(
+        self,
+        batch: Any = None,
+        episodes: Any = None,
+        data_iterators: Any = None,
+        **kwargs: Any,
+    ) -> ResultDict:
+        """Updates from a batch, from episodes or from an iterator of batches.
 
         Args:
             batch: As for `update_from_batch`.
             episodes: As for `update_from_episodes`.
-            **kwargs: As for both.
+            data_iterators: As for `update_from_iterator`, or a list of one such.
+            **kwargs: As for the method it calls.
 
         Raises:
-            UsageError: Unless exactly one of the two is given.
+            UsageError: Unless exactly one of the three is given.
         """
-        if (batch is None) == (episodes is None):
-            given = "neither" if batch is None else "both"
+        given = {
+            "batch": batch,
+            "episodes": episodes,
+            "data_iterators": data_iterators,
+        }
+        present = [name for name, data in given.items() if data is not None]
+        if len(present) != 1:
             raise UsageError(
-                "update()", f"{given} of batch and episodes", "exactly one"
+                "update()",
+                " and ".join(present) or "no data",
+                "exactly one of batch, episodes, data_iterators",
             )
         if batch is not None:
             return self.update_from_batch(batch, **kwargs)
-        return self.update_from_episodes(episodes, **kwargs)
+        if episodes is not None:
+            return self.update_from_episodes(episodes, **kwargs)
+        if isinstance(data_iterators, list) and len(data_iterators) == 1:
+            data_iterators = data_iterators[0]
+        return self.update_from_iterator(data_iterators, **kwargs)
 
     def update_from_batch(
         self,
-        batch: MultiAgentBatch | Mapping[str, Any],
+        batch: Any,
         *,
         timesteps: dict[str, Any] | None = None,
         num_epochs: int = 1,
@@ -603,12 +274,14 @@ class Learner(abc.ABC):
 
         Args:
             batch: A `MultiAgentBatch`; or, with one module, a `SampleBatch` or a dict
-                of its columns, NumPy arrays or tensors [N, ...]. Not changed.
+                of its columns, NumPy arrays or tensors [N, ...], of sequences [S, T,
+                ...] with "seq_lens" [S]; or a function without arguments, or a Ray
+                object reference, that brings one. Not changed.
             timesteps: Schedules read "num_env_steps_sampled_lifetime" from it; without
                 it they stay where they are.
             num_epochs: Passes over the batch.
-            minibatch_size: Rows of every module per gradient step; `None` takes all
-                rows at once.
+            minibatch_size: Rows of every module per gradient step, as whole sequences
+                where there are some; `None` takes all rows at once.
             shuffle_batch_per_epoch: Whether rows are shuffled before every pass.
             num_total_minibatches: Gradient steps instead of `num_epochs`, if above 0.
             return_stats: Whether leaves of the result are `Stats` instead of numbers.
@@ -620,21 +293,21 @@ class Learner(abc.ABC):
         Raises:
             BatchError: If the batch cannot be trained on; nothing is changed then.
         """
-        self._refuse_unknown("update_from_batch", kwargs)
-        self._check_is_built()
+        self._check_call("update_from_batch", kwargs)
+        settings = UpdateSettings(
+            num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
+        )
+        lost = training_data.Lost()
+        batch = lost.resolve(batch)
+        lost.check(batch)
         self._update_from(
-            train_batch.from_columns(batch, self.module),
-            timesteps,
-            num_epochs=num_epochs,
-            minibatch_size=minibatch_size,
-            shuffle=shuffle_batch_per_epoch,
-            num_total_minibatches=num_total_minibatches,
+            [train_batch.from_columns(batch, self.module)], settings, timesteps
         )
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     def update_from_episodes(
         self,
-        episodes: list[Any],
+        episodes: Any,
         *,
         timesteps: dict[str, Any] | None = None,
         num_epochs: int = 1,
@@ -647,7 +320,10 @@ class Learner(abc.ABC):
         """Turns episodes into a train batch and takes gradient steps on it.
 
         Args:
-            episodes: `SingleAgentEpisode`s; not changed. An empty list is a skipped
+            episodes: `SingleAgentEpisode`s and `MultiAgentEpisode`s; not changed. In
+                place of the list or of any episode there may be a function without
+                arguments, or a Ray object reference, that brings it or several; what is
+                lost on the way is counted and left out. An empty list is a skipped
                 update.
             timesteps: As for `update_from_batch`, like the other settings.
             num_epochs: Passes over the batch.
@@ -659,63 +335,177 @@ class Learner(abc.ABC):
 
         Returns:
             Metrics by module id and name.
+
+        Raises:
+            NoTrainingDataError: If all of the episodes are lost.
         """
-        self._refuse_unknown("update_from_episodes", kwargs)
-        self._check_is_built()
-        self._update_from(
-            train_batch.from_episodes(
-                episodes, self._learner_connector, self.module, self.metrics
-            ),
-            timesteps,
-            num_epochs=num_epochs,
-            minibatch_size=minibatch_size,
-            shuffle=shuffle_batch_per_epoch,
-            num_total_minibatches=num_total_minibatches,
+        self._check_call("update_from_episodes", kwargs)
+        settings = UpdateSettings(
+            num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
+        settings.check()
+        lost = training_data.Lost()
+        episodes = lost.resolve_all(episodes)
+        lost.check(episodes)
+        batch = train_batch.from_episodes(
+            episodes, self._learner_connector, self.module, self.metrics
+        )
+        self._update_from([batch], settings, timesteps)
+        self.log_lost(lost)
+        return self.metrics.reduce(return_stats_obj=return_stats)
+
+    def update_from_iterator(
+        self,
+        iterator: Any,
+        *,
+        timesteps: dict[str, Any] | None = None,
+        minibatch_size: int | None = None,
+        num_iters: int | None = None,
+        return_stats: bool = False,
+        **kwargs: Any,
+    ) -> ResultDict:
+        """Takes gradient steps on the train batches of an iterator, one after the other.
+
+        Hooks run once around them all, and the weights get one new sequence number.
+
+        Args:
+            iterator: Anything with `iter_batches()`, a `tf.data.Dataset`, or anything
+                that can be iterated over. Each item is a batch as
+                `update_from_batch` takes it, or {"batch": [such a batch]}; those that
+                are lost on the way are counted and left out.
+            timesteps: As for `update_from_batch`.
+            minibatch_size: Rows of each item per gradient step; `None` takes one step
+                per item.
+            num_iters: How many items to train on; they are passed over again if there
+                are fewer, unless they are used up. `None` passes over them once.
+            return_stats: Whether leaves of the result are `Stats`.
+            **kwargs: Refused.
+
+        Returns:
+            Metrics by module id and name, "dataset_num_iters_trained" among them.
+
+        Raises:
+            BatchError: If an item cannot be trained on. What was trained on before
+                stays, and the error says so.
+        """
+        self._check_call("update_from_iterator", kwargs)
+        if num_iters is not None:
+            check_count("num_iters", num_iters)
+        settings = UpdateSettings(minibatch_size=minibatch_size)
+        lost = training_data.Lost()
+        items = map(lost.resolve, training_data.items_of(iterator, num_iters))
+        batches = (
+            train_batch.from_columns(item, self.module)
+            for item in items
+            if item is not training_data.LOST
+        )
+        self._update_from(batches, settings, timesteps, counts_items=True)
+        self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     def _update_from(
         self,
-        batch: MultiAgentBatch,
+        batches: Iterable[MultiAgentBatch],
+        settings: UpdateSettings,
         timesteps: dict[str, Any] | None,
         *,
-        num_epochs: int,
-        minibatch_size: int | None,
-        shuffle: bool,
-        num_total_minibatches: int,
+        counts_items: bool = False,
     ) -> None:
+        """Takes gradient steps on each batch."""
+        settings.check()
         timesteps = self._checked_timesteps(timesteps)
-        columns = self._checked_columns(batch)
-        num_rows = {mid: train_batch.num_rows(own) for mid, own in columns.items()}
-        if not columns:
-            key = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
-            self.metrics.log_value((ALL_MODULES, key), 1, reduce="sum")
-            return
+        num_skipped = 0
+        done: list[tuple[UpdatePlan, Any]] = []
         random_state = self._rng.bit_generator.state
-        plan = plan_minibatches(
-            num_rows,
-            minibatch_size=num_rows if minibatch_size is None else minibatch_size,
-            num_epochs=num_epochs,
-            shuffle=shuffle and minibatch_size is not None,
-            num_total_minibatches=num_total_minibatches,
-            rng=self._rng,
-        )
-        self.updated_module_ids = tuple(columns)
         try:
-            self.before_gradient_based_update(timesteps=timesteps)
-            outputs = self._run_update(columns, plan, full_batch=minibatch_size is None)
-        except BaseException:
+            for batch in batches:
+                columns = self._checked_columns(batch)
+                if not columns:
+                    num_skipped += 1
+                    continue
+                plan = plan_update(columns, batch.env_steps(), settings, self._rng)
+                if not done:
+                    self.updated_module_ids = tuple(columns)
+                    self.before_gradient_based_update(timesteps=timesteps)
+                outputs = self._run_update(plan)
+                random_state = self._rng.bit_generator.state
+                self._log_update(plan, outputs)
+                done.append((plan, outputs))
+        except BaseException as error:
             self._rng.bit_generator.state = random_state
+            if done:
+                self._count_batches(len(done), num_skipped, counts_items)
+                self._finish_update(done, timesteps)
+                if isinstance(error, TFLearnerError):
+                    error.withdraw_promise(
+                        f"{len(done)} batches were trained on before."
+                    )
             raise
-        self._weights_seq_no += 1
-        step_metrics.log_steps_trained(self.metrics, columns, batch.env_steps())
+        self._count_batches(len(done), num_skipped, counts_items)
+        if done:
+            self._finish_update(done, timesteps)
+        elif self.config.never_skip_update:
+            self.updated_module_ids = ()
+            self.before_gradient_based_update(timesteps=timesteps)
+            self.after_gradient_based_update(timesteps=timesteps)
+
+    def _count_batches(
+        self, num_trained: int, num_skipped: int, counts_items: bool
+    ) -> None:
+        log, key = self.metrics.log_value, ALL_MODULES
+        if num_skipped:
+            name = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
+            log((key, name), num_skipped, reduce="sum")
+        if counts_items:
+            name = constants.DATASET_NUM_ITERS_TRAINED
+            log((key, name), num_trained, reduce="sum", clear_on_reduce=True)
+            name = constants.DATASET_NUM_ITERS_TRAINED_LIFETIME
+            log((key, name), num_trained, reduce="sum")
+
+    def log_lost(self, lost: training_data.Lost) -> None:
+        """Logs how many references could not be resolved, by kind of error."""
+        for kind, number in lost.by_kind.items():
+            key = (ALL_MODULES, constants.NUM_LOST_REFERENCES_LIFETIME, kind)
+            self.metrics.log_value(key, number, reduce="sum")
+
+    def _log_update(self, plan: UpdatePlan, outputs: Any) -> None:
+        step_metrics.log_steps_trained(
+            self.metrics, plan.columns, plan.env_steps, self._weights_seq_no + 1
+        )
         for key, values in outputs.values.items():
             self.metrics.log_values(key, values, **outputs.settings[key])
+
+    def _finish_update(
+        self, done: list[tuple[UpdatePlan, Any]], timesteps: dict[str, Any]
+    ) -> None:
+        module_ids = dict.fromkeys(mid for plan, _ in done for mid in plan.columns)
+        self.updated_module_ids = tuple(module_ids)
+        self._weights_seq_no += 1
         self.metrics.log_dict(
-            {(mid, constants.WEIGHTS_SEQ_NO): self._weights_seq_no for mid in columns},
+            {
+                (mid, constants.WEIGHTS_SEQ_NO): self._weights_seq_no
+                for mid in module_ids
+            },
             window=1,
         )
         self.after_gradient_based_update(timesteps=timesteps)
+        if self.config.non_finite_updates == "raise":
+            for plan, outputs in done:
+                self._raise_if_not_finite(plan, outputs)
+
+    def _raise_if_not_finite(self, plan: UpdatePlan, outputs: Any) -> None:
+        for module_id in plan.columns:
+            key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
+            sick = outputs.values.get(key, np.zeros(1))
+            if sick.any():
+                raise NumericError(
+                    f"module {module_id!r}",
+                    f"a loss or gradients that are not finite in {int(sick.sum())} "
+                    f"of {len(sick)} minibatches, the first in number "
+                    f"{int(sick.argmax())}",
+                    hint="its weights were left as they were in those minibatches",
+                    unchanged=False,
+                )
 
     def _checked_timesteps(self, timesteps: Any) -> dict[str, Any]:
         if not isinstance(timesteps, dict | None):
@@ -736,23 +526,32 @@ class Learner(abc.ABC):
                     f"one of {sorted(self.module.keys())}",
                     did_you_mean(module_id, self.module.keys()),
                 )
-        return {
+        checked = {
             module_id: self._checked(module_id, own)
             for module_id, own in batch.policy_batches.items()
             if not train_batch.is_empty(own)
             and self.rl_module_is_compatible(self.module[module_id])
             and self.should_module_be_updated(module_id, batch)
         }
+        return {
+            module_id: own
+            for module_id, own in checked.items()
+            if train_batch.num_valid_rows(own)
+        }
 
     def _checked(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
+        module = self.module[module_id].unwrapped()
         if module_id not in self._column_specs:
-            module = self.module[module_id].unwrapped()
             self._column_specs[module_id] = batch_checks.column_specs(module)
+        brings_loss = isinstance(module, SelfSupervisedLossAPI)
         return batch_checks.check_columns(
             module_id,
             columns,
             specs=self._column_specs[module_id],
-            required=self.get_required_columns(module_id),
+            required=(Columns.OBS,)
+            if brings_loss
+            else self.get_required_columns(module_id),
+            mode=self.config.batch_checks,
         )
 
     # Hooks around an update.
@@ -785,6 +584,7 @@ class Learner(abc.ABC):
         components: str | Collection[str] | None = None,
         *,
         not_components: str | Collection[str] | None = None,
+        inference_only: bool = False,
     ) -> StateDict:
         """Returns the learner's state as NumPy arrays and plain Python.
 
@@ -793,17 +593,24 @@ class Learner(abc.ABC):
                 (what else the next update depends on), or one module as
                 "rl_module/<id>"; `None` is all of them.
             not_components: Which of them to leave out.
+            inference_only: Whether to leave out weights that acting does not need.
+
+        Raises:
+            UsageError: For a component that does not exist.
         """
         self._check_is_built()
+        selected = Components(components, not_components)
+        selected.check()
         state: StateDict = {
             SHOULD_BE_UPDATED: self.config.policies_to_train,
             constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
         }
-        selected = Components(components, not_components)
         if selected.include(constants.COMPONENT_RL_MODULE):
             below = selected.below(constants.COMPONENT_RL_MODULE)
             state[constants.COMPONENT_RL_MODULE] = self.module.get_state(
-                components=below.wanted, not_components=below.unwanted
+                components=below.wanted,
+                not_components=below.unwanted,
+                inference_only=inference_only,
             )
         if selected.include(constants.COMPONENT_OPTIMIZER):
             state[constants.COMPONENT_OPTIMIZER] = self._get_optimizer_state()
@@ -838,6 +645,8 @@ class Learner(abc.ABC):
         is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
         ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
         applied = {name: own for name, own in state.items() if name not in ignored}
+        if constants.COMPONENT_OPTIMIZER in applied:
+            self._check_optimizer_state(applied[constants.COMPONENT_OPTIMIZER])
         before = self.get_state()
         try:
             self._apply_state(applied)
@@ -870,29 +679,29 @@ class Learner(abc.ABC):
 
         Override to add to it, as plain Python.
         """
-        return {"timestep": self._last_timestep, "rng": self._rng.bit_generator.state}
+        return {
+            "timestep": self._last_timestep,
+            "rng": self._rng.bit_generator.state,
+            "num_added_modules": self._num_added_modules,
+        }
 
     def _set_learner_state(self, state: StateDict) -> None:
         """Replaces what `_get_learner_state` returned. Override to add to it."""
         self._rng.bit_generator.state = state["rng"]
         self._last_timestep = state["timestep"]
+        self._num_added_modules = state["num_added_modules"]
 
-    @abc.abstractmethod
-    def _get_optimizer_state(self) -> StateDict:
-        """Returns every optimizer's variables."""
-
-    @abc.abstractmethod
-    def _set_optimizer_state(self, state: StateDict) -> None:
-        """Replaces every optimizer's variables."""
-
-    def _refuse_unknown(self, method: str, kwargs: dict[str, Any]) -> None:
+    def _check_call(self, method: str, kwargs: dict[str, Any]) -> None:
         for name in kwargs:
             hint = did_you_mean(name, UPDATE_ARGUMENTS)
             if name == "num_iters":
                 hint = "it is called num_epochs"
+            if name == "num_epochs":
+                hint = "each item is a batch of its own; num_iters says how many"
             raise UnknownArgumentError(
                 f"{method}()",
                 f"unknown argument {name!r}",
                 f"one of {', '.join(UPDATE_ARGUMENTS)}",
                 hint,
             )
+        self._check_is_built()

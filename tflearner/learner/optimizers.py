@@ -73,12 +73,13 @@ class OptimizerRegistry:
         optimizer: Optimizer,
         params: ParamDict,
         lr_or_lr_schedule: LearningRateOrSchedule | None,
+        allow_shared: bool = False,
     ) -> OptimizerRecord:
         """Adds an optimizer and sets its learning rate.
 
         Raises:
-            OptimizerError: If the name is taken, or the optimizer or one of the
-                variables is registered already.
+            OptimizerError: If the name is taken, the optimizer is registered already,
+                or one of the variables is and `allow_shared` is False.
             ScheduleError: If the schedule is invalid.
         """
         where = f"optimizer {name!r} of module {module_id!r}"
@@ -93,11 +94,12 @@ class OptimizerRegistry:
                     where, f"an optimizer that is {owner} already", "one of its own"
                 )
             shared = [p for ref, p in params.items() if ref in other.params]
-            if shared:
+            if shared and not allow_shared:
                 raise OptimizerError(
                     where,
-                    f"variable {shared[0].name!r}, which is updated by {owner}",
+                    f"variable {shared[0].name!r}, which {owner} updates as well",
                     "variables that no other optimizer updates",
+                    "pass allow_shared=True if both are to step it",
                 )
         schedule = None
         if lr_or_lr_schedule is not None:
@@ -170,37 +172,80 @@ class OptimizerRegistry:
             }
         return state
 
+    def check_state(self, state: StateDict, keys: dict[ParamRef, str]) -> None:
+        """Raises `OptimizerError` for all that does not fit or is not finite."""
+        self._pairs(state, keys, only_finite=True)
+
     def set_state(self, state: StateDict, keys: dict[ParamRef, str]) -> None:
         """Replaces every optimizer's variables.
 
         Raises:
             OptimizerError: Lists all that does not fit; nothing is changed then.
         """
-        problems: list[str] = []
+        for variable, value in self._pairs(state, keys, only_finite=False):
+            variable.assign(value)
+
+    def _pairs(
+        self, state: StateDict, keys: dict[ParamRef, str], *, only_finite: bool
+    ) -> list[tuple[Any, Any]]:
+        """Every optimizer variable with its value in `state`."""
+        given = _by_optimizer(state)
+        known = {(record.module_id, record.name): record for record in self}
+        problems = [f"missing {_where(key)}" for key in known if key not in given]
+        problems += [f"unexpected {_where(key)}" for key in given if key not in known]
         pairs: list[tuple[Any, Any]] = []
-        for record in self:
-            where = f"{record.module_id}/{record.name}"
-            given = state.get(record.module_id, {}).get(record.name)
-            if given is None:
-                problems.append(f"missing {where!r}")
-                continue
-            variables = state_variables(record, keys)
-            for key in sorted(variables.keys() | given.keys()):
-                slot = f"optimizer {where!r}, slot {key!r}"
-                if key not in given or key not in variables:
-                    what = "missing" if key not in given else "unexpected"
+        for key in [key for key in known if key in given]:
+            variables, values = state_variables(known[key], keys), given[key]
+            for role in sorted(variables.keys() | values.keys()):
+                slot = f"{_where(key)}, slot {role!r}"
+                if role not in values or role not in variables:
+                    what = "missing" if role not in values else "unexpected"
                     problems.append(f"{what} {slot}")
-                elif np.shape(given[key]) != tuple(variables[key].shape):
-                    problems.append(
-                        f"{slot} got {np.shape(given[key])} want "
-                        f"{tuple(variables[key].shape)}"
-                    )
-                else:
-                    pairs.append((variables[key], given[key]))
+                    continue
+                fault = _fault(values[role], variables[role], only_finite)
+                if fault is not None:
+                    problems.append(f"{slot} {fault}")
+                pairs.append((variables[role], values[role]))
         if problems:
             raise OptimizerError("optimizer state", "; ".join(problems))
-        for variable, value in pairs:
-            variable.assign(value)
+        return pairs
+
+
+def _where(key: tuple[ModuleID, str]) -> str:
+    return f"optimizer '{key[0]}/{key[1]}'"
+
+
+def _by_optimizer(state: StateDict) -> dict[tuple[ModuleID, str], dict[str, Any]]:
+    """Returns {(module id, name): {role: array}} of a state."""
+    given = {}
+    for module_id, by_name in state.items():
+        if not isinstance(by_name, dict):
+            raise OptimizerError(
+                f"optimizers of module {module_id!r}", repr(by_name), "a dict by name"
+            )
+        for name, slots in by_name.items():
+            if not isinstance(slots, dict):
+                raise OptimizerError(
+                    _where((module_id, name)), repr(slots), "a dict of its variables"
+                )
+            given[module_id, name] = slots
+    return given
+
+
+def _fault(value: Any, variable: Any, only_finite: bool) -> str | None:
+    """Returns what is wrong with the value of a slot, if anything is."""
+    want = tuple(variable.shape)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return f"got a ragged list want {want}"
+    if array.dtype.kind not in "biufV":  # bfloat16 says that it is "V".
+        return f"got {array.dtype} want numbers {want}"
+    if array.shape != want:
+        return f"got {array.shape} want {want}"
+    if only_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+        return "got numbers that are not finite"
+    return None
 
 
 def new_adam(params: list[Any]) -> keras.optimizers.Optimizer:
@@ -237,8 +282,9 @@ def state_variables(
 ) -> dict[str, keras.Variable]:
     """Returns an optimizer's variables under keys that outlive the process.
 
-    A slot is keyed by its parameter and its role, such as "007/kernel/momentum".
-    Keras names it after the parameter's path, and paths differ between builds.
+    A slot is keyed by its parameter and its role, such as "007/kernel/momentum", with
+    the module in front for an optimizer of all modules. Keras names it after the
+    parameter's path, and paths differ between builds.
     """
     optimizer = record.optimizer
     result: dict[str, keras.Variable] = {}
@@ -252,7 +298,7 @@ def state_variables(
             result[own] = unclaimed.pop(position)
     for index, (ref, param) in enumerate(record.params.items()):
         prefix = _slot_prefix(param)
-        key = keys.get(ref, f"{index:03d}")
+        key = keys.get(ref, f"{index:03d}").removeprefix(f"{record.module_id}/")
         for slot in list(unclaimed):
             if slot.name.startswith(prefix) and slot.shape == param.shape:
                 role = f"{key}/{slot.name[len(prefix) :]}"

@@ -18,6 +18,7 @@ def log_steps_trained(
     metrics: MetricsLogger,
     columns: Mapping[ModuleID, Mapping[str, Any]],
     env_steps: int,
+    weights_seq_no: int,
 ) -> None:
     """Logs the rows of one update that count, not times epochs, and their sums.
 
@@ -25,12 +26,20 @@ def log_steps_trained(
         metrics: The logger.
         columns: The columns of the modules that were updated.
         env_steps: The environment steps that the batch stands for.
+        weights_seq_no: The number that the weights have after the update. Batches whose
+            rows say with which weights they were sampled are told how much older those
+            were: 1 where they are the ones before this update.
     """
     log = metrics.log_value
     for module_id, own in columns.items():
         mask = own.get(Columns.LOSS_MASK)
-        steps = train_batch.num_rows(own) if mask is None else int(mask.sum())
+        steps = train_batch.num_valid_rows(own)
         log((module_id, constants.MODULE_TRAIN_BATCH_SIZE_MEAN), steps)
+        if Columns.WEIGHTS_SEQ_NO in own and steps:
+            ages = weights_seq_no - own[Columns.WEIGHTS_SEQ_NO].astype(np.float64)
+            age = ages.mean() if mask is None else ages[mask].mean()
+            name = constants.DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY
+            log((module_id, name), age, window=1)
         for key in (module_id, ALL_MODULES):
             name = constants.NUM_MODULE_STEPS_TRAINED
             log((key, name), steps, reduce="sum", clear_on_reduce=True)

@@ -7,11 +7,14 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner import constants
-from tflearner.errors import LossError, NumericError, OptimizerError
+from tflearner.columns import Columns
+from tflearner.errors import LossError, ModuleError, OptimizerError
 from tflearner.learner import gradients, optimizers
 from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
 from tflearner.learner.learner import Learner
 from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
+from tflearner.learner.update_plan import UpdatePlan
+from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.types import ModuleID, Param, ParamDict, ParamRef
@@ -108,8 +111,11 @@ class TfLearner(Learner):
         if self.config.non_finite_updates == "off":
             return None
         return gradients.NonFiniteGuard(
-            loss_per_module, gradients_dict, self._optimizers
+            loss_per_module, gradients_dict, self._optimizers, self._is_clipped
         )
+
+    def _is_clipped(self, module_id: ModuleID) -> bool:
+        return self.config.get_config_for_module(module_id).grad_clip is not None
 
     def _revert_and_count_sick(self, guard: gradients.NonFiniteGuard) -> None:
         guard.revert_sick()
@@ -159,22 +165,32 @@ class TfLearner(Learner):
                     "look for tf.stop_gradient, NumPy or integer casts on the way",
                 )
 
-    def _run_update(self, columns, plan, full_batch) -> UpdateOutputs:
-        outputs = self._compiled(columns, plan, full_batch=full_batch)
-        if self.config.non_finite_updates == "raise":
-            for module_id in columns:
-                key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
-                sick = outputs.values.get(key, np.zeros(1))
-                if sick.any():
-                    raise NumericError(
-                        f"module {module_id!r}",
-                        f"a loss or gradients that are not finite in {int(sick.sum())} "
-                        f"of {len(sick)} minibatches, the first in number "
-                        f"{int(sick.argmax())}",
-                        hint="its weights were left as they were in those minibatches",
-                        unchanged=False,
-                    )
-        return outputs
+    def _run_update(self, plan: UpdatePlan) -> UpdateOutputs:
+        return self._compiled(
+            plan.columns, plan.minibatches, full_batch=plan.full_batch
+        )
+
+    def _check_module(self, module_id: ModuleID) -> None:
+        module: Any = self.module[module_id].unwrapped()
+        required = self.get_required_outputs(module_id)
+        if not required or isinstance(module, SelfSupervisedLossAPI):
+            return
+        outputs = module.forward_train(module.example_batch(2))
+        where = f"module {module_id!r}, forward_train()"
+        if not isinstance(outputs, dict) or not set(required) <= outputs.keys():
+            got = sorted(outputs) if isinstance(outputs, dict) else type(outputs)
+            raise ModuleError(where, f"outputs {got}", f"{sorted(required)} among them")
+        name = Columns.ACTION_DIST_INPUTS
+        if name in required:
+            space = module.action_space
+            size = module.get_train_action_dist_cls().required_input_dim(space)
+            axes = ("B", "T") if module.is_stateful() else ("B",)
+            shape, want = tuple(outputs[name].shape), (*axes, size)
+            if len(shape) != len(want) or shape[-1] != size:
+                shape = (*axes[: len(shape)], *shape[len(axes) :])
+                raise ModuleError(
+                    f"{where}, output {name!r}", str(shape), f"{want} for {space}"
+                )
 
     # Parameters and optimizers.
 
@@ -207,10 +223,9 @@ class TfLearner(Learner):
             lr_or_lr_schedule=config.lr,
         )
 
-    def remove_module(self, module_id, **kwargs):
-        spec = super().remove_module(module_id, **kwargs)
+    def _tear_down_module(self, module_id):
+        super()._tear_down_module(module_id)
         self._compiled.forget_module(module_id)
-        return spec
 
     def _check_registered_optimizer(self, optimizer, params):
         if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -230,13 +245,17 @@ class TfLearner(Learner):
     def _set_optimizer_state(self, state):
         self._optimizers.set_state(state, self._weight_keys())
 
+    def _check_optimizer_state(self, state):
+        self._optimizers.check_state(state, self._weight_keys())
+
     def _weight_keys(self) -> dict[ParamRef, str]:
-        return {
-            ref: key
-            for module in self.module.values()
-            if isinstance(module.unwrapped(), TfRLModule)
-            for ref, key in module.unwrapped().weight_keys().items()
-        }
+        """Keys of all weights: "module id/position/role", of the first that has it."""
+        keys: dict[ParamRef, str] = {}
+        for module_id, module in self.module.items():
+            if isinstance(module.unwrapped(), TfRLModule):
+                for ref, key in module.unwrapped().weight_keys().items():
+                    keys.setdefault(ref, f"{module_id}/{key}")
+        return keys
 
     def _get_tensor_variable(self, value, dtype=None, trainable=False) -> tf.Variable:
         if dtype is None:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import tree
 
 from tflearner.columns import Columns
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
+from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
+from tflearner.learner import update_plan
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule
 
@@ -34,7 +35,7 @@ def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
             repr(type(batch)),
             "a MultiAgentBatch, a SampleBatch or a dict of columns",
         )
-    if not batch or _is_by_module(batch, modules):
+    if not batch.keys() or _is_by_module(batch, modules):
         by_module = dict(batch)
     elif len(modules) == 1:
         by_module = {next(iter(modules)): batch}
@@ -51,7 +52,7 @@ def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
         },
         env_steps=0,
     )
-    result.count = max((len(own) for own in result.policy_batches.values()), default=0)
+    result.count = max(map(_num_steps, result.policy_batches.values()), default=0)
     return result
 
 
@@ -64,7 +65,9 @@ def from_episodes(
     """Returns the batch that the connector pipeline makes of episodes.
 
     Args:
-        episodes: A list of episodes; those without steps are left out.
+        episodes: A list of `SingleAgentEpisode`s and `MultiAgentEpisode`s; the pipeline
+            gets the former and the agents of the latter, without those that took no
+            step.
         connector: The pipeline.
         modules: The modules of the learner.
         metrics: What pieces log to.
@@ -82,17 +85,19 @@ def from_episodes(
             hint="give it batches, or num_aggregator_actors_per_learner=0",
         )
     for index, episode in enumerate(episodes):
-        if not isinstance(episode, SingleAgentEpisode):
+        if not isinstance(episode, SingleAgentEpisode | MultiAgentEpisode):
             raise BatchError(
-                f"episodes[{index}]", repr(type(episode)), "a SingleAgentEpisode"
+                f"episodes[{index}]",
+                repr(type(episode)),
+                "a SingleAgentEpisode or MultiAgentEpisode",
             )
-    episodes = [episode for episode in episodes if len(episode)]
-    if not episodes:
+    of_agents = [own for episode in episodes for own in _of_agents(episode)]
+    if not of_agents:
         return MultiAgentBatch({}, env_steps=0)
     by_module = connector(
         rl_module=modules,
         batch={},
-        episodes=episodes,
+        episodes=of_agents,
         shared_data={},
         metrics=metrics,
     )
@@ -100,20 +105,33 @@ def from_episodes(
     return MultiAgentBatch(by_module, env_steps=env_steps)
 
 
+def _of_agents(
+    episode: SingleAgentEpisode | MultiAgentEpisode,
+) -> list[SingleAgentEpisode]:
+    if isinstance(episode, MultiAgentEpisode):
+        return episode.single_agent_episodes()
+    return [episode] if len(episode) else []
+
+
 def is_empty(columns: Mapping[str, Any]) -> bool:
-    """Returns whether no column has any row."""
-    leaves = tree.flatten([c for name, c in columns.items() if name != Columns.INFOS])
-    return all(np.shape(leaf)[:1] == (0,) for leaf in leaves)
+    """Returns whether no column has any row, of columns of any form."""
+    return all(
+        _has_no_items(column)
+        for name, column in columns.items()
+        if name != Columns.INFOS
+    )
 
 
-def num_rows(columns: Mapping[str, Any]) -> int:
-    """Returns the number of rows, that of the observations if there are any."""
-    column = columns.get(Columns.OBS)
-    if column is None:
-        column = next(iter(columns.values()), ())
-    while isinstance(column, dict | tuple) and column:
-        column = next(iter(column.values())) if isinstance(column, dict) else column[0]
-    return len(column)
+def num_valid_rows(columns: Mapping[str, Any]) -> int:
+    """Returns the number of rows, or of steps of sequences, that a loss counts.
+
+    Args:
+        columns: Checked columns.
+    """
+    mask = columns.get(Columns.LOSS_MASK)
+    if mask is None:
+        return update_plan.num_rows(columns)
+    return int(np.count_nonzero(mask))
 
 
 def _is_by_module(batch: Mapping, modules: MultiRLModule) -> bool:
@@ -126,14 +144,15 @@ def _is_by_module(batch: Mapping, modules: MultiRLModule) -> bool:
 
 def _as_columns(module_id: Any, columns: Any) -> SampleBatch:
     where = f"module {module_id!r}"
-    if isinstance(columns, SampleBatch):
-        return columns
     if not isinstance(columns, Mapping):
         raise BatchError(where, repr(type(columns)), "a dict of columns")
-    result = SampleBatch()
-    for name, column in columns.items():
+    for name in columns:
         if not isinstance(name, str):
             raise BatchError(where, f"a column called {name!r}", "a name")
+    if isinstance(columns, SampleBatch):
+        return columns
+    result = SampleBatch()
+    for name, column in columns.items():
         try:
             result.update(SampleBatch({name: column}))
         except ValueError as error:  # NumPy's, for a list of unlike rows.
@@ -141,3 +160,20 @@ def _as_columns(module_id: Any, columns: Any) -> SampleBatch:
                 f"{where}, column {name!r}", "a ragged list", "rows of one shape"
             ) from error
     return result
+
+
+def _num_steps(columns: SampleBatch) -> int:
+    try:
+        return len(columns)
+    except (TypeError, ValueError, ArithmeticError):
+        return 0  # Lengths that are none: they are refused later, with their names.
+
+
+def _has_no_items(nest: Any) -> bool:
+    if isinstance(nest, Mapping | tuple):
+        inner = nest.values() if isinstance(nest, Mapping) else nest
+        return all(_has_no_items(own) for own in inner)
+    try:
+        return len(nest) == 0
+    except TypeError:  # None, or a scalar.
+        return False

@@ -1,0 +1,80 @@
+"""Names that RLlib's `Learner` had: some raise, one warns, some are views."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from tflearner.constants import ALL_MODULES
+from tflearner.errors import UsageError
+from tflearner.types import ModuleID, Optimizer, ParamDict, ParamRef
+
+
+def _given_up(name: str, instead: str) -> Callable:
+    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+        raise UsageError(
+            f"{type(self).__name__}.{name}()",
+            "a method that RLlib has given up",
+            hint=f"use {instead}",
+        )
+
+    method.__name__ = name
+    method.__doc__ = f"Raises `UsageError`: use {instead}."
+    return method
+
+
+class FormerNames:
+    """What code written for RLlib's `Learner` may still call or read."""
+
+    _optimizers: Any
+    compute_losses: Callable
+
+    additional_update_for_module = _given_up(
+        "additional_update_for_module",
+        "before_gradient_based_update() or after_gradient_based_update()",
+    )
+    save_state = _given_up("save_state", "get_state()")
+    load_state = _given_up("load_state", "set_state(state)")
+    get_module_state = _given_up("get_module_state", "module.get_state()")
+    set_module_state = _given_up("set_module_state", "module.set_state(state)")
+    get_optimizer_state = _given_up(
+        "get_optimizer_state", 'get_state(components="optimizer")'
+    )
+    set_optimizer_state = _given_up(
+        "set_optimizer_state", 'set_state({"optimizer": state})'
+    )
+
+    def compute_loss(self, **kwargs: Any) -> dict[ModuleID, Any]:
+        """Returns `compute_losses(...)` and, under `ALL_MODULES`, their sum.
+
+        Deprecated: use `compute_losses`.
+        """
+        warnings.warn(
+            "Learner.compute_loss is deprecated, use compute_losses.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        losses = self.compute_losses(**kwargs)
+        if ALL_MODULES not in losses:
+            losses = losses | {ALL_MODULES: sum(losses.values())}
+        return losses
+
+    # Views of the one registry of optimizers, under the names of RLlib's dicts.
+
+    @property
+    def _params(self) -> ParamDict:
+        return self._optimizers.params()
+
+    @property
+    def _named_optimizers(self) -> dict[str, Optimizer]:
+        return {record.full_name: record.optimizer for record in self._optimizers}
+
+    @property
+    def _module_optimizers(self) -> dict[ModuleID, list[str]]:
+        names: dict[ModuleID, list[str]] = {}
+        for record in self._optimizers:
+            names.setdefault(record.module_id, []).append(record.full_name)
+        return names
+
+    @property
+    def _optimizer_parameters(self) -> dict[Optimizer, list[ParamRef]]:
+        return {record.optimizer: [*record.params] for record in self._optimizers}

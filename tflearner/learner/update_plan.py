@@ -1,0 +1,118 @@
+"""What an update is going to do, decided before anything changes."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tflearner.columns import Columns
+from tflearner.data import minibatches
+from tflearner.data.minibatches import MinibatchPlan
+from tflearner.types import ModuleID
+
+
+class UpdateSettings(NamedTuple):
+    """How an update goes through its batch.
+
+    Attributes:
+        num_epochs: Passes over the batch.
+        minibatch_size: Rows of every module per gradient step; `None` takes all rows.
+        shuffle: Whether rows are shuffled before every pass.
+        num_total_minibatches: Gradient steps instead of `num_epochs`, if above 0.
+    """
+
+    num_epochs: int = 1
+    minibatch_size: int | None = None
+    shuffle: bool = False
+    num_total_minibatches: int = 0
+
+    def check(self) -> None:
+        """Raises `UsageError` for numbers that are no counts."""
+        minibatches.check_count("num_epochs", self.num_epochs)
+        if self.minibatch_size is not None:
+            minibatches.check_count("minibatch_size", self.minibatch_size)
+        minibatches.check_count(
+            "num_total_minibatches", self.num_total_minibatches, at_least=0
+        )
+
+
+class UpdatePlan(NamedTuple):
+    """What an update is going to do.
+
+    Attributes:
+        columns: Columns of the modules that learn, ready to train on.
+        env_steps: The environment steps that the batch stands for.
+        minibatches: Which rows, or sequences, make up each minibatch.
+        full_batch: Whether each minibatch is the whole batch.
+    """
+
+    columns: dict[ModuleID, dict[str, Any]]
+    env_steps: int
+    minibatches: MinibatchPlan
+    full_batch: bool
+
+
+def plan_update(
+    columns: dict[ModuleID, dict[str, Any]],
+    env_steps: int,
+    settings: UpdateSettings,
+    rng: np.random.Generator,
+) -> UpdatePlan:
+    """Returns the plan of an update.
+
+    Args:
+        columns: Checked columns of at least one module, none without rows.
+        env_steps: The environment steps that they stand for.
+        settings: How to go through them.
+        rng: Makes the orders; only a shuffled plan draws from it.
+    """
+    full_batch = settings.minibatch_size is None
+    num_items = {mid: _num_items(own) for mid, own in columns.items()}
+    sizes = dict(num_items)
+    if settings.minibatch_size is not None:
+        for module_id, own in columns.items():
+            sizes[module_id] = _items_per_minibatch(own, settings.minibatch_size)
+    return UpdatePlan(
+        columns,
+        env_steps,
+        minibatches.plan_minibatches(
+            num_items,
+            minibatch_size=sizes,
+            num_epochs=settings.num_epochs,
+            shuffle=settings.shuffle and not full_batch,
+            num_total_minibatches=settings.num_total_minibatches,
+            rng=rng,
+        ),
+        full_batch,
+    )
+
+
+def _num_items(columns: Mapping[str, Any]) -> int:
+    """The number of sequences, or of rows where there are none."""
+    if Columns.SEQ_LENS in columns:
+        return len(columns[Columns.SEQ_LENS])
+    return num_rows(columns)
+
+
+def _items_per_minibatch(columns: Mapping[str, Any], minibatch_size: int) -> int:
+    if Columns.SEQ_LENS not in columns:
+        return minibatch_size
+    seq_lens = columns[Columns.SEQ_LENS]
+    return minibatches.items_per_minibatch(
+        len(seq_lens), int(seq_lens.sum()), minibatch_size
+    )
+
+
+def num_rows(columns: Mapping[str, Any]) -> int:
+    """Returns the number of rows, that of the observations if there are any.
+
+    Rows of sequences are counted without padding.
+    """
+    if Columns.SEQ_LENS in columns:
+        return int(columns[Columns.SEQ_LENS].sum())
+    column = columns.get(Columns.OBS)
+    if column is None:
+        column = next(iter(columns.values()), ())
+    while isinstance(column, dict | tuple) and column:
+        column = next(iter(column.values())) if isinstance(column, dict) else column[0]
+    return len(column)
