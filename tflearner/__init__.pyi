@@ -8,12 +8,35 @@ from tflearner.algorithms.ppo import PPOConfig as PPOConfig
 from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
 from tflearner.columns import Columns as Columns
 from tflearner.config import AlgorithmConfig as AlgorithmConfig
+from tflearner.connectors.batching import AgentToModuleMapping as AgentToModuleMapping
+from tflearner.connectors.batching import BatchIndividualItems as BatchIndividualItems
 from tflearner.connectors.connector import ConnectorV2 as ConnectorV2
+from tflearner.connectors.episode_columns import (
+    AddColumnsFromEpisodesToTrainBatch as AddColumnsFromEpisodesToTrainBatch,
+)
+from tflearner.connectors.episode_columns import (
+    AddNextObservationsFromEpisodesToTrainBatch as AddNextObservationsFromEpisodesToTrainBatch,
+)
+from tflearner.connectors.episode_columns import (
+    AddObservationsFromEpisodesToBatch as AddObservationsFromEpisodesToBatch,
+)
+from tflearner.connectors.episode_columns import (
+    AddOneTsToEpisodesAndTruncate as AddOneTsToEpisodesAndTruncate,
+)
+from tflearner.connectors.gae import (
+    GeneralAdvantageEstimation as GeneralAdvantageEstimation,
+)
 from tflearner.connectors.pipeline import EnvToModulePipeline as EnvToModulePipeline
 from tflearner.connectors.pipeline import (
     LearnerConnectorPipeline as LearnerConnectorPipeline,
 )
 from tflearner.connectors.pipeline import ModuleToEnvPipeline as ModuleToEnvPipeline
+from tflearner.connectors.states import (
+    AddStatesFromEpisodesToBatch as AddStatesFromEpisodesToBatch,
+)
+from tflearner.connectors.states import (
+    AddTimeDimToBatchAndZeroPad as AddTimeDimToBatchAndZeroPad,
+)
 from tflearner.constants import ALL_MODULES as ALL_MODULES
 from tflearner.constants import COMPONENT_ENV_RUNNER as COMPONENT_ENV_RUNNER
 from tflearner.constants import COMPONENT_LEARNER as COMPONENT_LEARNER
@@ -21,9 +44,19 @@ from tflearner.constants import COMPONENT_LEARNER_GROUP as COMPONENT_LEARNER_GRO
 from tflearner.constants import COMPONENT_METRICS_LOGGER as COMPONENT_METRICS_LOGGER
 from tflearner.constants import COMPONENT_OPTIMIZER as COMPONENT_OPTIMIZER
 from tflearner.constants import COMPONENT_RL_MODULE as COMPONENT_RL_MODULE
+from tflearner.constants import DATASET_NUM_ITERS_TRAINED as DATASET_NUM_ITERS_TRAINED
+from tflearner.constants import (
+    DATASET_NUM_ITERS_TRAINED_LIFETIME as DATASET_NUM_ITERS_TRAINED_LIFETIME,
+)
 from tflearner.constants import DEFAULT_MODULE_ID as DEFAULT_MODULE_ID
 from tflearner.constants import DEFAULT_OPTIMIZER as DEFAULT_OPTIMIZER
+from tflearner.constants import (
+    DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY as DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY,
+)
 from tflearner.constants import ENTROPY_KEY as ENTROPY_KEY
+from tflearner.constants import (
+    LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME as LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME,
+)
 from tflearner.constants import LR_KEY as LR_KEY
 from tflearner.constants import (
     MODULE_TRAIN_BATCH_SIZE_MEAN as MODULE_TRAIN_BATCH_SIZE_MEAN,
@@ -44,25 +77,35 @@ from tflearner.constants import (
 )
 from tflearner.constants import NUM_TRAINABLE_PARAMETERS as NUM_TRAINABLE_PARAMETERS
 from tflearner.constants import POLICY_LOSS_KEY as POLICY_LOSS_KEY
+from tflearner.constants import TOTAL_LOSS_KEY as TOTAL_LOSS_KEY
 from tflearner.constants import VF_LOSS_KEY as VF_LOSS_KEY
 from tflearner.constants import WEIGHTS_SEQ_NO as WEIGHTS_SEQ_NO
 from tflearner.data.minibatches import (
     MiniBatchCyclicIterator as MiniBatchCyclicIterator,
 )
 from tflearner.data.minibatches import MiniBatchDummyIterator as MiniBatchDummyIterator
+from tflearner.data.multi_agent_episode import MultiAgentEpisode as MultiAgentEpisode
 from tflearner.data.sample_batch import MultiAgentBatch as MultiAgentBatch
 from tflearner.data.sample_batch import SampleBatch as SampleBatch
+from tflearner.data.shards import ShardBatchIterator as ShardBatchIterator
+from tflearner.data.shards import ShardEpisodesIterator as ShardEpisodesIterator
+from tflearner.data.shards import ShardObjectRefIterator as ShardObjectRefIterator
 from tflearner.data.single_agent_episode import SingleAgentEpisode as SingleAgentEpisode
+from tflearner.distributed.learner_group import LearnerGroup as LearnerGroup
 from tflearner.env.env_runner import EnvRunner as EnvRunner
 from tflearner.env.single_agent_env_runner import (
     SingleAgentEnvRunner as SingleAgentEnvRunner,
 )
+from tflearner.errors import LostDataError as LostDataError
 from tflearner.errors import TFLearnerError as TFLearnerError
 from tflearner.learner.learner import Learner as Learner
 from tflearner.learner.tf_learner import TfLearner as TfLearner
 from tflearner.metrics import MetricsLogger as MetricsLogger
-from tflearner.metrics import Stats as Stats
 from tflearner.modules.actor_critic import PPOTfRLModule as PPOTfRLModule
+from tflearner.modules.apis import InferenceOnlyAPI as InferenceOnlyAPI
+from tflearner.modules.apis import QNetAPI as QNetAPI
+from tflearner.modules.apis import SelfSupervisedLossAPI as SelfSupervisedLossAPI
+from tflearner.modules.apis import TargetNetworkAPI as TargetNetworkAPI
 from tflearner.modules.apis import ValueFunctionAPI as ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog as PPOCatalog
 from tflearner.modules.default_model_config import (
@@ -75,5 +118,6 @@ from tflearner.modules.rl_module_spec import RLModuleSpec as RLModuleSpec
 from tflearner.modules.tf_rl_module import TfRLModule as TfRLModule
 from tflearner.reporting.history import History as History
 from tflearner.schedule import Scheduler as Scheduler
+from tflearner.stats import Stats as Stats
 
 __version__: str

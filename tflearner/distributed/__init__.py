@@ -1,0 +1,1 @@
+"""Many learners behind one interface."""

@@ -1,0 +1,245 @@
+"""RLlib's interface to all learners of a run, for the one learner in this process."""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+from tflearner.config import AlgorithmConfig
+from tflearner.constants import COMPONENT_LEARNER, COMPONENT_RL_MODULE
+from tflearner.data.sample_batch import concat_multi_agent_batches
+from tflearner.errors import UsageError
+from tflearner.learner import train_batch, training_data
+from tflearner.learner.components import Components
+from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
+from tflearner.types import ModuleID, ResultDict, StateDict
+
+
+class CallResult(NamedTuple):
+    """What one learner returned from `LearnerGroup.foreach_learner`.
+
+    Attributes:
+        value: The value.
+        ok: Always True: errors of a learner in this process are raised.
+    """
+
+    value: Any
+    ok: bool = True
+
+    def get(self) -> Any:
+        """Returns the value."""
+        return self.value
+
+
+class LearnerGroup:
+    """Runs the learner of a config in this process, behind the interface of many.
+
+        group = PPOConfig().build_learner_group(env=env)
+        results = group.update(episodes=episodes, num_epochs=2, minibatch_size=64)[0]
+        weights = group.get_weights()
+
+    Args:
+        config: The settings; `learner_class` or the algorithm's default is built.
+        module_spec: What to build the module or modules from.
+        placement_group: Ignored; RLlib's signature has it.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: AlgorithmConfig,
+        module_spec: RLModuleSpec | MultiRLModuleSpec | None = None,
+        placement_group: Any = None,
+    ):
+        learner_class = config.learner_class or config.get_default_learner_class()
+        self._learner = learner_class(config=config, module_spec=module_spec)
+        self._learner.build()
+
+    @property
+    def config(self) -> AlgorithmConfig:
+        """The learner's settings, with the modules added since."""
+        return self._learner.config
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the learner runs in this process."""
+        return True
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether learners run in processes of their own."""
+        return False
+
+    def __len__(self) -> int:
+        """Returns the number of learners in processes of their own: 0."""
+        return 0
+
+    def __bool__(self) -> bool:
+        return True  # Otherwise a group of no remote learners would be false.
+
+    def update(
+        self,
+        *,
+        batch: Any = None,
+        batches: Any = None,
+        batch_refs: Any = None,
+        episodes: Any = None,
+        episodes_refs: Any = None,
+        data_iterators: Any = None,
+        async_update: bool = False,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> list[ResultDict]:
+        """Updates from exactly one kind of data.
+
+        Args:
+            batch: As for `Learner.update_from_batch`.
+            batches: A list of `MultiAgentBatch`es, joined to one.
+            batch_refs: The same as object references or functions that bring them.
+            episodes: As for `Learner.update_from_episodes`.
+            episodes_refs: The same as object references or functions.
+            data_iterators: As for `Learner.update`.
+            async_update: Refused: there is no learner to wait for.
+            return_state: Whether the result holds the module's weights under
+                "_rl_module_state_after_update".
+            **kwargs: As for the learner's update methods.
+
+        Returns:
+            A list of the one learner's results.
+
+        Raises:
+            UsageError: Unless exactly one kind of data is given.
+        """
+        if async_update:
+            raise UsageError(
+                "LearnerGroup.update(async_update=True)",
+                "a group whose learner runs in this process",
+                hint="leave async_update out",
+            )
+        given = {
+            "batch": batch,
+            "batches": batches,
+            "batch_refs": batch_refs,
+            "episodes": episodes,
+            "episodes_refs": episodes_refs,
+            "data_iterators": data_iterators,
+        }
+        present = [name for name, data in given.items() if data is not None]
+        if len(present) != 1:
+            raise UsageError(
+                "LearnerGroup.update()",
+                " and ".join(present) or "no data",
+                f"exactly one of {', '.join(given)}",
+            )
+        name = present[0]
+        if name in ("batches", "batch_refs"):
+            lost = training_data.Lost()
+            found = lost.resolve_all(given[name])
+            lost.check(found)
+            found = found if isinstance(found, list) else [found]
+            modules = self._learner.module
+            found = [train_batch.from_columns(own, modules) for own in found]
+            name, given["batch"] = "batch", concat_multi_agent_batches(found)
+            self._learner.log_lost(lost)
+        elif name == "episodes_refs":
+            name, given["episodes"] = "episodes", episodes_refs
+        results = self._learner.update(**{name: given[name]}, **kwargs)
+        if return_state:
+            results["_rl_module_state_after_update"] = self.get_weights()
+        return [results]
+
+    def update_from_batch(self, batch: Any, **kwargs: Any) -> list[ResultDict]:
+        """Updates from a batch, as `update(batch=...)`."""
+        return self.update(batch=batch, **kwargs)
+
+    def update_from_episodes(self, episodes: Any, **kwargs: Any) -> list[ResultDict]:
+        """Updates from episodes, as `update(episodes=...)`."""
+        return self.update(episodes=episodes, **kwargs)
+
+    def add_module(self, **kwargs: Any) -> MultiRLModuleSpec:
+        """Adds a module, see `Learner.add_module`."""
+        return self._learner.add_module(**kwargs)
+
+    def remove_module(self, module_id: ModuleID, **kwargs: Any) -> MultiRLModuleSpec:
+        """Removes a module, see `Learner.remove_module`."""
+        return self._learner.remove_module(module_id, **kwargs)
+
+    def foreach_learner(
+        self, func: Callable[..., Any], **kwargs: Any
+    ) -> list[CallResult]:
+        """Calls `func(learner, **kwargs)`; returns results whose `get()` has the value.
+
+        Args:
+            func: The function.
+            **kwargs: Its keyword arguments; those that tell RLlib how to call learners
+                in other processes are left out.
+        """
+        for name in _OF_REMOTE_CALLS:
+            kwargs.pop(name, None)
+        return [CallResult(self._learner.apply(func, **kwargs))]
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> StateDict:
+        """Returns {"learner": the learner's state}.
+
+        Args:
+            components: Components as "learner/rl_module"; `None` is all of them.
+            not_components: Which of them to leave out.
+            **kwargs: As for `Learner.get_state`.
+        """
+        selected = Components(components, not_components)
+        if not selected.include(COMPONENT_LEARNER):
+            return {}
+        below = selected.below(COMPONENT_LEARNER)
+        state = self._learner.get_state(
+            components=below.wanted, not_components=below.unwanted, **kwargs
+        )
+        return {COMPONENT_LEARNER: state}
+
+    def set_state(self, state: StateDict, **kwargs: Any) -> dict[str, list]:
+        """Replaces what `state` holds, see `Learner.set_state`."""
+        if not isinstance(state, dict) or state.keys() - {COMPONENT_LEARNER}:
+            got = [*state] if isinstance(state, dict) else repr(state)
+            raise UsageError(
+                "set_state()", str(got), f"a dict of {COMPONENT_LEARNER!r}"
+            )
+        return self._learner.set_state(state.get(COMPONENT_LEARNER, {}), **kwargs)
+
+    def get_weights(self, module_ids: Collection[ModuleID] | None = None) -> StateDict:
+        """Returns the weights by module.
+
+        Args:
+            module_ids: Of which modules; `None` is all of them.
+        """
+        prefix = COMPONENT_RL_MODULE
+        components = (
+            prefix if module_ids is None else [f"{prefix}/{mid}" for mid in module_ids]
+        )
+        return self._learner.get_state(components).get(COMPONENT_RL_MODULE, {})
+
+    def set_weights(self, weights: StateDict) -> None:
+        """Replaces the weights of the modules named in `weights`."""
+        self._learner.set_state({COMPONENT_RL_MODULE: weights})
+
+    def get_stats(self) -> dict[str, Any]:
+        """Returns what a group of learners in other processes would be waiting for."""
+        return {
+            "learner_group_ts_dropped_lifetime": 0,
+            "actor_manager_num_outstanding_async_reqs": 0,
+        }
+
+    def shutdown(self) -> None:
+        """Shuts the learner down."""
+        self._learner.shutdown()
+
+
+_OF_REMOTE_CALLS = (
+    "healthy_only",
+    "remote_actor_ids",
+    "timeout_seconds",
+    "return_obj_refs",
+    "mark_healthy",
+)
