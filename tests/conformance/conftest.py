@@ -1,0 +1,124 @@
+"""The table of algorithms: each row is held to every promise of this directory."""
+
+import dataclasses
+from collections.abc import Callable
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from tflearner.algorithms.ppo import PPOConfig
+from tflearner.config import AlgorithmConfig
+from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.testing import random_batch
+
+
+class MatchEnv(gym.Env):
+    """One-step episodes; the reward is 1 for the best action and less for others.
+
+    Discrete actions are to be what the observation shows first; continuous ones half of
+    it.
+    """
+
+    def __init__(self, observation_space, action_space):
+        self.observation_space = observation_space
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._target = int(self.np_random.integers(2))
+        return self._obs(), {}
+
+    def step(self, action):
+        if isinstance(self.action_space, gym.spaces.Discrete):
+            reward = float(action == self._target)
+        else:
+            reward = 1.0 - min(1.0, abs(float(action[0]) - 0.5 * self._target))
+        return self._obs(), reward, True, False, {}
+
+    def _obs(self):
+        space = self.observation_space
+        return np.full(
+            space.shape, self._target * min(space.high.max(), 255), space.dtype
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One algorithm, on one kind of module.
+
+    Attributes:
+        config: Makes its config; networks are tiny.
+        spaces: Observation and action space.
+        make_batch: Function of (module, number of rows, seed=...) returning columns.
+        learns: Settings under which it masters `MatchEnv` in seconds, and the steps.
+        tolerance: Largest difference of a weight after one update between eager, traced
+            and XLA, relative to the largest weight.
+    """
+
+    config: Callable[[], AlgorithmConfig]
+    spaces: tuple[gym.Space, gym.Space]
+    make_batch: Callable = random_batch
+    learns: tuple[dict, int] = ({}, 3_000)
+    tolerance: float = 1e-5
+
+    def make_learner(self, **settings):
+        """Returns a built learner with seed 1."""
+        config = self.config().environment(
+            observation_space=self.spaces[0], action_space=self.spaces[1]
+        )
+        config.update_from_dict({"seed": 1, "jit_compile": False} | settings)
+        return config.build_learner()
+
+    def make_batches(self, learner, num_rows=24, seed=0):
+        """Returns {module id: columns}."""
+        return {
+            mid: self.make_batch(module, num_rows, seed=seed)
+            for mid, module in learner.module.items()
+        }
+
+
+def ppo(**model_config):
+    """Returns a function that makes a PPO config with tiny networks."""
+    return lambda: (
+        PPOConfig()
+        .training(lr=3e-3, minibatch_size=64, num_epochs=5, lambda_=0.95)
+        .training(train_batch_size_per_learner=256)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[16], **model_config))
+    )
+
+
+VECTOR = gym.spaces.Box(0.0, 1.0, (3,), np.float32)
+IMAGE = gym.spaces.Box(0, 255, (10, 10, 1), np.uint8)
+BINARY = gym.spaces.Discrete(2)
+CONTINUOUS = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+TABLE = {
+    "ppo": Row(ppo(), (VECTOR, BINARY)),
+    "ppo-continuous": Row(
+        ppo(free_log_std=True), (VECTOR, CONTINUOUS), learns=({"lr": 1e-2}, 8_000)
+    ),
+    "ppo-image": Row(ppo(conv_filters=[[4, 4, 2]]), (IMAGE, BINARY)),
+    "ppo-lstm": Row(
+        ppo(use_lstm=True, lstm_cell_size=8, max_seq_len=3),
+        (VECTOR, BINARY),
+        learns=({"lr": 1e-2}, 4_000),
+    ),
+    "ppo-gru-layernorm": Row(
+        ppo(use_gru=True, lstm_cell_size=8, max_seq_len=3, fcnet_use_layernorm=True),
+        (VECTOR, BINARY),
+        learns=({"lr": 1e-2}, 4_000),
+    ),
+}
+
+
+@pytest.fixture(params=TABLE)
+def row(request):
+    """Each row of the table in turn."""
+    return TABLE[request.param]
+
+
+@pytest.fixture
+def match_env():
+    """Returns a function from a row to the environment it learns."""
+    return lambda row: lambda: MatchEnv(*row.spaces)
