@@ -48,7 +48,9 @@ def test_example_runs_and_ends_in_its_result(path, monkeypatch, capsys):
     assert re.fullmatch(LAST_LINE, lines[-1]), lines[-1]
 
 
-@pytest.mark.parametrize("block", README_BLOCKS, ids=["keras", "rllib", "learner"])
+@pytest.mark.parametrize(
+    "block", README_BLOCKS, ids=["keras", "rllib", "learner", "porting"]
+)
 def test_readme_block_runs(block, tmp_path):
     path = tmp_path / "block.py"
     path.write_text(block)
