@@ -479,23 +479,15 @@ def test_guard_asks_whether_a_gradient_can_be_used_as_it_is_applied(
 
 
 def test_traced_training_with_huge_gradients_goes_on(make_learner, make_batch):
-    overrides = {"p1": {"grad_clip_by": "norm"}}
-    learner = make_learner(
-        Scaled,
-        policies=["p0", "p1"],
-        algorithm_config_overrides_per_module=overrides,
-        grad_clip=1.0,
-        lr=0.03,
-    )
-    learner.factors = {"p0": 1e22, "p1": 1e22}
+    learner = make_learner(Scaled, policies=["p0"], grad_clip=1.0, lr=0.03)
+    learner.factors = {"p0": 1e22}
     batch = make_batch(learner)
-    results = [learner.update(batch, num_epochs=10) for _ in range(4)]
+    results = [learner.update(batch, num_epochs=10)["p0"] for _ in range(4)]
     assert learner.num_traces == 1
-    for mid in ("p0", "p1"):
-        assert results[-1][mid]["total_loss"] < 0.5 * results[0][mid]["total_loss"]
-        assert results[-1][mid]["num_non_finite_updates_lifetime"] == 0
-        norm = results[-1][mid]["gradients_default_optimizer_global_norm"]
-        assert np.isfinite(norm) and norm > 1e18
+    assert results[-1]["total_loss"] < 0.5 * results[0]["total_loss"]
+    assert results[-1]["num_non_finite_updates_lifetime"] == 0
+    norm = results[-1]["gradients_default_optimizer_global_norm"]
+    assert np.isfinite(norm) and norm > 1e18
 
 
 def test_guard_knows_which_modules_are_clipped(make_learner, make_batch):

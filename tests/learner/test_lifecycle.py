@@ -198,19 +198,11 @@ def test_shutdown_is_for_good_and_may_be_repeated(make_config, make_learner):
 # Back to the start.
 
 
-class Mean(TfLearner):
-    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
-        return tf.add_n([tf.reduce_mean(x**2) for x in fwd_out.values()])
-
-
-@pytest.mark.parametrize(
-    ("learner_class", "run_eagerly"), [(PPOTfLearner, True), (Mean, False)]
-)
 def test_a_learner_that_was_reset_is_built_and_learns_as_a_new_one(
-    make_learner, make_batch, learner_class, run_eagerly
+    make_learner, make_batch
 ):
     def learned(was_used):
-        learner = make_learner(learner_class, run_eagerly=run_eagerly)
+        learner = make_learner(run_eagerly=True)
         if was_used:
             learner.update(make_batch(learner), minibatch_size=10)
             learner._reset()
@@ -230,6 +222,22 @@ def test_a_learner_that_was_reset_is_built_and_learns_as_a_new_one(
     assert (new[0] != new[1]).any()
     for name in ("weights_seq_no", "num_module_steps_trained_lifetime", "total_loss"):
         assert new[2][name] == used[2][name]
+
+
+class Mean(TfLearner):
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        return tf.add_n([tf.reduce_mean(x**2) for x in fwd_out.values()])
+
+
+def test_traces_of_before_a_reset_are_not_used_afterwards(make_learner, make_batch):
+    learner = make_learner(Mean)
+    for _ in range(2):
+        before = learner.module.get_state()["default_policy"]
+        learner.update(make_batch(learner), minibatch_size=10)
+        after = learner.module.get_state()["default_policy"]
+        assert (before["000/kernel"] != after["000/kernel"]).any()
+        learner._reset()
+        learner.build()
 
 
 # Odds and ends.

@@ -36,6 +36,17 @@ class Mean(TfLearner):
         return loss
 
 
+class Quick(Mean):
+    """With an optimizer that is traced in less time than Adam."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=keras.optimizers.SGD(0.1),
+            params=self.get_parameters(self.module[module_id]),
+        )
+
+
 SPEC = {"rl_module_spec": RLModuleSpec(module_class=Small)}
 
 
@@ -96,7 +107,10 @@ def containers_naming(text):
     """
 
     def items(own):
-        return [*own.items()] if isinstance(own, dict) else [(item,) for item in own]
+        # Not by iteration: tuples that C code is still filling have holes in them.
+        # The collector skips these, and also keys of dicts that are strings.
+        keys = [*dict.keys(own)] if isinstance(own, dict) else []
+        return keys + gc.get_referents(own)
 
     def is_signature(own):
         leaves = tf.nest.flatten([*own.values()]) if isinstance(own, dict) else []
@@ -106,14 +120,13 @@ def containers_naming(text):
         own
         for own in gc.get_objects()
         if isinstance(own, dict | list | tuple | set | frozenset)
-        and any(isinstance(x, str) and text in x for item in items(own) for x in item)
+        and any(isinstance(item, str) and text in item for item in items(own))
         and not is_signature(own)
     ]
 
 
 def test_nothing_in_the_process_names_what_is_removed(make_learner):
     learner = make_learner(Mean, **SPEC)
-    update(learner, DEFAULT_MODULE_ID)
     name = uuid.uuid4().hex  # A name that no other part of the tests can have.
     learner.add_module(module_id=f"here_{name}", module_spec=new_spec(learner))
     assert containers_naming(f"here_{name}")  # The search can find something.
@@ -148,7 +161,7 @@ def grown_by_cycles(learner, num_cycles):
 
 
 def test_thirty_visitors_leave_little_behind(make_learner, capsys):
-    grown = grown_by_cycles(make_learner(Mean, **SPEC), 30)
+    grown = grown_by_cycles(make_learner(Quick, **SPEC), 30)
     with capsys.disabled():
         print(f"\n30 cycles of add, update, remove: {grown:.2f} MB per cycle")
     assert grown < MAX_MB_PER_CYCLE
@@ -167,21 +180,21 @@ def test_five_hundred_visitors_leave_little_behind(make_learner, capsys, jit_com
 
 
 def test_comings_and_goings_retrace_no_set_that_stays(make_learner):
-    learner = make_learner(Mean, policies=["a", DEFAULT_MODULE_ID], **SPEC)
-    sets = [("a",), (DEFAULT_MODULE_ID,), ("a", DEFAULT_MODULE_ID)]
+    learner = make_learner(Quick, policies=["a", DEFAULT_MODULE_ID], **SPEC)
+    sets = [(DEFAULT_MODULE_ID,), ("a", DEFAULT_MODULE_ID)]
     for module_ids in sets:
         update(learner, *module_ids)
-    assert learner.num_traces == 3
+    assert learner.num_traces == 2
     learner.add_module(module_id="b", module_spec=new_spec(learner))
     for module_ids in sets:
         update(learner, *module_ids)
-    assert learner.num_traces == 3
+    assert learner.num_traces == 2
     update(learner, "a", "b")
     learner.remove_module("b")
     for module_ids in sets:
         update(learner, *module_ids)
-    assert learner.num_traces == 4
+    assert learner.num_traces == 3
     learner.remove_module("a")
     update(learner, DEFAULT_MODULE_ID)
-    assert learner.num_traces == 4
+    assert learner.num_traces == 3
     assert len(learner.describe_updates()) == 1

@@ -264,16 +264,16 @@ def test_updates_leave_the_copies_where_they_are(run_eagerly):
 def test_the_hook_moves_copies_and_the_traced_loss_sees_it():
     learner = make_learner(run_eagerly=False)
 
-    def losses(tau):
+    def losses(tau, num_updates):
         learner.tau = tau
-        results = [learner.update(batch())["default_policy"] for _ in range(8)]
-        return [own["total_loss"] for own in results]
+        results = [learner.update(batch()) for _ in range(num_updates)]
+        return [own["default_policy"]["total_loss"] for own in results]
 
-    # A copy that has caught up is one below its goal, everywhere.
-    np.testing.assert_allclose(losses(tau=1.0), 1.0, rtol=1e-5)
+    # Where the copy keeps up, the goal is always one above the network.
+    np.testing.assert_allclose(losses(1.0, num_updates=5), 1.0, rtol=1e-5)
     module = learner.module["default_policy"]
     assert_equal(numbers(module.target_q), numbers(module.q))
-    assert losses(tau=0.0)[-1] < 0.5  # One that stays is reached.
+    assert min(losses(0.0, num_updates=40)) < 0.3  # Where it stays, that is reached.
     assert learner.num_traces == 1
 
 

@@ -208,16 +208,18 @@ class LearnerGroup:
             )
         return self._learner.set_state(state.get(COMPONENT_LEARNER, {}), **kwargs)
 
-    def get_weights(self, module_ids: Collection[ModuleID] | None = None) -> StateDict:
+    def get_weights(
+        self, module_ids: ModuleID | Collection[ModuleID] | None = None
+    ) -> StateDict:
         """Returns the weights by module.
 
         Args:
             module_ids: Of which modules; `None` is all of them.
         """
-        prefix = COMPONENT_RL_MODULE
-        components = (
-            prefix if module_ids is None else [f"{prefix}/{mid}" for mid in module_ids]
-        )
+        names = [module_ids] if isinstance(module_ids, str) else module_ids
+        components: Any = COMPONENT_RL_MODULE
+        if names is not None:
+            components = [f"{components}/{module_id}" for module_id in names]
         return self._learner.get_state(components).get(COMPONENT_RL_MODULE, {})
 
     def set_weights(self, weights: StateDict) -> None:

@@ -645,10 +645,9 @@ class Learner(ModuleOwner):
         is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
         ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
         applied = {name: own for name, own in state.items() if name not in ignored}
-        if constants.COMPONENT_OPTIMIZER in applied:
-            self._check_optimizer_state(applied[constants.COMPONENT_OPTIMIZER])
         before = self.get_state()
         try:
+            self._check_state(applied)
             self._apply_state(applied)
         except Exception as error:
             self._apply_state(before)
@@ -659,6 +658,12 @@ class Learner(ModuleOwner):
             ) from error
         ignored = [name for name in ignored if name != constants.WEIGHTS_SEQ_NO]
         return {"applied": [*applied], "ignored": ignored}
+
+    def _check_state(self, state: StateDict) -> None:
+        """Raises what is wrong with weights, or with optimizers, before any is set."""
+        self.module.check_state(state.get(constants.COMPONENT_RL_MODULE, {}))
+        if constants.COMPONENT_OPTIMIZER in state:
+            self._check_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
 
     def _apply_state(self, state: StateDict) -> None:
         if SHOULD_BE_UPDATED in state:
