@@ -109,17 +109,17 @@ def containers_naming(text):
     def items(own):
         # Not by iteration: tuples that C code is still filling have holes in them.
         # The collector skips these, and also keys of dicts that are strings.
-        keys = [*dict.keys(own)] if isinstance(own, dict) else []
+        keys = [*dict.keys(own)] if issubclass(type(own), dict) else []
         return keys + gc.get_referents(own)
 
     def is_signature(own):
-        leaves = tf.nest.flatten([*own.values()]) if isinstance(own, dict) else []
+        leaves = tf.nest.flatten([*own.values()]) if type(own) is dict else []
         return bool(leaves) and all(isinstance(x, tf.TensorSpec) for x in leaves)
 
     return [
         own
         for own in gc.get_objects()
-        if isinstance(own, dict | list | tuple | set | frozenset)
+        if issubclass(type(own), dict | list | tuple | set | frozenset)
         and any(isinstance(item, str) and text in item for item in items(own))
         and not is_signature(own)
     ]
