@@ -16,10 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 import tflearner as tfl
-from tflearner.connectors.episode_columns import (
-    AddNextObservationsFromEpisodesToTrainBatch,
-)
-from tflearner.modules.apis import SelfSupervisedLossAPI
 
 MAZE = (
     "S......",
@@ -56,7 +52,7 @@ class Maze(gym.Env):
         return cell, float(arrived), arrived, self._steps == 100, {}
 
 
-class ForwardModel(tfl.TfRLModule, SelfSupervisedLossAPI):
+class ForwardModel(tfl.TfRLModule, tfl.SelfSupervisedLossAPI):
     """Predicts the cell that follows on a cell and an action."""
 
     def setup(self):
@@ -140,7 +136,9 @@ def main() -> None:
         plain.copy()
         .training(
             learner_class=CuriousPPO,
-            learner_connector=lambda *_: AddNextObservationsFromEpisodesToTrainBatch(),
+            learner_connector=lambda *_: (
+                tfl.AddNextObservationsFromEpisodesToTrainBatch()
+            ),
         )
         .multi_agent(
             policies={tfl.DEFAULT_MODULE_ID: None, "forward_model": forward_model}

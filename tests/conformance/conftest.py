@@ -102,12 +102,12 @@ TABLE = {
     "ppo-lstm": Row(
         ppo(use_lstm=True, lstm_cell_size=8, max_seq_len=3),
         (VECTOR, BINARY),
-        learns=({"lr": 1e-2}, 4_000),
+        learns=({"lr": 1e-2}, 2_500),
     ),
     "ppo-gru-layernorm": Row(
         ppo(use_gru=True, lstm_cell_size=8, max_seq_len=3, fcnet_use_layernorm=True),
         (VECTOR, BINARY),
-        learns=({"lr": 1e-2}, 4_000),
+        learns=({"lr": 1e-2}, 2_500),
     ),
 }
 

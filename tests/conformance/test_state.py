@@ -5,7 +5,8 @@ import tree
 
 
 def test_learner_with_the_state_of_another_goes_on_like_it(row):
-    first, second = row.make_learner(), row.make_learner(seed=5)
+    first = row.make_learner(run_eagerly=True)
+    second = row.make_learner(run_eagerly=True, seed=5)
     settings = {"minibatch_size": 8, "shuffle_batch_per_epoch": True}
     first.update_from_batch(row.make_batches(first), **settings)
     second.set_state(first.get_state())
