@@ -10,7 +10,12 @@ import tensorflow as tf
 
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
-from tflearner.errors import ConfigError, ModuleBuildError, ModuleError, UnknownModuleError
+from tflearner.errors import (
+    ConfigError,
+    ModuleBuildError,
+    ModuleError,
+    UnknownModuleError,
+)
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.testing import learner_digest

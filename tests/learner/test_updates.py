@@ -280,7 +280,10 @@ def test_module_that_cannot_be_trained_rides_along(make_learner):
 
 BAD_CALLS = {
     "nothing": (lambda learner, batch: learner.update(), "no data.*exactly one"),
-    "both": (lambda learner, batch: learner.update(batch, []), "batch and episodes.*exactly one"),
+    "both": (
+        lambda learner, batch: learner.update(batch, []),
+        "batch and episodes.*exactly one",
+    ),
     "minibatch_size": (
         lambda learner, batch: learner.update(batch, minibatch_siz=3),
         "'minibatch_siz'.*did you mean 'minibatch_size'",

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.errors import ConfigError, ModuleError, SpaceError, UnknownModuleError
+from tflearner.errors import ModuleError, SpaceError, UnknownModuleError
 from tflearner.modules.distributions import Categorical, DiagGaussian
 from tflearner.modules.rl_module import (
     MultiRLModule,
