@@ -10,8 +10,6 @@ import numbers
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
 
-import numpy as np
-
 from tflearner import constants
 from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
@@ -19,7 +17,6 @@ from tflearner.constants import ALL_MODULES
 from tflearner.data.minibatches import check_count
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import (
-    NumericError,
     TFLearnerError,
     UnknownArgumentError,
     UnknownModuleError,
@@ -35,6 +32,7 @@ from tflearner.learner.components import (
 )
 from tflearner.learner.module_owner import ModuleOwner
 from tflearner.learner.update_plan import UpdatePlan, UpdateSettings, plan_update
+from tflearner.learner.update_progress import UpdateProgress
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.types import ModuleID, ParamDict, ResultDict, StateDict, Tensor
 
@@ -399,7 +397,7 @@ class Learner(ModuleOwner):
             for item in items
             if item is not training_data.LOST
         )
-        self._update_from(batches, settings, timesteps, counts_items=True)
+        self._update_from(batches, settings, timesteps, of_iterator=True)
         self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
@@ -409,58 +407,46 @@ class Learner(ModuleOwner):
         settings: UpdateSettings,
         timesteps: dict[str, Any] | None,
         *,
-        counts_items: bool = False,
+        of_iterator: bool = False,
     ) -> None:
         """Takes gradient steps on each batch."""
         settings.check()
         timesteps = self._checked_timesteps(timesteps)
-        num_skipped = 0
-        done: list[tuple[UpdatePlan, Any]] = []
+        progress = UpdateProgress()
         random_state = self._rng.bit_generator.state
         try:
             for batch in batches:
                 columns = self._checked_columns(batch)
                 if not columns:
-                    num_skipped += 1
+                    progress.num_skipped += 1
                     continue
                 plan = plan_update(columns, batch.env_steps(), settings, self._rng)
-                if not done:
+                if not progress.num_trained:
                     self.updated_module_ids = tuple(columns)
                     self.before_gradient_based_update(timesteps=timesteps)
                 outputs = self._run_update(plan)
                 random_state = self._rng.bit_generator.state
                 self._log_update(plan, outputs)
-                done.append((plan, outputs))
+                progress.add(plan, outputs)
         except BaseException as error:
             self._rng.bit_generator.state = random_state
-            if done:
-                self._count_batches(len(done), num_skipped, counts_items)
-                self._finish_update(done, timesteps)
+            if progress.num_trained:
+                progress.log(self.metrics, of_iterator=of_iterator)
+                self._finish_update(progress, timesteps)
                 if isinstance(error, TFLearnerError):
                     error.withdraw_promise(
-                        f"{len(done)} batches were trained on before."
+                        f"{progress.num_trained} batches were trained on before."
                     )
             raise
-        self._count_batches(len(done), num_skipped, counts_items)
-        if done:
-            self._finish_update(done, timesteps)
+        progress.log(self.metrics, of_iterator=of_iterator)
+        if progress.num_trained:
+            self._finish_update(progress, timesteps)
+            if progress.not_finite and self.config.non_finite_updates == "raise":
+                raise progress.not_finite
         elif self.config.never_skip_update:
             self.updated_module_ids = ()
             self.before_gradient_based_update(timesteps=timesteps)
             self.after_gradient_based_update(timesteps=timesteps)
-
-    def _count_batches(
-        self, num_trained: int, num_skipped: int, counts_items: bool
-    ) -> None:
-        log, key = self.metrics.log_value, ALL_MODULES
-        if num_skipped:
-            name = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
-            log((key, name), num_skipped, reduce="sum")
-        if counts_items:
-            name = constants.DATASET_NUM_ITERS_TRAINED
-            log((key, name), num_trained, reduce="sum", clear_on_reduce=True)
-            name = constants.DATASET_NUM_ITERS_TRAINED_LIFETIME
-            log((key, name), num_trained, reduce="sum")
 
     def log_lost(self, lost: training_data.Lost) -> None:
         """Logs how many references could not be resolved, by kind of error."""
@@ -476,36 +462,18 @@ class Learner(ModuleOwner):
             self.metrics.log_values(key, values, **outputs.settings[key])
 
     def _finish_update(
-        self, done: list[tuple[UpdatePlan, Any]], timesteps: dict[str, Any]
+        self, progress: UpdateProgress, timesteps: dict[str, Any]
     ) -> None:
-        module_ids = dict.fromkeys(mid for plan, _ in done for mid in plan.columns)
-        self.updated_module_ids = tuple(module_ids)
+        self.updated_module_ids = tuple(progress.module_ids)
         self._weights_seq_no += 1
         self.metrics.log_dict(
             {
                 (mid, constants.WEIGHTS_SEQ_NO): self._weights_seq_no
-                for mid in module_ids
+                for mid in progress.module_ids
             },
             window=1,
         )
         self.after_gradient_based_update(timesteps=timesteps)
-        if self.config.non_finite_updates == "raise":
-            for plan, outputs in done:
-                self._raise_if_not_finite(plan, outputs)
-
-    def _raise_if_not_finite(self, plan: UpdatePlan, outputs: Any) -> None:
-        for module_id in plan.columns:
-            key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
-            sick = outputs.values.get(key, np.zeros(1))
-            if sick.any():
-                raise NumericError(
-                    f"module {module_id!r}",
-                    f"a loss or gradients that are not finite in {int(sick.sum())} "
-                    f"of {len(sick)} minibatches, the first in number "
-                    f"{int(sick.argmax())}",
-                    hint="its weights were left as they were in those minibatches",
-                    unchanged=False,
-                )
 
     def _checked_timesteps(self, timesteps: Any) -> dict[str, Any]:
         if not isinstance(timesteps, dict | None):
