@@ -303,3 +303,10 @@ def test_spaces_of_all_are_for_modules_that_name_none():
 def test_all_are_for_acting_or_not(flags, wanted):
     specs = {f"p{i}": make(inference_only=flag) for i, flag in enumerate(flags)}
     assert MultiRLModuleSpec(specs).inference_only is wanted
+
+
+def test_a_module_for_acting_stays_one_when_parts_of_it_change():
+    spec = make(inference_only=True, learner_only=True)
+    spec.update(RLModuleSpec(model_config={"fcnet_hiddens": [3]}))
+    assert spec.inference_only and not spec.learner_only
+    assert spec.model_config == {"fcnet_hiddens": [3]}

@@ -109,9 +109,13 @@ class RLModuleSpec:
         Args:
             other: Another specification.
             override: Whether its parts replace own ones; otherwise only missing parts
-                are taken.
+                are taken. As in RLlib the result is for acting only if one of the two
+                is, and for learning only if both are.
         """
         merged = other.with_defaults(self) if override else self.with_defaults(other)
+        if override:
+            merged.inference_only = other.inference_only or self.inference_only
+            merged.learner_only = other.learner_only and self.learner_only
         self.__dict__.update(merged.__dict__)
 
     def to_dict(self) -> dict[str, Any]:
