@@ -401,3 +401,49 @@ def test_overrides_of_a_module_are_validated(changes, text):
 def test_a_misspelt_name_of_another_library_is_understood():
     with pytest.raises(ConfigError, match="it is called 'lr' here"):
         PPOConfig().training(learning_rat=0.1)
+
+
+class RLlibStyle(PPOConfig):
+    def __init__(self):
+        super().__init__()
+        self.my_coeff = 0.5
+        self.lr = 0.25
+
+    def training(self, *, my_coeff=None, **settings):
+        super().training(**settings)
+        if my_coeff is not None:
+            self.my_coeff = my_coeff
+        return self
+
+
+def test_a_subclass_may_add_settings_in_its_constructor():
+    config = RLlibStyle().training(my_coeff=2.0, gamma=0.5)
+    assert (config.my_coeff, config.lr, config.gamma) == (2.0, 0.25, 0.5)
+    copied = config.copy(copy_frozen=False)
+    copied.my_coeff = 3.0
+    assert config.my_coeff == 2.0 and copied.my_coeff == 3.0
+    with pytest.raises(ConfigError, match="'my_coef'"):
+        config.my_coef = 1.0
+
+
+@dataclasses.dataclass
+class WithField(PPOConfig):
+    my_coeff: float = 0.5
+
+
+def test_a_field_without_a_section_is_set_by_training():
+    assert WithField().training(my_coeff=1.5).my_coeff == 1.5
+
+
+def test_hints_come_from_the_section_that_is_set():
+    with pytest.raises(ConfigError, match="did you mean 'num_envs_per_env_runner'"):
+        PPOConfig().env_runners(num_envs_per_env_runer=1)
+    with pytest.raises(ConfigError, match="did you mean 'num_learners'"):
+        PPOConfig().learners(num_learner=0)
+
+
+def test_overrides_are_dicts():
+    with pytest.raises(ConfigError, match="overrides of module 'p'.*want a dict"):
+        PPOConfig().multi_agent(
+            algorithm_config_overrides_per_module={"p": PPOConfig()}
+        )

@@ -54,6 +54,10 @@ from tflearner.constants import (
     DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY as DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY,
 )
 from tflearner.constants import ENTROPY_KEY as ENTROPY_KEY
+from tflearner.constants import ENV_RUNNER_RESULTS as ENV_RUNNER_RESULTS
+from tflearner.constants import EPISODE_LEN_MEAN as EPISODE_LEN_MEAN
+from tflearner.constants import EPISODE_RETURN_MEAN as EPISODE_RETURN_MEAN
+from tflearner.constants import LEARNER_RESULTS as LEARNER_RESULTS
 from tflearner.constants import (
     LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME as LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME,
 )
@@ -61,6 +65,7 @@ from tflearner.constants import LR_KEY as LR_KEY
 from tflearner.constants import (
     MODULE_TRAIN_BATCH_SIZE_MEAN as MODULE_TRAIN_BATCH_SIZE_MEAN,
 )
+from tflearner.constants import NUM_ENV_STEPS_SAMPLED as NUM_ENV_STEPS_SAMPLED
 from tflearner.constants import (
     NUM_ENV_STEPS_SAMPLED_LIFETIME as NUM_ENV_STEPS_SAMPLED_LIFETIME,
 )
@@ -68,6 +73,8 @@ from tflearner.constants import NUM_ENV_STEPS_TRAINED as NUM_ENV_STEPS_TRAINED
 from tflearner.constants import (
     NUM_ENV_STEPS_TRAINED_LIFETIME as NUM_ENV_STEPS_TRAINED_LIFETIME,
 )
+from tflearner.constants import NUM_EPISODES as NUM_EPISODES
+from tflearner.constants import NUM_EPISODES_LIFETIME as NUM_EPISODES_LIFETIME
 from tflearner.constants import NUM_MODULE_STEPS_TRAINED as NUM_MODULE_STEPS_TRAINED
 from tflearner.constants import (
     NUM_MODULE_STEPS_TRAINED_LIFETIME as NUM_MODULE_STEPS_TRAINED_LIFETIME,
@@ -115,6 +122,10 @@ from tflearner.modules.rl_module import MultiRLModule as MultiRLModule
 from tflearner.modules.rl_module import RLModule as RLModule
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec as MultiRLModuleSpec
 from tflearner.modules.rl_module_spec import RLModuleSpec as RLModuleSpec
+from tflearner.modules.target_networks import make_target_network as make_target_network
+from tflearner.modules.target_networks import (
+    update_target_network as update_target_network,
+)
 from tflearner.modules.tf_rl_module import TfRLModule as TfRLModule
 from tflearner.reporting.history import History as History
 from tflearner.schedule import Scheduler as Scheduler

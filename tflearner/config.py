@@ -7,6 +7,7 @@ and refuse unknown names.
 
 import dataclasses
 import difflib
+import functools
 import math
 import numbers
 from collections.abc import Callable, Collection, Mapping
@@ -262,6 +263,13 @@ class AlgorithmConfig:
         """Sets which modules there are and which of them learn."""
         overrides = settings.get("algorithm_config_overrides_per_module")
         for module_id, changes in (overrides or {}).items():
+            if not isinstance(changes, Mapping):
+                raise ConfigError(
+                    f"overrides of module {module_id!r}",
+                    repr(type(changes)),
+                    "a dict of settings",
+                    "AlgorithmConfig.overrides(lr=...) makes one",
+                )
             self._check_names(changes, f"overrides of module {module_id!r}")
         policies = settings.get("policies")
         if not isinstance(policies, Collection | None) or isinstance(policies, str):
@@ -349,7 +357,7 @@ class AlgorithmConfig:
                 "a change of a frozen config",
                 hint="change a copy: config.copy(copy_frozen=False)",
             )
-        if name not in self._field_names():
+        if not self._knows(name):
             raise ConfigError(
                 type(self).__name__,
                 f"unknown setting {name!r}",
@@ -357,6 +365,18 @@ class AlgorithmConfig:
             )
         super().__setattr__(name, value)
         self.__dict__["_of_modules"] = {}
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Lets the `__init__` of a subclass add settings, as subclasses in RLlib do."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls.__init__ = _adds_settings(cls.__init__)  # type: ignore[method-assign]
+
+    def _knows(self, name: str) -> bool:
+        """Whether a name is a setting, or is becoming one in a subclass' `__init__`."""
+        made = self.__dict__
+        is_own = made.get("_is_being_made") or name in made.get("_added", ())
+        return name in self._field_names() or bool(is_own)
 
     def get_config_for_module(self, module_id: ModuleID) -> Self:
         """Returns the config of one module: this one, or a copy with its overrides.
@@ -693,7 +713,7 @@ class AlgorithmConfig:
                 raise ConfigError(
                     where,
                     f"no setting {name!r}; it takes {', '.join(sorted(known))}",
-                    hint=self._hint_for(name),
+                    hint=self._hint_for(name, known),
                 )
         for name, value in settings.items():
             setattr(self, name, value)
@@ -713,17 +733,20 @@ class AlgorithmConfig:
 
     @classmethod
     def _section_of(cls, name: str) -> str:
-        return cls.__dataclass_fields__[name].metadata["section"]
+        # A field of a subclass without a section is set by `.training()`.
+        return cls.__dataclass_fields__[name].metadata.get("section", "training")
 
     @classmethod
-    def _hint_for(cls, name: str) -> str | None:
+    def _hint_for(
+        cls, name: str, in_section: Collection[str] | None = None
+    ) -> str | None:
         if name in cls._field_names():
             return f"{name!r} belongs to .{cls._section_of(name)}()"
         known = [*cls._field_names(), *RENAMED]
         closest = next(iter(difflib.get_close_matches(name, known, n=1)), "")
         if RENAMED.get(closest, "") in cls._field_names():
             return f"it is called {RENAMED[closest]!r} here"
-        return did_you_mean(name, cls._field_names())
+        return did_you_mean(name, in_section or cls._field_names())
 
     def _check_integer(self, name: str, least: int) -> None:
         value = getattr(self, name)
@@ -755,6 +778,23 @@ class AlgorithmConfig:
                 repr(value),
                 f"a finite number >= {least}, or a schedule of such",
             )
+
+
+def _adds_settings(init: Callable) -> Callable:
+    """Wraps the `__init__` of a subclass: what it sets and nobody knows is a setting."""
+
+    @functools.wraps(init)
+    def wrapped(self: AlgorithmConfig, *args: Any, **kwargs: Any) -> None:
+        is_inner = self.__dict__.get("_is_being_made", False)
+        self.__dict__["_is_being_made"] = True
+        try:
+            init(self, *args, **kwargs)
+        finally:
+            self.__dict__["_is_being_made"] = is_inner
+        known = {*self._field_names(), "_is_being_made", "_of_modules", "_added"}
+        self.__dict__["_added"] = tuple(n for n in self.__dict__ if n not in known)
+
+    return wrapped
 
 
 def _spaces_of(env: Any) -> tuple[gym.Space | None, gym.Space | None]:

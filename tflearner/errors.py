@@ -91,7 +91,14 @@ class ModuleBuildError(ModuleError):
 
 
 class LostDataError(BatchError):
-    """Deferred data whose owner is gone; raise it in a function that brings data."""
+    """Deferred data whose owner is gone; raise it in a function that brings data.
+
+    Args:
+        reason: Why they are gone.
+    """
+
+    def __init__(self, reason: str = "lost"):
+        super().__init__("deferred data", reason)
 
 
 class NoTrainingDataError(BatchError):

@@ -432,7 +432,11 @@ def _as_stats(value: Any, like: Stats) -> Stats:
 
 
 def _path(key: MetricKey) -> tuple[str, ...]:
-    return (key,) if isinstance(key, str) else tuple(key)
+    if isinstance(key, str):
+        return (key,)
+    if not isinstance(key, tuple | list):
+        raise UsageError("metrics", f"the key {key!r}", "a str or a tuple of str")
+    return tuple(key)
 
 
 def _name(path: tuple[str, ...]) -> str:

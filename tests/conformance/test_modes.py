@@ -22,6 +22,8 @@ def test_result_is_that_of_a_line_by_line_update(row, mode):
                     batch, minibatch_size=12, shuffle_batch_per_epoch=True
                 )
             )
+        if mode == "xla" and not learner.config.run_eagerly:
+            assert learner.num_compilations > 0
         weights.append(learner.get_state("rl_module")["rl_module"])
     tree.map_structure(lambda a, b: assert_near(a, b, row.tolerance), *weights)
     mine, wanted = (r["default_policy"]["total_loss"] for r in results[1::2])

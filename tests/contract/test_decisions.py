@@ -156,7 +156,7 @@ def test_names_optimizers_and_variables_have_one_owner(idle):
 
 def test_full_names_that_read_the_same_are_two_optimizers(make_learner):
     """Before: ("a", "b_c") and ("a_b", "c") were one, and one of them got lost."""
-    learner = make_learner()
+    learner = make_learner(policies=["a", "a_b"])
     made = {}
     for module_id, name in (("a", "b_c"), ("a_b", "c")):
         made[module_id] = keras.optimizers.SGD()

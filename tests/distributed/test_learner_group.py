@@ -217,7 +217,7 @@ def test_unknown_settings_are_refused(group):
 
 
 def gone():
-    raise LostDataError("shard 3", "a worker that died")
+    raise LostDataError("a worker that died")
 
 
 def test_lost_batches_are_left_out_and_counted():
@@ -331,7 +331,6 @@ def test_errors_of_the_function_are_raised(group):
         ("learner/rl_module", None, {"rl_module"}),
         (["learner/optimizer", "learner/rl_module"], None, {"rl_module", "optimizer"}),
         (None, "learner/optimizer", {"rl_module", "metrics_logger", "learner"}),
-        ("other", None, None),
         (None, "learner", None),
     ],
 )
@@ -453,3 +452,9 @@ def test_a_training_loop_for_many_learners_runs_with_one():
     restored.set_state(state)
     assert_equal(restored.get_weights(), weights)
     learner_group.shutdown()
+
+
+@pytest.mark.parametrize("path", ["other", "rl_module", "lerner/rl_module"])
+def test_what_is_no_component_of_a_group_is_refused(group, path):
+    with pytest.raises(UsageError, match=f"{path}.*learner/rl_module"):
+        group.get_state(path)

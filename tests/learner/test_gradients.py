@@ -99,7 +99,7 @@ def test_gradients_of_an_embedding_are_tensors(make_learner):
     learner = make_learner(Mean)
     table = keras.Variable(np.ones((9, 2), np.float32))
     learner.register_optimizer(
-        module_id="table", optimizer=keras.optimizers.SGD(), params=[table]
+        optimizer_name="table", optimizer=keras.optimizers.SGD(), params=[table]
     )
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.gather(table.value, [1, 1, 4]))
@@ -590,3 +590,95 @@ def test_undoing_reaches_everyone_along_a_chain_of_shared_variables(
     )
     learner.summands = {"p0": np.float32(np.nan)}
     assert changed_by_update(learner, make_batch) == [["p3"], ["p3"]]
+
+
+class TeacherAndStudent(Mean):
+    """The student's loss runs the teacher's network as well."""
+
+    def compute_losses(self, *, fwd_out, batch):
+        logits = self.module["p1"].forward_train(batch["p0"])["action_dist_inputs"]
+        return {
+            "p0": tf.reduce_mean((fwd_out["p0"]["action_dist_inputs"] - logits) ** 2)
+        }
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_a_loss_moves_no_module_that_is_not_updated(
+    make_learner, make_batch, run_eagerly
+):
+    learner = make_learner(
+        TeacherAndStudent, policies=["p0", "p1"], run_eagerly=run_eagerly
+    )
+    before = learner.get_state(PARTS)
+    learner.update(make_batch(learner, p0=20))
+    after = learner.get_state(PARTS)
+    for part in PARTS:
+        assert all_equal(before[part]["p1"], after[part]["p1"])
+    assert not all_equal(before["rl_module"]["p0"], after["rl_module"]["p0"])
+
+
+class ByHand(TfLearner):
+    """Adds up the losses itself, as learners of RLlib do."""
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        return tf.reduce_mean(fwd_out["action_dist_inputs"] ** 2)
+
+    def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
+        params = {ref: param.value for ref, param in self._params.items()}
+        return gradient_tape.gradient(sum(loss_per_module.values()), params)
+
+
+def test_losses_may_be_added_up_by_hand(make_learner, make_batch):
+    learner = make_learner(ByHand, run_eagerly=True)
+    before = learner.get_state("rl_module")
+    learner.update(make_batch(learner))
+    assert not all_equal(
+        before["rl_module"], learner.get_state("rl_module")["rl_module"]
+    )
+
+
+class OfAll(ByHand):
+    compute_gradients = TfLearner.compute_gradients
+
+    def configure_optimizers(self):
+        self.register_optimizer(
+            optimizer=keras.optimizers.SGD(0.1),
+            params=self.get_parameters(self.module),
+        )
+
+    def compute_loss_for_module(self, **kwargs):
+        return super().compute_loss_for_module(**kwargs) * np.nan
+
+
+def test_raising_covers_optimizers_of_all_modules(make_learner, make_batch):
+    learner = make_learner(OfAll, run_eagerly=True, non_finite_updates="raise")
+    with pytest.raises(NumericError, match="__all_modules__"):
+        learner.update(make_batch(learner))
+
+
+class OwnMemory(TfRLModule):
+    """Goes through each row's numbers with an LSTM: sizes are unknown while tracing."""
+
+    def setup(self):
+        self.lstm = keras.layers.LSTM(3, return_sequences=True)
+        self.head = keras.layers.Dense(2)
+
+    def _forward(self, batch, **kwargs):
+        outputs = self.head(self.lstm(batch["obs"][..., None]))
+        return {"action_dist_inputs": tf.reduce_mean(outputs, 1)}
+
+
+@pytest.mark.parametrize("grad_clip", [None, 0.1])
+def test_gradients_of_unknown_size_are_clipped_and_guarded(
+    make_learner, make_batch, grad_clip
+):
+    learner = make_learner(
+        Mean,
+        rl_module_spec=RLModuleSpec(module_class=OwnMemory),
+        grad_clip=grad_clip,
+    )
+    before = learner.get_state("rl_module")
+    learner.update(make_batch(learner))
+    assert not all_equal(
+        before["rl_module"], learner.get_state("rl_module")["rl_module"]
+    )

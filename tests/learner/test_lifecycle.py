@@ -10,6 +10,7 @@ from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.errors import ConfigError, ModuleBuildError, UsageError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.actor_critic import PPOTfRLModule
+from tflearner.modules.rl_module import RLModule
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec
 
 CALLS = {
@@ -300,3 +301,33 @@ def test_hooks_run_once_where_nothing_is_skipped(make_learner, make_batch):
     learner.update_from_iterator([{}, batch, {}])
     assert learner.calls == ["before", "after"]
     assert learner.updated_module_ids == ("default_policy",)
+
+
+class Scripted(RLModule):
+    def get_state(self, components=None, *, not_components=None):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+def test_a_learner_that_can_train_nothing_says_so(make_config, caplog):
+    learner = PPOTfLearner(config=make_config(), module=Scripted())
+    learner.build()
+    assert "PPOTfLearner can train none of its modules" in caplog.text
+    assert "ValueFunctionAPI" in caplog.text
+
+
+def test_a_learner_without_optimizers_says_so(make_learner, caplog):
+    class Forgetful(PPOTfLearner):
+        def configure_optimizers_for_module(self, module_id, config=None):
+            pass
+
+    make_learner(Forgetful)
+    assert "Forgetful has no optimizer" in caplog.text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "5"])
+def test_a_timestep_is_a_finite_number(make_learner, value):
+    with pytest.raises(UsageError, match="a finite number"):
+        make_learner().update({}, timesteps={"num_env_steps_sampled_lifetime": value})

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tflearner.errors import OptimizerError, ScheduleError
+from tflearner.algorithms.ppo import PPOTfLearner
+from tflearner.constants import ALL_MODULES
+from tflearner.errors import OptimizerError, ScheduleError, UnknownModuleError
 from tflearner.learner.optimizers import param_ref
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.testing import learner_digest
@@ -43,7 +45,7 @@ def test_unknown_optimizer_is_a_key_error(learner):
 
 
 def test_names_that_read_the_same_stay_apart(make_learner):
-    learner = make_learner()
+    learner = make_learner(policies=["a", "a_b", "default", "default_policy"])
     optimizers = [keras.optimizers.SGD() for _ in range(3)]
     names = [("a", "b_c"), ("a_b", "c"), ("default", "optimizer")]
     for (module_id, name), optimizer in zip(names, optimizers):
@@ -153,9 +155,9 @@ def test_keras_and_tensorflow_variables_are_keyed_alike():
 def test_registered_optimizer_has_all_its_variables(make_learner):
     learner, params = make_learner(), [new_param(), tf.Variable([1.0], name="v")]
     optimizer = keras.optimizers.Adam()
-    learner.register_optimizer(module_id="p", optimizer=optimizer, params=params)
+    learner.register_optimizer(optimizer=optimizer, params=params)
     assert optimizer.built and len(optimizer.variables) == 2 + 2 * len(params)
-    assert set(learner.get_state()["optimizer"]["p"]["default_optimizer"]) == {
+    assert set(learner.get_state()["optimizer"][ALL_MODULES]["default_optimizer"]) == {
         "iterations",
         "learning_rate",
         *(
@@ -168,11 +170,51 @@ def test_registered_optimizer_has_all_its_variables(make_learner):
 
 def test_optimizer_may_have_no_variables(make_learner):
     learner = make_learner()
-    learner.register_optimizer(
-        module_id="p", optimizer=keras.optimizers.Adam(), params=[]
-    )
+    learner.register_optimizer(optimizer=keras.optimizers.Adam(), params=[])
     learner.apply_gradients({})
-    assert len(learner.get_optimizers_for_module("p")) == 1
+    assert len(learner.get_optimizers_for_module(ALL_MODULES)) == 1
+
+
+def test_optimizer_of_no_known_module_is_refused(learner):
+    before = registered(learner)
+    with pytest.raises(UnknownModuleError, match="'default_polcy'.*did you mean"):
+        learner.register_optimizer(
+            module_id="default_polcy",
+            optimizer=keras.optimizers.SGD(),
+            params=[new_param()],
+        )
+    assert registered(learner) == before
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_optimizer_registered_between_updates_takes_part(
+    make_learner, make_batch, run_eagerly
+):
+    learner = make_learner(Half, run_eagerly=run_eagerly)
+    batch, module = make_batch(learner), learner.module["default_policy"]
+    learner.update(batch)
+    before = module.vf.weights[0].numpy()
+    learner.register_optimizer(
+        module_id="default_policy",
+        optimizer_name="vf",
+        optimizer=keras.optimizers.SGD(),
+        params=module.vf.trainable_variables,
+        lr_or_lr_schedule=0.1,
+    )
+    learner.update(batch)
+    assert (module.vf.weights[0].numpy() != before).any()
+
+
+class Half(PPOTfLearner):
+    """Trains all but the value head."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        module = self.module[module_id]
+        heads = {id(p) for p in module.vf.trainable_variables}
+        params = [p for p in self.get_parameters(module) if id(p) not in heads]
+        self.register_optimizer(
+            module_id=module_id, optimizer=keras.optimizers.SGD(0.1), params=params
+        )
 
 
 class Mean(TfLearner):

@@ -13,6 +13,7 @@ from tflearner.errors import (
     OptimizerError,
     TFLearnerError,
     UnknownModuleError,
+    UsageError,
 )
 from tflearner.testing import learner_digest
 
@@ -285,3 +286,41 @@ def test_a_state_that_breaks_off_is_rolled_back(trained, fresh, broken):
     with pytest.raises(TFLearnerError):
         fresh.set_state(state, force=True)
     assert learner_digest(fresh) == before
+
+
+def test_weights_that_are_not_finite_are_refused(trained, fresh):
+    state = trained.get_state("rl_module")["rl_module"]
+    state["default_policy"]["000/kernel"][0, 0] = np.nan
+    before = learner_digest(fresh)
+    with pytest.raises(ModuleError, match="'default_policy', weight '000/kernel'"):
+        fresh.set_state(state)
+    assert learner_digest(fresh) == before
+
+
+def test_entropy_moves_for_modules_that_sit_an_update_out(make_learner, make_batch):
+    learner, other = (
+        make_learner(
+            policies=["p0", "p1"],
+            entropy_coeff=[[0, 1.0], [100, 0.0]],
+            run_eagerly=True,
+        )
+        for _ in range(2)
+    )
+    timesteps = {"num_env_steps_sampled_lifetime": 50}
+    learner.update(make_batch(learner, p0=8), timesteps=timesteps)
+    other.set_state(learner.get_state())
+    for one in (learner, other):
+        coefficient = one._coefficients["p1"].entropy.get_current_value()
+        assert float(coefficient.numpy()) == pytest.approx(0.5)
+
+
+def test_ids_to_train_in_a_state_are_a_copy(make_learner):
+    learner = make_learner(policies_to_train=["default_policy"])
+    learner.get_state()["should_module_be_updated"].clear()
+    assert learner.should_module_be_updated("default_policy")
+
+
+@pytest.mark.parametrize("components", ["typo", "optimizer/p0", 5, ["rl_module", "x"]])
+def test_unknown_components_are_refused(trained, components):
+    with pytest.raises(UsageError, match="components"):
+        trained.get_state(components)

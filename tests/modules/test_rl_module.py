@@ -297,3 +297,10 @@ def test_invalid_ids(multi, module_id, reason):
         validate_module_id(module_id, error=True)
     with pytest.raises(ModuleError, match=reason):
         multi.add_module(module_id, Fake())
+
+
+@pytest.mark.parametrize("name", ["rl_module", "optimizer", "weights_seq_no"])
+def test_names_of_parts_of_a_state_name_no_module(name):
+    assert not validate_module_id(name)
+    with pytest.raises(ModuleError, match="reserved for a part of a learner's state"):
+        MultiRLModule({name: Fake()})

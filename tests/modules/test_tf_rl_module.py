@@ -188,3 +188,15 @@ def test_a_seed_is_not_global():
         draws.append((random.random(), float(tf.random.uniform([]))))
     assert np.random.get_state()[1].tolist() == before
     assert draws[0][0] != draws[1][0] and draws[0][1] != draws[1][1]
+
+
+def test_a_variable_that_keras_does_not_track_is_refused():
+    class Own(TfRLModule):
+        def setup(self):
+            self.scale = tf.Variable([1.0])
+
+        def _forward(self, batch, **kwargs):
+            return {Columns.ACTION_DIST_INPUTS: batch[Columns.OBS] * self.scale}
+
+    with pytest.raises(ModuleError, match=r"Own.scale.*self.add_weight"):
+        Own(gym.spaces.Box(-1.0, 1.0, (2,), np.float32), gym.spaces.Discrete(2))

@@ -221,12 +221,11 @@ class PPOTfLearner(TfLearner):
 
     def after_gradient_based_update(self, *, timesteps):
         super().after_gradient_based_update(timesteps=timesteps)
-        for module_id in self.updated_module_ids:
-            if module_id not in self._coefficients:
+        for module_id, coefficients in self._coefficients.items():
+            entropy = coefficients.entropy.update(timestep=self._last_timestep)
+            if module_id not in self.updated_module_ids:
                 continue
             config = self.config.get_config_for_module(module_id)
-            coefficients = self._coefficients[module_id]
-            entropy = coefficients.entropy.update(timestep=self._last_timestep)
             self.metrics.log_value(
                 (module_id, CURR_ENTROPY_COEFF_KEY), entropy, window=1
             )

@@ -96,8 +96,12 @@ class ConnectorPipelineV2(ConnectorV2):
 
     def _insert(self, index: int, connector: ConnectorV2) -> None:
         if not isinstance(connector, ConnectorV2):
+            is_class = isinstance(connector, type)
             raise ConfigError(
-                f"{type(self).__name__}", repr(type(connector)), "a ConnectorV2"
+                f"{type(self).__name__}",
+                repr(connector),
+                "an instance of ConnectorV2",
+                f"{connector.__name__}(...)" if is_class else None,
             )
         self.connectors.insert(index, connector)
 

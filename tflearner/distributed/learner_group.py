@@ -191,6 +191,11 @@ class LearnerGroup:
             **kwargs: As for `Learner.get_state`.
         """
         selected = Components(components, not_components)
+        for path in selected.paths():
+            if path.split("/")[0] != COMPONENT_LEARNER:
+                raise UsageError(
+                    "components", repr(path), "paths as 'learner/rl_module'"
+                )
         if not selected.include(COMPONENT_LEARNER):
             return {}
         below = selected.below(COMPONENT_LEARNER)

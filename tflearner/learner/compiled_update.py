@@ -45,6 +45,14 @@ XLA_ERRORS = (
 )
 
 
+# What `if`, `float` and NumPy functions raise on a tensor that has no value yet.
+PYTHON_ON_TENSORS = (
+    tf.errors.OperatorNotAllowedInGraphError,
+    NotImplementedError,
+    AttributeError,
+)
+
+
 @dataclasses.dataclass
 class UpdateOutputs:
     """What the minibatches of one update put out.
@@ -190,7 +198,14 @@ class _Program:
         )
         # Without autograph, errors of a user's loss arrive as they were raised, and
         # tracing takes half as long.
-        traced = tf.function(step, autograph=False).get_concrete_function(minibatch)
+        try:
+            traced = tf.function(step, autograph=False).get_concrete_function(minibatch)
+        except PYTHON_ON_TENSORS as error:
+            error.add_note(
+                "Losses are traced without autograph: use tf.where or tf.cond on "
+                "tensors, not `if`, and TensorFlow functions, not NumPy's."
+            )
+            raise
         self._owner.num_traces += 1
         return traced
 
@@ -324,11 +339,18 @@ def _layout(columns, plan, full_batch) -> Any:
         (
             mid,
             _rows(plan, mid, full_batch),
-            tuple(sorted(own)),
+            tuple((name, _structure(own[name])) for name in sorted(own)),
             tuple((c.dtype, c.shape[1:]) for c in tf.nest.flatten(dict(own))),
         )
         for mid, own in sorted(columns.items())
     )
+
+
+def _structure(column: Any) -> Any:
+    """What tells nests apart that have the same leaves; `None` for an array."""
+    if isinstance(column, np.ndarray):
+        return None
+    return repr(tf.nest.map_structure(lambda leaf: 0, column))
 
 
 def _rows(plan: MinibatchPlan, module_id: ModuleID, full_batch: bool) -> int | None:

@@ -46,13 +46,20 @@ class Components:
             if not isinstance(given, Collection | None):
                 raise UsageError("components", repr(given), "names of components")
             for path in _names(given):
-                if str(path).split("/")[0] not in _ALL:
+                first, *rest = str(path).split("/")
+                if first not in _ALL or (
+                    rest and first != constants.COMPONENT_RL_MODULE
+                ):
                     raise UsageError(
                         "components",
                         repr(path),
                         f"one of {[*_ALL]}",
                         did_you_mean(path, _ALL),
                     )
+
+    def paths(self) -> tuple[str, ...]:
+        """Returns all names and paths that are wanted or unwanted."""
+        return (*_names(self.wanted), *_names(self.unwanted))
 
     def include(self, name: str) -> bool:
         """Returns whether a component, or something below it, is selected."""

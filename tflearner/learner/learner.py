@@ -6,9 +6,14 @@ and optimizers, `tf_learner.py` computes gradients and applies them.
 """
 
 import abc
+import copy
+import math
 import numbers
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
+
+import numpy as np
+import tree
 
 from tflearner import constants
 from tflearner.columns import Columns
@@ -17,6 +22,7 @@ from tflearner.constants import ALL_MODULES
 from tflearner.data.minibatches import check_count
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import (
+    ModuleError,
     TFLearnerError,
     UnknownArgumentError,
     UnknownModuleError,
@@ -44,6 +50,7 @@ UPDATE_ARGUMENTS = (
     "num_total_minibatches",
     "return_stats",
 )
+ITERATOR_ARGUMENTS = ("timesteps", "minibatch_size", "num_iters", "return_stats")
 
 
 class Learner(ModuleOwner):
@@ -90,16 +97,21 @@ class Learner(ModuleOwner):
     def postprocess_gradients(self, gradients_dict: ParamDict) -> ParamDict:
         """Clips and logs gradients, module by module.
 
-        Optimizers under `ALL_MODULES` come last, with the global config.
+        Optimizers under `ALL_MODULES`, if there are any, come last, with the global
+        config.
 
         Returns:
             A dict with the same references, without those whose gradient is `None`.
         """
         postprocessed: ParamDict = {}
-        for module_id in [*self.module.keys(), ALL_MODULES]:
+        has_shared = bool(self.get_optimizers_for_module(ALL_MODULES))
+        for module_id in [*self.module.keys(), *[ALL_MODULES] * has_shared]:
             own: ParamDict = {}
-            for _, optimizer in self.get_optimizers_for_module(module_id):
-                own |= self.filter_param_dict_for_optimizer(gradients_dict, optimizer)
+            for record in self._records_to_step():
+                if record.module_id == module_id:
+                    own |= self.filter_param_dict_for_optimizer(
+                        gradients_dict, record.optimizer
+                    )
             own = self.postprocess_gradients_for_module(
                 module_id=module_id,
                 config=self.config.get_config_for_module(module_id),
@@ -386,7 +398,7 @@ class Learner(ModuleOwner):
             BatchError: If an item cannot be trained on. What was trained on before
                 stays, and the error says so.
         """
-        self._check_call("update_from_iterator", kwargs)
+        self._check_call("update_from_iterator", kwargs, ITERATOR_ARGUMENTS)
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
@@ -426,8 +438,8 @@ class Learner(ModuleOwner):
                     self.before_gradient_based_update(timesteps=timesteps)
                 outputs = self._run_update(plan)
                 random_state = self._rng.bit_generator.state
-                self._log_update(plan, outputs)
                 progress.add(plan, outputs)
+                self._log_update(plan, outputs)
         except BaseException as error:
             self._rng.bit_generator.state = random_state
             if progress.num_trained:
@@ -473,15 +485,20 @@ class Learner(ModuleOwner):
             },
             window=1,
         )
-        self.after_gradient_based_update(timesteps=timesteps)
+        try:
+            self.after_gradient_based_update(timesteps=timesteps)
+        except TFLearnerError as error:
+            error.withdraw_promise("The gradient steps before it were taken.")
+            raise
 
     def _checked_timesteps(self, timesteps: Any) -> dict[str, Any]:
         if not isinstance(timesteps, dict | None):
             raise UsageError("timesteps", repr(timesteps), "a dict")
         name = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
         now = (timesteps or {}).get(name, self._last_timestep)
-        if not isinstance(now, numbers.Real):
-            raise UsageError(f"timesteps[{name!r}]", repr(now), "a number")
+        is_number = isinstance(now, numbers.Real) and not isinstance(now, bool)
+        if not is_number or not math.isfinite(now):
+            raise UsageError(f"timesteps[{name!r}]", repr(now), "a finite number")
         return timesteps or {}
 
     def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
@@ -570,7 +587,7 @@ class Learner(ModuleOwner):
         selected = Components(components, not_components)
         selected.check()
         state: StateDict = {
-            SHOULD_BE_UPDATED: self.config.policies_to_train,
+            SHOULD_BE_UPDATED: _copied(self.config.policies_to_train),
             constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
         }
         if selected.include(constants.COMPONENT_RL_MODULE):
@@ -629,7 +646,15 @@ class Learner(ModuleOwner):
 
     def _check_state(self, state: StateDict) -> None:
         """Raises what is wrong with weights, or with optimizers, before any is set."""
-        self.module.check_state(state.get(constants.COMPONENT_RL_MODULE, {}))
+        weights = state.get(constants.COMPONENT_RL_MODULE, {})
+        self.module.check_state(weights)
+        for path, weight in tree.flatten_with_path(weights):
+            if isinstance(weight, np.ndarray) and not _is_finite(weight):
+                raise ModuleError(
+                    f"module {path[0]!r}, weight {path[-1]!r}",
+                    "numbers that are not finite",
+                    "finite ones",
+                )
         if constants.COMPONENT_OPTIMIZER in state:
             self._check_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
 
@@ -664,9 +689,11 @@ class Learner(ModuleOwner):
         self._last_timestep = state["timestep"]
         self._num_added_modules = state["num_added_modules"]
 
-    def _check_call(self, method: str, kwargs: dict[str, Any]) -> None:
+    def _check_call(
+        self, method: str, kwargs: dict[str, Any], known: tuple = UPDATE_ARGUMENTS
+    ) -> None:
         for name in kwargs:
-            hint = did_you_mean(name, UPDATE_ARGUMENTS)
+            hint = did_you_mean(name, known)
             if name == "num_iters":
                 hint = "it is called num_epochs"
             if name == "num_epochs":
@@ -674,7 +701,16 @@ class Learner(ModuleOwner):
             raise UnknownArgumentError(
                 f"{method}()",
                 f"unknown argument {name!r}",
-                f"one of {', '.join(UPDATE_ARGUMENTS)}",
+                f"one of {', '.join(known)}",
                 hint,
             )
         self._check_is_built()
+
+
+def _copied(module_ids: Any) -> Any:
+    """A collection of ids that the caller may change; functions are left alone."""
+    return copy.copy(module_ids)
+
+
+def _is_finite(weight: np.ndarray) -> bool:
+    return weight.dtype.kind != "f" or bool(np.isfinite(weight).all())

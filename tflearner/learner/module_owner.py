@@ -5,7 +5,7 @@ import dataclasses
 import enum
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from tflearner.errors import ModuleError, OptimizerError, UsageError
 from tflearner.learner import step_metrics
 from tflearner.learner.former_names import FormerNames
 from tflearner.learner.framework_hooks import FrameworkHooks
-from tflearner.learner.optimizers import OptimizerRegistry
+from tflearner.learner.optimizers import OptimizerRecord, OptimizerRegistry
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
@@ -68,6 +68,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self.config = config.copy(copy_frozen=False)
         self.metrics = MetricsLogger()
         self._module_spec = module_spec
+        self._given_spec = module_spec
+        self._updating: frozenset[ModuleID] | None = None  # Within a gradient step.
         self._module_obj = module
         self._module: MultiRLModule | None = None
         self._lifecycle = _Lifecycle.NEW
@@ -100,15 +102,36 @@ class ModuleOwner(FrameworkHooks, FormerNames):
                 self._set_up_module(module_id)
             self.configure_optimizers()
             self._log_trainable_parameters()
+            self._warn_if_nothing_learns()
         except BaseException:
             self._reset()
             raise
+
+    def _warn_if_nothing_learns(self) -> None:
+        compatible = [
+            mid for mid, m in self.module.items() if self.rl_module_is_compatible(m)
+        ]
+        if not compatible and len(self.module):
+            names = [api.__name__ for api in self.rl_module_required_apis()]
+            logger.warning(
+                "%s can train none of its modules %s: updates will be skipped. A module "
+                "needs %s.",
+                type(self).__name__,
+                [*self.module],
+                " and ".join(["TfRLModule", *names]),
+            )
+        elif compatible and not any(True for _ in self._optimizers):
+            logger.warning(
+                "%s has no optimizer: updates will change no weights.",
+                type(self).__name__,
+            )
 
     def _reset(self) -> None:
         """Goes back to where `build()` has not been called."""
         for module_id in self._module or ():
             self._tear_down_module(module_id)
         self._module, self._optimizers = None, OptimizerRegistry()
+        self._module_spec = self._given_spec
         self.metrics.reset()
         self._rng = np.random.default_rng(self.config.seed)
         self._num_added_modules = 0
@@ -175,6 +198,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
 
     def _tear_down_module(self, module_id: ModuleID) -> None:
         """Forgets what the learner keeps for a module. Override, calling super."""
+        for record in self._optimizers.for_module(module_id):
+            self._forget_traces(self._optimizers.sharing_with(record))
         self._optimizers.remove_module(module_id)
         self.metrics.delete(module_id, key_error=False)
 
@@ -223,16 +248,18 @@ class ModuleOwner(FrameworkHooks, FormerNames):
             lr_or_lr_schedule: A learning rate, or `[[timestep, value], ...]`, that the
                 learner keeps; `None` leaves the learning rate to you.
             allow_shared: Whether other optimizers may update some of the variables, too.
+                Their gradients are clipped once, as the last of the modules is set.
 
         Raises:
             OptimizerError: If name, optimizer or variables do not fit; nothing is
                 registered then.
+            UnknownModuleError: If there is no such module.
             ScheduleError: If the schedule is invalid.
         """
         self._check_is_built()
         self._check_registered_optimizer(optimizer, params)
         self._check_owner(module_id, params)
-        self._optimizers.register(
+        record = self._optimizers.register(
             module_id=module_id,
             name=optimizer_name,
             optimizer=optimizer,
@@ -240,11 +267,29 @@ class ModuleOwner(FrameworkHooks, FormerNames):
             lr_or_lr_schedule=lr_or_lr_schedule,
             allow_shared=allow_shared,
         )
+        self._forget_traces(self._optimizers.sharing_with(record))
+
+    def _records_to_step(self) -> list[OptimizerRecord]:
+        """The optimizers that take part in a gradient step.
+
+        Those of a module that is not part of it are left out, even if a loss of another
+        module reaches its variables.
+        """
+        present = self._updating
+        return [
+            record
+            for record in self._optimizers
+            if present is None or record.module_id in {*present, ALL_MODULES}
+        ]
+
+    def _forget_traces(self, module_ids: Collection[ModuleID]) -> None:
+        """Makes the next update with one of the modules be traced anew."""
 
     def _check_owner(self, module_id: ModuleID, params: list[Param]) -> None:
-        """Raises `OptimizerError` for variables that are another module's alone."""
+        """Raises for an unknown module, or variables that are another module's alone."""
         if module_id == ALL_MODULES:
             return
+        self.module[module_id]
         owners = {
             mid: {self.get_param_ref(p) for p in self.get_parameters(module)}
             for mid, module in self.module.items()
@@ -381,6 +426,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         new_should_module_be_updated: ShouldModuleBeUpdatedFn = None,
     ) -> MultiRLModuleSpec:
         """Removes a module, its optimizers, its metrics and its overrides.
+
+        Optimizers under `ALL_MODULES` stay as they are, its variables included.
 
         Args:
             module_id: Its id.

@@ -61,6 +61,14 @@ class OptimizerRegistry:
         """Returns the records of one module; none for an unknown id."""
         return [r for r in self if r.module_id == module_id]
 
+    def sharing_with(self, record: OptimizerRecord) -> set[ModuleID]:
+        """Returns the modules whose optimizers have variables in common with one."""
+        return {
+            other.module_id
+            for other in self
+            if other is record or not other.params.keys().isdisjoint(record.params)
+        }
+
     def params(self) -> ParamDict:
         """Returns every registered variable by reference."""
         return {ref: param for record in self for ref, param in record.params.items()}

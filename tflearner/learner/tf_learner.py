@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tflearner import constants
 from tflearner.columns import Columns
+from tflearner.constants import ALL_MODULES
 from tflearner.errors import LossError, ModuleError, OptimizerError
 from tflearner.learner import gradients, optimizers
 from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
@@ -74,34 +75,41 @@ class TfLearner(Learner):
             The forward outputs by module, the loss by module, and the logged tensors
             as {key: [tensors]}.
         """
-        with self.metrics.collect() as logged:
-            with tf.GradientTape() as tape:
-                fwd_out = self.module.forward_train(batch)
-                loss_per_module = self.compute_losses(fwd_out=fwd_out, batch=batch)
+        # The tape goes on watching, for a `compute_gradients` that adds up losses.
+        with self.metrics.collect() as logged, tf.GradientTape() as tape:
+            fwd_out = self.module.forward_train(batch)
+            loss_per_module = self.compute_losses(fwd_out=fwd_out, batch=batch)
             self._check_losses(loss_per_module, fwd_out)
-            gradients_dict = self.compute_gradients(loss_per_module, gradient_tape=tape)
-            self._check_gradients(loss_per_module, gradients_dict)
-            guard = self._make_guard(loss_per_module, gradients_dict)
-            self.apply_gradients(self.postprocess_gradients(gradients_dict))
-            if guard is not None:
-                self._revert_and_count_sick(guard)
+            self._updating = frozenset(loss_per_module)
+            try:
+                self._step(loss_per_module, tape)
+            finally:
+                self._updating = None
         return fwd_out, loss_per_module, logged.values
+
+    def _step(self, loss_per_module: dict, tape: tf.GradientTape) -> None:
+        gradients_dict = self.compute_gradients(loss_per_module, gradient_tape=tape)
+        self._check_gradients(loss_per_module, gradients_dict)
+        guard = self._make_guard(loss_per_module, gradients_dict)
+        self.apply_gradients(self.postprocess_gradients(gradients_dict))
+        if guard is not None:
+            self._revert_and_count_sick(guard)
 
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
         params = {
             ref: tf_variable(param) for ref, param in self._optimizers.params().items()
         }
-        # The tape adds up the losses itself: it has stopped watching, so that a sum
-        # made here would not be connected to anything.
         computed = gradient_tape.gradient(list(loss_per_module.values()), params)
-        # An embedding's gradient is sparse; clipping and the guard want tensors.
+        stepped = {ref for record in self._records_to_step() for ref in record.params}
         return {
-            ref: None if gradient is None else tf.convert_to_tensor(gradient)
+            ref: None
+            if gradient is None or ref not in stepped
+            else _dense(gradient, params[ref])
             for ref, gradient in computed.items()
         }
 
     def apply_gradients(self, gradients_dict: ParamDict) -> None:
-        for record in self._optimizers:
+        for record in self._records_to_step():
             own = self.filter_param_dict_for_optimizer(gradients_dict, record.optimizer)
             if own:
                 params = [record.params[ref] for ref in own]
@@ -111,7 +119,7 @@ class TfLearner(Learner):
         if self.config.non_finite_updates == "off":
             return None
         return gradients.NonFiniteGuard(
-            loss_per_module, gradients_dict, self._optimizers, self._is_clipped
+            loss_per_module, gradients_dict, self._records_to_step(), self._is_clipped
         )
 
     def _is_clipped(self, module_id: ModuleID) -> bool:
@@ -225,7 +233,12 @@ class TfLearner(Learner):
 
     def _tear_down_module(self, module_id):
         super()._tear_down_module(module_id)
-        self._compiled.forget_module(module_id)
+        self._forget_traces([module_id])
+
+    def _forget_traces(self, module_ids):
+        reached = self.module if ALL_MODULES in module_ids else module_ids
+        for module_id in [*reached]:
+            self._compiled.forget_module(module_id)
 
     def _check_registered_optimizer(self, optimizer, params):
         if not isinstance(optimizer, keras.optimizers.Optimizer):
@@ -279,3 +292,14 @@ class TfLearner(Learner):
     def device(self) -> str:
         """The device weights live on."""
         return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+
+
+def _dense(gradient: Any, param: tf.Variable) -> tf.Tensor:
+    """Returns a gradient as clipping and the guard want it.
+
+    That of an embedding is sparse, and that of a layer behind an unrolled recurrent one
+    comes with unknown sizes.
+    """
+    gradient = tf.convert_to_tensor(gradient)
+    gradient.set_shape(param.shape)
+    return gradient

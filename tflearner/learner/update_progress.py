@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from tflearner import constants
 from tflearner.constants import ALL_MODULES
 from tflearner.errors import NumericError
@@ -33,12 +31,11 @@ class UpdateProgress:
         """Notes that a batch was trained on."""
         self.num_trained += 1
         self.module_ids |= dict.fromkeys(plan.columns)
-        for module_id in plan.columns:
-            key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
-            sick = outputs.values.get(key, np.zeros(1))
-            if sick.any() and self.not_finite is None:
+        for key, sick in outputs.values.items():
+            counts = key[1:] == (constants.NUM_NON_FINITE_UPDATES_LIFETIME,)
+            if counts and sick.any() and self.not_finite is None:
                 self.not_finite = NumericError(
-                    f"module {module_id!r}",
+                    f"module {key[0]!r}",
                     f"a loss or gradients that are not finite in {int(sick.sum())} "
                     f"of {len(sick)} minibatches, the first in number "
                     f"{int(sick.argmax())}",

@@ -7,12 +7,30 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
+from tflearner.constants import (
+    ALL_MODULES,
+    COMPONENT_LEARNER,
+    COMPONENT_METRICS_LOGGER,
+    COMPONENT_OPTIMIZER,
+    COMPONENT_RL_MODULE,
+    DEFAULT_MODULE_ID,
+    WEIGHTS_SEQ_NO,
+)
 from tflearner.errors import ModuleError, UnknownModuleError, did_you_mean
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
 from tflearner.modules.networks import unsupported_space
 from tflearner.types import ModuleID, StateDict
+
+# What state dicts have beside module ids; a module of that name could not be told apart.
+OF_STATES = (
+    COMPONENT_LEARNER,
+    COMPONENT_RL_MODULE,
+    COMPONENT_OPTIMIZER,
+    COMPONENT_METRICS_LOGGER,
+    WEIGHTS_SEQ_NO,
+    "should_module_be_updated",
+)
 
 
 class RLModule(abc.ABC):
@@ -329,6 +347,8 @@ def validate_module_id(module_id: Any, error: bool = False) -> bool:
         reason = "empty"
     elif module_id == ALL_MODULES:
         reason = "reserved for what concerns all modules"
+    elif module_id in OF_STATES:
+        reason = "reserved for a part of a learner's state"
     elif len(module_id) > 255:
         reason = f"{len(module_id)} characters long, at most 255 are allowed"
     elif any(c in '<>:"/\\|?' or not c.isprintable() for c in module_id):

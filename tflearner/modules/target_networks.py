@@ -28,7 +28,8 @@ def make_target_network(network: keras.layers.Layer) -> keras.layers.Layer:
             "make_target_network()",
             f"a {type(network).__name__} that Keras cannot make again",
             "a layer with get_config()",
-            "give the class get_config(), or make the copy yourself",
+            "give the class get_config(), or take the copy from a second module: "
+            "RLModuleSpec.from_module(module).build()",
         ) from error
     _check_same_form(network, target)
     for main, copy in zip(network.weights, target.weights):

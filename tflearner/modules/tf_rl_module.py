@@ -20,7 +20,9 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     Layers and models assigned in `setup()` are tracked by Keras. The constructor calls
     `setup()` once and makes one forward pass, so every variable exists before an
-    optimizer is built.
+    optimizer is built; override `example_batch` if it needs more than observations.
+    Single variables come from `self.add_weight(...)` or are `keras.Variable`s: Keras
+    does not track a `tf.Variable`.
 
         class Linear(TfRLModule):
             def setup(self):
@@ -44,6 +46,14 @@ class TfRLModule(RLModule, keras.layers.Layer):
         self._make_variables()
 
     def _make_variables(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, tf.Variable) and value.trainable:
+                raise ModuleError(
+                    f"{type(self).__name__}.{name}",
+                    "a tf.Variable, which Keras does not track",
+                    "a keras.Variable",
+                    "make it with self.add_weight(...)",
+                )
         batch = self.example_batch(1)
         if self.inference_only:
             self._drop_parts_for_training()
@@ -104,7 +114,9 @@ class TfRLModule(RLModule, keras.layers.Layer):
             raise ModuleError(
                 f"{type(self).__name__}.set_state()",
                 "; ".join(problems),
-                hint="the state comes from a module with other networks",
+                hint="get_state(inference_only=True) leaves out what it has not"
+                if self.inference_only
+                else "the state comes from a module with other networks",
             )
 
     def set_state(self, state: StateDict) -> None:
