@@ -114,7 +114,7 @@ def test_unknown_piece_is_refused_with_the_known_ones(key):
 
 @pytest.mark.parametrize("piece", [A, None, lambda **kwargs: kwargs["batch"]])
 def test_only_connectors_are_pieces(piece):
-    with pytest.raises(ConfigError, match="want a ConnectorV2"):
+    with pytest.raises(ConfigError, match="want an instance of ConnectorV2"):
         ConnectorPipelineV2([piece])
 
 

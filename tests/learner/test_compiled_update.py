@@ -145,6 +145,13 @@ def test_xla_compiles_few_shapes_and_padding_changes_nothing(make_learner, make_
     assert xla.describe_updates() == ["default_policy: XLA around the loop"]
 
 
+def test_smaller_batches_run_in_what_is_compiled_already(make_learner, make_batch):
+    learner = make_learner(Mean, jit_compile="auto")
+    for num_rows in (30, 12, 20):  # 32 rows in 8 minibatches also hold 16 in 4.
+        learner.update(make_batch(learner, num_rows), minibatch_size=4)
+    assert learner.num_compilations == 1
+
+
 def test_full_batches_share_one_plain_program(make_learner, make_batch):
     learner = make_learner(Mean, jit_compile=True)
     for num_rows in (5, 9, 20):
