@@ -102,6 +102,27 @@ def test_losses_are_one_per_module(make_learner, make_batch, losses, text):
     assert learner_digest(learner) == before
 
 
+class ThirdTimeUnlucky(TfLearner):
+    calls = 0
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        self.calls += 1
+        if self.calls == 3:
+            return None
+        return tf.reduce_mean(fwd_out[Columns.ACTION_DIST_INPUTS] ** 2)
+
+
+def test_a_loss_that_fails_late_is_not_said_to_have_changed_nothing(
+    make_learner, make_batch
+):
+    learner = make_learner(ThirdTimeUnlucky, run_eagerly=True)
+    with pytest.raises(
+        LossError, match="2 minibatches were trained on before"
+    ) as error:
+        learner.update(make_batch(learner), minibatch_size=5)
+    assert "Nothing was changed" not in str(error.value)
+
+
 class Frozen(PPOTfRLModule):
     def setup(self):
         super().setup()

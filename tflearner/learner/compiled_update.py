@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.data.minibatches import MinibatchPlan
-from tflearner.errors import ConfigError, UsageError
+from tflearner.errors import ConfigError, TFLearnerError, UsageError
 from tflearner.metrics import MetricsLogger
 from tflearner.types import ModuleID
 
@@ -159,7 +159,12 @@ class CompiledUpdate:
             minibatch = _map_columns(
                 lambda mid, column, at=rows_now: tf.constant(column[at[mid]]), columns
             )
-            values, keys, settings = self.step(minibatch)
+            try:
+                values, keys, settings = self.step(minibatch)
+            except TFLearnerError as error:
+                if i:
+                    error.withdraw_promise(f"{i} minibatches were trained on before.")
+                raise
             rows.append(values.numpy())
         return _outputs(np.stack(rows), keys, settings)
 
