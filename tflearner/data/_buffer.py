@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tree
 
-from tflearner.errors import BatchError
+from tflearner.errors import BatchError, UsageError
 
 Indices = int | slice | Sequence[int] | np.ndarray | None
 
@@ -291,3 +291,9 @@ def zeros(space: Any, num: int) -> Any:
         return tuple(zeros(part, num) for part in parts)
     shape = getattr(space, "shape", None) or ()
     return np.zeros((num, *shape), getattr(space, "dtype", None))
+
+
+def check_slice(where: str, slice_: Any) -> None:
+    """Raises `UsageError` for an index that is no slice, or one with a step."""
+    if not isinstance(slice_, slice) or slice_.step not in (None, 1):
+        raise UsageError(where, f"index {slice_!r}", "a slice without a step")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.data import _buffer
 from tflearner.data._buffer import Indices
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
@@ -479,10 +480,7 @@ class MultiAgentEpisode:
         Raises:
             UsageError: If it is not a slice or has a step other than 1.
         """
-        if not isinstance(slice_, Slice) or slice_.step not in (None, 1):
-            raise UsageError(
-                f"episode {self.id_!r}", f"index {slice_!r}", "a slice without a step"
-            )
+        _buffer.check_slice(f"episode {self.id_!r}", slice_)
         first, last, _ = slice_.indices(len(self))
         begin = self.env_t_started + first
         end = self.env_t_started + max(first, last)

@@ -468,10 +468,7 @@ class SingleAgentEpisode:
         Raises:
             UsageError: If it is not a slice or has a step other than 1.
         """
-        if not isinstance(slice_, Slice) or slice_.step not in (None, 1):
-            raise UsageError(
-                f"episode {self.id_!r}", f"index {slice_!r}", "a slice without a step"
-            )
+        _buffer.check_slice(f"episode {self.id_!r}", slice_)
         start, stop, _ = slice_.indices(len(self))
         stop = max(start, stop)
         before = self.rewards.lookback

@@ -122,14 +122,7 @@ class LearnerGroup:
             "episodes_refs": episodes_refs,
             "data_iterators": data_iterators,
         }
-        present = [name for name, data in given.items() if data is not None]
-        if len(present) != 1:
-            raise UsageError(
-                "LearnerGroup.update()",
-                " and ".join(present) or "no data",
-                f"exactly one of {', '.join(given)}",
-            )
-        name = present[0]
+        name = training_data.only_one("LearnerGroup.update()", given)
         if name in ("batches", "batch_refs"):
             lost = training_data.Lost()
             found = lost.resolve_all(given[name])

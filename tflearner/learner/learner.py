@@ -253,16 +253,10 @@ class Learner(ModuleOwner):
             "episodes": episodes,
             "data_iterators": data_iterators,
         }
-        present = [name for name, data in given.items() if data is not None]
-        if len(present) != 1:
-            raise UsageError(
-                "update()",
-                " and ".join(present) or "no data",
-                "exactly one of batch, episodes, data_iterators",
-            )
-        if batch is not None:
+        name = training_data.only_one("update()", given)
+        if name == "batch":
             return self.update_from_batch(batch, **kwargs)
-        if episodes is not None:
+        if name == "episodes":
             return self.update_from_episodes(episodes, **kwargs)
         if isinstance(data_iterators, list) and len(data_iterators) == 1:
             data_iterators = data_iterators[0]

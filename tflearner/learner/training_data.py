@@ -18,6 +18,26 @@ LOST = object()
 INFINITE_CARDINALITY = -1  # What a `tf.data.Dataset` that never ends says.
 
 
+def only_one(where: str, given: Mapping[str, Any]) -> str:
+    """Returns the name of the one kind of data that is given.
+
+    Args:
+        where: The method, for the error.
+        given: Name -> data, or `None`.
+
+    Raises:
+        UsageError: If it is none of them, or several.
+    """
+    present = [name for name, data in given.items() if data is not None]
+    if len(present) != 1:
+        raise UsageError(
+            where,
+            " and ".join(present) or "no data",
+            f"exactly one of {', '.join(given)}",
+        )
+    return present[0]
+
+
 class Lost:
     """Counts deferred data that could not be brought, by kind of error."""
 
