@@ -19,9 +19,11 @@ _PUBLIC = {
     "Columns": "columns",
     "ALL_MODULES": "constants",
     "COMPONENT_ENV_RUNNER": "constants",
+    "COMPONENT_ENV_TO_MODULE_CONNECTOR": "constants",
     "COMPONENT_LEARNER": "constants",
     "COMPONENT_LEARNER_GROUP": "constants",
     "COMPONENT_METRICS_LOGGER": "constants",
+    "COMPONENT_MODULE_TO_ENV_CONNECTOR": "constants",
     "COMPONENT_OPTIMIZER": "constants",
     "COMPONENT_RL_MODULE": "constants",
     "DATASET_NUM_ITERS_TRAINED": "constants",
@@ -51,7 +53,9 @@ _PUBLIC = {
     "TOTAL_LOSS_KEY": "constants",
     "VF_LOSS_KEY": "constants",
     "WEIGHTS_SEQ_NO": "constants",
+    "CheckpointError": "errors",
     "LostDataError": "errors",
+    "ExportError": "errors",
     "TFLearnerError": "errors",
     # Algorithms.
     "Algorithm": "algorithms.algorithm",
@@ -94,6 +98,7 @@ _PUBLIC = {
     "EnvToModulePipeline": "connectors.pipeline",
     "GeneralAdvantageEstimation": "connectors.gae",
     "LearnerConnectorPipeline": "connectors.pipeline",
+    "MeanStdFilter": "connectors.observations",
     "ModuleToEnvPipeline": "connectors.pipeline",
     # Where experience is made, and what flows.
     "EnvRunner": "env.env_runner",
@@ -107,6 +112,15 @@ _PUBLIC = {
     "ShardObjectRefIterator": "data.shards",
     "SingleAgentEnvRunner": "env.single_agent_env_runner",
     "SingleAgentEpisode": "data.single_agent_episode",
+    # What is saved, and rebuilt from files.
+    "CheckpointCallback": "reporting.checkpoint_callback",
+    "CheckpointDirectory": "checkpoint.directory",
+    "Checkpointable": "checkpoint.checkpointable",
+    "RestoreReport": "checkpoint.checkpointable",
+    "register_builder": "checkpoint.builders",
+    "register_config": "config",
+    # Policies that run elsewhere.
+    "ExportReport": "export.report",
     # What is measured and shown.
     "History": "reporting.history",
     "MetricsLogger": "metrics",

@@ -6,8 +6,13 @@ from tflearner.algorithms.algorithm import EvaluationResult as EvaluationResult
 from tflearner.algorithms.ppo import PPO as PPO
 from tflearner.algorithms.ppo import PPOConfig as PPOConfig
 from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
+from tflearner.checkpoint.builders import register_builder as register_builder
+from tflearner.checkpoint.checkpointable import Checkpointable as Checkpointable
+from tflearner.checkpoint.checkpointable import RestoreReport as RestoreReport
+from tflearner.checkpoint.directory import CheckpointDirectory as CheckpointDirectory
 from tflearner.columns import Columns as Columns
 from tflearner.config import AlgorithmConfig as AlgorithmConfig
+from tflearner.config import register_config as register_config
 from tflearner.connectors.batching import AgentToModuleMapping as AgentToModuleMapping
 from tflearner.connectors.batching import BatchIndividualItems as BatchIndividualItems
 from tflearner.connectors.connector import ConnectorV2 as ConnectorV2
@@ -26,6 +31,7 @@ from tflearner.connectors.episode_columns import (
 from tflearner.connectors.gae import (
     GeneralAdvantageEstimation as GeneralAdvantageEstimation,
 )
+from tflearner.connectors.observations import MeanStdFilter as MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline as EnvToModulePipeline
 from tflearner.connectors.pipeline import (
     LearnerConnectorPipeline as LearnerConnectorPipeline,
@@ -39,9 +45,15 @@ from tflearner.connectors.states import (
 )
 from tflearner.constants import ALL_MODULES as ALL_MODULES
 from tflearner.constants import COMPONENT_ENV_RUNNER as COMPONENT_ENV_RUNNER
+from tflearner.constants import (
+    COMPONENT_ENV_TO_MODULE_CONNECTOR as COMPONENT_ENV_TO_MODULE_CONNECTOR,
+)
 from tflearner.constants import COMPONENT_LEARNER as COMPONENT_LEARNER
 from tflearner.constants import COMPONENT_LEARNER_GROUP as COMPONENT_LEARNER_GROUP
 from tflearner.constants import COMPONENT_METRICS_LOGGER as COMPONENT_METRICS_LOGGER
+from tflearner.constants import (
+    COMPONENT_MODULE_TO_ENV_CONNECTOR as COMPONENT_MODULE_TO_ENV_CONNECTOR,
+)
 from tflearner.constants import COMPONENT_OPTIMIZER as COMPONENT_OPTIMIZER
 from tflearner.constants import COMPONENT_RL_MODULE as COMPONENT_RL_MODULE
 from tflearner.constants import DATASET_NUM_ITERS_TRAINED as DATASET_NUM_ITERS_TRAINED
@@ -103,8 +115,11 @@ from tflearner.env.env_runner import EnvRunner as EnvRunner
 from tflearner.env.single_agent_env_runner import (
     SingleAgentEnvRunner as SingleAgentEnvRunner,
 )
+from tflearner.errors import CheckpointError as CheckpointError
+from tflearner.errors import ExportError as ExportError
 from tflearner.errors import LostDataError as LostDataError
 from tflearner.errors import TFLearnerError as TFLearnerError
+from tflearner.export.report import ExportReport as ExportReport
 from tflearner.learner.learner import Learner as Learner
 from tflearner.learner.tf_learner import TfLearner as TfLearner
 from tflearner.metrics import MetricsLogger as MetricsLogger
@@ -127,6 +142,9 @@ from tflearner.modules.target_networks import (
     update_target_network as update_target_network,
 )
 from tflearner.modules.tf_rl_module import TfRLModule as TfRLModule
+from tflearner.reporting.checkpoint_callback import (
+    CheckpointCallback as CheckpointCallback,
+)
 from tflearner.reporting.history import History as History
 from tflearner.schedule import Scheduler as Scheduler
 from tflearner.stats import Stats as Stats

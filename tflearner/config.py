@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import gymnasium as gym
 
+from tflearner.checkpoint.builders import register_builder
 from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
 from tflearner.connectors.batching import AgentToModuleMapping, BatchIndividualItems
 from tflearner.connectors.connector import ConnectorV2
@@ -318,6 +319,19 @@ class AlgorithmConfig:
         """
         cls._check_names(settings, f"{cls.__name__}.overrides()")
         return settings
+
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings by name, those that subclasses add included."""
+        names = [*self._field_names(), *self.__dict__.get("_added", ())]
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_settings(cls, **settings: Any) -> Self:
+        """Returns the config of which `settings()` returned these."""
+        config = cls()
+        for name, value in settings.items():
+            setattr(config, name, value)
+        return config
 
     # Copying and freezing.
 
@@ -778,6 +792,21 @@ class AlgorithmConfig:
                 repr(value),
                 f"a finite number >= {least}, or a schedule of such",
             )
+
+
+def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
+    """Lets checkpoints hold configs of a class.
+
+    Args:
+        name: Its name in files, "<project>/<class>".
+        cls: The class.
+    """
+    register_builder(
+        name, cls.from_settings, of=cls, arguments=lambda config: config.settings()
+    )
+
+
+register_config("tflearner/AlgorithmConfig", AlgorithmConfig)
 
 
 def _adds_settings(init: Callable) -> Callable:

@@ -15,6 +15,8 @@ COMPONENT_RL_MODULE = "rl_module"
 COMPONENT_OPTIMIZER = "optimizer"
 COMPONENT_METRICS_LOGGER = "metrics_logger"
 COMPONENT_ENV_RUNNER = "env_runner"
+COMPONENT_ENV_TO_MODULE_CONNECTOR = "env_to_module_connector"
+COMPONENT_MODULE_TO_ENV_CONNECTOR = "module_to_env_connector"
 WEIGHTS_SEQ_NO = "weights_seq_no"
 
 # Losses.

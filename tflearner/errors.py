@@ -125,6 +125,74 @@ class NumericError(TFLearnerError, ArithmeticError):
     """Numbers that are not finite where they must be."""
 
 
+class CheckpointError(TFLearnerError, OSError):
+    """A checkpoint that cannot be written or read."""
+
+
+class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
+    """No committed checkpoint where one was expected."""
+
+
+class CheckpointCorruptError(CheckpointError):
+    """A checkpoint that is not what was written."""
+
+
+class CheckpointVersionError(CheckpointError):
+    """A checkpoint in a format that this version cannot read.
+
+    Attributes:
+        found: The format of the checkpoint.
+        supported: The oldest and the newest format that can be read.
+    """
+
+    def __init__(self, *text, found=None, supported=None, **keywords):
+        super().__init__(*text, **keywords)
+        self.found, self.supported = found, supported
+
+
+class CheckpointLockedError(CheckpointError):
+    """A directory in which somebody else is saving.
+
+    Attributes:
+        pid: The process that does; `None` where it did not say so yet, as for the next.
+        host: The machine it runs on.
+        since: When it began, UTC, as ISO 8601.
+    """
+
+    def __init__(self, *text, pid=None, host=None, since=None, **keywords):
+        super().__init__(*text, **keywords)
+        self.pid, self.host, self.since = pid, host, since
+
+
+class StepExistsError(CheckpointError, FileExistsError):
+    """A step that was saved before: checkpoints are never overwritten."""
+
+
+class DiskFullError(CheckpointError):
+    """Too little space for a checkpoint.
+
+    Attributes:
+        need: Bytes that the checkpoint takes.
+        free: Bytes that are left.
+    """
+
+    def __init__(self, *text, need=None, free=None, **keywords):
+        super().__init__(*text, **keywords)
+        self.need, self.free = need, free
+
+
+class NonFiniteStateError(CheckpointError, ArithmeticError):
+    """A state with NaN or infinite numbers in its arrays."""
+
+
+class CheckpointMismatchError(CheckpointError, ValueError):
+    """A checkpoint whose contents do not fit what they are loaded into."""
+
+
+class BuilderError(CheckpointError, ValueError):
+    """A checkpoint that cannot be rebuilt with the builders and settings given."""
+
+
 class EnvError(TFLearnerError, RuntimeError):
     """An environment that cannot be made or used."""
 
@@ -135,6 +203,10 @@ class EnvStepError(EnvError):
 
 class EnvContractError(EnvError, ValueError):
     """An environment that returned what its spaces or gymnasium do not allow."""
+
+
+class ExportError(TFLearnerError, ValueError):
+    """A policy that cannot be exported, or an export that would not act like it."""
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str | None:

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
 from tflearner.errors import UsageError, did_you_mean
 from tflearner.stats import Stats
 from tflearner.types import StateDict
@@ -39,7 +41,7 @@ class Collected:
         self.values.setdefault(key, []).append(value)
 
 
-class MetricsLogger:
+class MetricsLogger(Checkpointable):
     """A nested dict of metrics that creates each on its first value.
 
     The settings of a metric (see `Stats`) are those of the call that logs it first;
@@ -336,7 +338,7 @@ class MetricsLogger:
             for path, settings in collected.settings.items():
                 stack[-1].settings.setdefault(path, settings)
 
-    def get_state(self) -> StateDict:
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
         """Returns all metrics with their settings as plain Python."""
         leaves = list(_leaves(self.stats))
         # A list: names may contain any separator one could join them with.
@@ -352,6 +354,14 @@ class MetricsLogger:
             new._find_stats(path)  # Raises if the path does not fit into the tree.
             new._attach(path, Stats.from_state(settings, name=_name(path)))
         self.stats = new.stats
+
+    def _restore(self, state, component, *, strict):
+        if component:
+            return super()._restore(state, component, strict=strict)
+        new = MetricsLogger()
+        new.set_state(state)
+        self.stats = new.stats  # Not added to what was logged since.
+        return RestoreReport(loaded=("stats",))
 
     def _find(self, path: tuple[str, ...]) -> Any:
         """Returns the `Stats` or branch at `path`, or `None`."""
@@ -409,6 +419,9 @@ class MetricsLogger:
         known = ["/".join(leaf) for leaf, _ in _leaves(self.stats)]
         hint = did_you_mean("/".join(path), known) or f"there is {sorted(known)[:20]}"
         return KeyError(f"{_name(path)}: never logged. Hint: {hint}")
+
+
+register_builder("tflearner/MetricsLogger", MetricsLogger)
 
 
 class _Collectors(threading.local):

@@ -1,43 +1,9 @@
-"""Which components of a state are asked for, and which are given."""
+"""Which components of a learner's state are given."""
 
 import pytest
 
 from tflearner.errors import UnknownModuleError, UsageError
-from tflearner.learner.components import Components, checked_state
-
-
-@pytest.mark.parametrize(
-    ("wanted", "unwanted", "included"),
-    [
-        (None, None, True),
-        ("rl_module", None, True),
-        ("rl_module/p0", None, True),
-        (["optimizer", "rl_module"], None, True),
-        ("optimizer", None, False),
-        ("rl_module2", None, False),
-        ([], None, False),
-        (None, "rl_module", False),
-        (None, "rl_module/p0", True),
-        ("rl_module", ["rl_module"], False),
-    ],
-)
-def test_include(wanted, unwanted, included):
-    assert Components(wanted, unwanted).include("rl_module") == included
-
-
-@pytest.mark.parametrize(
-    ("wanted", "unwanted", "below"),
-    [
-        (None, None, (None, ())),
-        ("rl_module", "rl_module/p1", (None, ("p1",))),
-        (["rl_module/p0", "optimizer"], None, (("p0",), ())),
-        (["rl_module", "rl_module/p0"], None, (None, ())),
-    ],
-)
-def test_below(wanted, unwanted, below):
-    inside = Components(wanted, unwanted).below("rl_module")
-    assert (inside.wanted, inside.unwanted) == below
-
+from tflearner.learner.components import checked_state
 
 WEIGHTS = {"p0": {"000/kernel": 1}}
 

@@ -13,14 +13,18 @@ import numpy as np
 from gymnasium.vector import VectorEnv
 
 from tflearner import constants
+from tflearner.algorithms.algorithm_state import AlgorithmState
+from tflearner.algorithms.interruption import Interruption
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.env import vector_env
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
-from tflearner.errors import ConfigError, SpaceError, UsageError
+from tflearner.errors import CheckpointError, ConfigError, SpaceError, UsageError
+from tflearner.export.report import ExportReport
 from tflearner.modules import inference
 from tflearner.reporting import names, summary
 from tflearner.reporting.callbacks import CallbackModel, CallbackRunner
+from tflearner.reporting.checkpoint_callback import warn_not_saved
 from tflearner.reporting.history import History
 from tflearner.reporting.progress import Progress, check_verbose
 from tflearner.reporting.run_directory import JsonLinesWriter, make_run_directory
@@ -50,7 +54,7 @@ class EvaluationResult:
     num_env_steps: int
 
 
-class Algorithm(abc.ABC):
+class Algorithm(AlgorithmState):
     """An environment runner and a learner, and the loop around them.
 
     Subclasses override `training_step`. Two ways to the same object:
@@ -86,7 +90,7 @@ class Algorithm(abc.ABC):
                 hint='name one: PPO("CartPole-v1") or config.environment("CartPole-v1")',
             )
         config.freeze()
-        self.config = config
+        super().__init__(config)
         environments = vector_env.make_configured(config)
         try:
             self._build(environments)
@@ -94,9 +98,6 @@ class Algorithm(abc.ABC):
             if not isinstance(config.env, VectorEnv):  # Its maker closes that one.
                 vector_env.close_vector_env(environments, broken=True)
             raise
-        self._iteration = 0
-        self._seconds = 0.0
-        self._num_evaluations = 0
 
     def _build(self, environments: VectorEnv) -> None:
         config = self.config
@@ -186,8 +187,11 @@ class Algorithm(abc.ABC):
 
         Every iteration is one epoch for callbacks, whose logs hold flat names such as
         "episode_return", "loss" and, when evaluated, "val_episode_return". Results
-        also go to `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`. Ctrl-C ends training
-        cleanly.
+        also go to `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`.
+
+        Ctrl-C ends training after the iteration, and leaves a checkpoint in
+        "checkpoints" of that directory; pressed again it stops at once. SIGTERM does
+        the same, and then ends the process.
 
         Args:
             total_steps: Environment steps to take, at least.
@@ -211,16 +215,18 @@ class Algorithm(abc.ABC):
         )
         check_verbose(verbose)
         directory = make_run_directory(self._name.lower(), self._env_name, log_dir)
+        self._run_directory = directory
         first = self.num_env_steps_sampled_lifetime
         title = f"{self._headline()}\nrun: {directory}/"
         with (
             JsonLinesWriter(directory / "metrics.jsonl") as writer,
             Progress(title, total_steps, verbose) as progress,
+            Interruption() as interruption,
         ):
             runner.begin()
-            started, logs, message = time.perf_counter(), {}, None
+            started, logs, message, steps = time.perf_counter(), {}, None, 0
             try:
-                while not runner.stop_training:
+                while not (runner.stop_training or interruption.requested):
                     epoch = len(history.epoch)
                     runner.epoch_begin(epoch)
                     result = self._train_and_evaluate()
@@ -236,7 +242,15 @@ class Algorithm(abc.ABC):
                 steps = self.num_env_steps_sampled_lifetime - first
                 message = f"interrupted after {steps:,} steps"
             runner.end(logs)
+            if interruption.requested and message is None:
+                saved = self._saved_after_this_iteration()
+                message = f"interrupted after {steps:,} steps, saved in {saved}/"
             progress.close(message)
+            try:
+                self._wait_until_saved()
+            except CheckpointError as error:
+                warn_not_saved(error)
+        interruption.pass_on()
         return history
 
     def _train_and_evaluate(self) -> ResultDict:
@@ -301,27 +315,51 @@ class Algorithm(abc.ABC):
             num_env_steps=int(lengths.sum()),
         )
 
+    def export(
+        self,
+        path: str | os.PathLike,
+        *,
+        module_id: str | None = None,
+        format: str = "tf_saved_model",
+    ) -> ExportReport:
+        """Writes the policy, with its connectors inside, as a program of its own.
+
+        It takes the environment's observations and returns its actions; see
+        `TfLearner.export` for what can be asked of it.
+
+        Args:
+            path: Where to: a directory, or a file that ends in `.tflite` or `.keras`.
+                An older export there is replaced in one step.
+            module_id: Which module; by default the one that acts in the environment.
+            format: "tf_saved_model" for servers, "tflite" for small devices, "keras" to
+                go on working with the network; the latter two hold the greedy policy.
+
+        Returns:
+            What was written, and how far from the module it is on sampled observations.
+
+        Raises:
+            ExportError: If the policy cannot be exported; nothing was changed.
+        """
+        return self.learner.export(
+            path,
+            module_id=module_id,
+            format=format,
+            env_to_module=self.env_runner.env_to_module,
+            module_to_env=self.env_runner.module_to_env,
+        )
+
     def stop(self) -> None:
-        """Closes the environments."""
-        self.env_runner.stop()
+        """Closes the environments, once what is being saved is saved."""
+        try:
+            self._wait_until_saved()
+        finally:
+            self.env_runner.stop()
 
     # What people see.
 
     def summary(self) -> None:
         """Prints spaces, networks, parameters and how an update is put together."""
         summary.print_summary(self._headline(), self._summary_rows())
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
-
-    @property
-    def _env_name(self) -> str:
-        env = self.config.env
-        if isinstance(env, str):
-            return env
-        named = getattr(env, "id", None) or getattr(env, "__name__", None)
-        return named or type(env).__name__
 
     def _headline(self) -> str:
         count = sum(int(np.prod(w.shape)) for w in self._weights())
@@ -369,6 +407,7 @@ class Algorithm(abc.ABC):
             lambda: [weight.numpy() for weight in self._weights()],
             set_weights,
             optimizers[0][1] if optimizers else None,
+            self.save,
         )
 
 

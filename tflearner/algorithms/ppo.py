@@ -12,8 +12,9 @@ from typing import Any
 
 from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
+from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import TRAINING, AlgorithmConfig
+from tflearner.config import TRAINING, AlgorithmConfig, register_config
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
 from tflearner.distributed.learner_group import LearnerGroup
@@ -275,6 +276,11 @@ class _Coefficients:
 
     kl: Any
     entropy: Scheduler
+
+
+register_config("tflearner/PPOConfig", PPOConfig)
+register_builder("tflearner/PPO", PPO)
+register_builder("tflearner/PPOTfLearner", PPOTfLearner)
 
 
 def next_kl_coeff(coefficient: float, kl: float, kl_target: float) -> float:

@@ -1,8 +1,10 @@
 """From a module's outputs to the actions an environment gets."""
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
@@ -85,20 +87,19 @@ class NormalizeAndClipActions(ConnectorV2):
             batch[Columns.ACTIONS_FOR_ENV] = actions.astype(space.dtype)
         return batch
 
-    def to_tensors(self, actions: tf.Tensor) -> tf.Tensor:
+    def to_tensors(self, x: Any) -> Any:
         """Returns the environment's actions for a module's actions. [B, ...]."""
         space = self.input_action_space
         if isinstance(space, gym.spaces.Discrete) and space.start != 0:
-            return actions + tf.cast(space.start, actions.dtype)
+            return x + int(space.start)
         if isinstance(space, gym.spaces.Box):
-            actions = tf.reshape(actions, [tf.shape(actions)[0], *space.shape])
-            actions = actions * self._scale + self._shift
+            x = ops.reshape(x, (-1, *space.shape)) * self._scale + self._shift
             if self.normalize_actions or self.clip_actions:
-                actions = tf.clip_by_value(actions, self._low, self._high)
+                x = ops.minimum(ops.maximum(x, self._low), self._high)
             if np.issubdtype(space.dtype, np.integer):
-                actions = tf.round(actions)
-            return tf.cast(actions, tf.as_dtype(space.dtype))
-        return actions
+                x = ops.round(x)
+            return ops.cast(x, space.dtype.name)
+        return x
 
 
 def _float32_below(bounds: np.ndarray) -> np.ndarray:

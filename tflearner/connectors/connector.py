@@ -6,8 +6,12 @@ from typing import Any
 
 import gymnasium as gym
 
+from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.errors import ConfigError, ExportError
+from tflearner.types import StateDict
 
-class ConnectorV2(abc.ABC):
+
+class ConnectorV2(Checkpointable):
     """Turns one form of data into the next; a pipeline calls its pieces in order.
 
     A piece gets the batch, changes or replaces it and returns it. It never changes
@@ -60,6 +64,49 @@ class ConnectorV2(abc.ABC):
                 `shared_data`: a dict of what pieces tell later pieces. `metrics`: a
                 `MetricsLogger` to log to.
         """
+
+    def to_tensors(self, x: Any) -> Any:
+        """Returns what the piece makes of tensors: its rule inside an exported policy.
+
+        A piece in front of the module gets the observations, a piece behind it the
+        actions or, as long as there are none yet, the module's `ACTION_DIST_INPUTS`.
+        A piece that changes none of these returns `x`. Written with `keras.ops` and
+        operators, the rule works in Keras files as well.
+
+        Args:
+            x: A tensor [B, ...] or a nest of such.
+
+        Raises:
+            ExportError: Here: a piece without a rule cannot be exported.
+        """
+        raise ExportError(
+            f"connector piece {type(self).__name__}",
+            "no method to_tensors",
+            "its rule in TensorFlow",
+            "write to_tensors(self, x), which returns x if the piece changes nothing",
+        )
+
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
+        """Returns what the piece has to remember, as NumPy arrays and plain Python.
+
+        A piece whose state is empty, as here, remembers nothing.
+        """
+        return {}
+
+    def set_state(self, state: StateDict) -> None:
+        """Takes over what `get_state` returned, or refuses and changes nothing."""
+        if state:
+            raise ConfigError(
+                f"connector piece {type(self).__name__}",
+                f"a state {sorted(state)}",
+                "none: it has no state",
+            )
+
+    def get_ctor_args_and_kwargs(self):
+        return (), {
+            "input_observation_space": self.input_observation_space,
+            "input_action_space": self.input_action_space,
+        }
 
     @staticmethod
     def single_agent_episode_iterator(

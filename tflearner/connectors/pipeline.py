@@ -5,6 +5,7 @@ from typing import Any
 
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError
+from tflearner.types import StateDict
 
 
 class ConnectorPipelineV2(ConnectorV2):
@@ -67,6 +68,59 @@ class ConnectorPipelineV2(ConnectorV2):
                     "end __call__ with `return batch`",
                 )
         return batch
+
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
+        """Returns the states of the pieces that have one, by the names of the pieces.
+
+        A piece is called by its class, the second one of a class "Class_1" and so on.
+        """
+        states = {name: piece.get_state() for name, piece in self._named()}
+        return {name: state for name, state in states.items() if state}
+
+    def set_state(self, state: StateDict) -> None:
+        """Takes over the states of all pieces that have one.
+
+        Raises:
+            ConfigError: If it has not exactly those, or a piece refuses its own;
+                nothing is changed then.
+        """
+        pieces, before = dict(self._named()), self.get_state()
+        unknown, missing = (
+            sorted(set(state) - set(pieces)),
+            sorted(set(before) - set(state)),
+        )
+        if unknown or missing:
+            raise ConfigError(
+                f"state of {type(self).__name__}",
+                f"unknown pieces {unknown}, missing pieces {missing}",
+                f"the pieces with a state, {sorted(before)}",
+                "configure the connectors that the state was taken from",
+            )
+        try:
+            for name, part in state.items():
+                pieces[name].set_state(part)
+        except BaseException:
+            for name, part in before.items():
+                pieces[name].set_state(part)
+            raise
+
+    def get_ctor_args_and_kwargs(self):
+        _, kwargs = super().get_ctor_args_and_kwargs()
+        return (), {"connectors": list(self.connectors), **kwargs}
+
+    def get_checkpointable_components(self):
+        return [(name, piece) for name, piece in self._named() if piece.get_state()]
+
+    def _named(self) -> Iterator[tuple[str, ConnectorV2]]:
+        taken: set[str] = set()
+        for piece in self.connectors:
+            class_name = name = type(piece).__name__
+            index = 0
+            while name in taken:
+                index += 1
+                name = f"{class_name}_{index}"
+            taken.add(name)
+            yield name, piece
 
     def __len__(self) -> int:
         return len(self.connectors)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+from tflearner.checkpoint.components import Components
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from tflearner.data.sample_batch import concat_multi_agent_batches
 from tflearner.errors import UsageError
 from tflearner.learner import train_batch, training_data
-from tflearner.learner.components import Components
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
 from tflearner.types import ModuleID, ResultDict, StateDict
 

@@ -4,10 +4,11 @@ import abc
 from collections.abc import Collection
 from typing import Any
 
+from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.types import ResultDict, StateDict
 
 
-class EnvRunner(abc.ABC):
+class EnvRunner(Checkpointable):
     """Makes experience: acts with a module in environments that it owns.
 
         runner = SingleAgentEnvRunner(config=config, module=module)
@@ -37,6 +38,14 @@ class EnvRunner(abc.ABC):
     @abc.abstractmethod
     def get_metrics(self) -> ResultDict:
         """Returns what was measured since the last call, and ends the interval."""
+
+    @abc.abstractmethod
+    def end_episodes(self, seed: int) -> None:
+        """Ends all running episodes, as truncated.
+
+        Args:
+            seed: With it the next `sample()` resets every environment.
+        """
 
     @abc.abstractmethod
     def get_state(

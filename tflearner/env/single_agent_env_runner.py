@@ -106,6 +106,7 @@ class SingleAgentEnvRunner(EnvRunner):
             action_space=env.single_action_space,
         )
         self._needs_reset = True
+        self._seed_of_reset: int | None = None
         self._needs_seed = True
 
     def sample(
@@ -180,11 +181,14 @@ class SingleAgentEnvRunner(EnvRunner):
         return cut.episodes
 
     def _reset(self, explore: bool) -> None:
-        seed = int(self._rng.integers(2**31)) if self._needs_seed else None
+        seed = self._seed_of_reset
+        if seed is None and self._needs_seed:
+            seed = int(self._rng.integers(2**31))
         obs, infos = self._stepper.reset(seed=seed)
         self._rollout.start(self._module_obs(obs, explore), infos)
         self._state = self._initial_state()
         self._needs_reset = self._needs_seed = False
+        self._seed_of_reset = None
 
     def _sample(
         self,
@@ -310,6 +314,17 @@ class SingleAgentEnvRunner(EnvRunner):
         for name, value in seconds.items():
             log_value((TIMERS, name), value, reduce="sum", clear_on_reduce=True)
 
+    def end_episodes(self, seed: int) -> None:
+        """Ends all running episodes, as truncated.
+
+        Their steps were returned by `sample()` already. They do not count as episodes:
+        their returns are not those of whole ones.
+
+        Args:
+            seed: With it the next `sample()` resets every environment.
+        """
+        self._needs_reset, self._seed_of_reset = True, seed
+
     def get_metrics(self) -> ResultDict:
         """Returns what was measured since the last call, and ends the interval.
 
@@ -346,6 +361,14 @@ class SingleAgentEnvRunner(EnvRunner):
         if wanted and COMPONENT_RL_MODULE not in _names(not_components):
             state[COMPONENT_RL_MODULE] = self.module.get_state()
         return state
+
+    def get_ctor_args_and_kwargs(self):
+        return (), {
+            "config": self.config,
+            "module": self.module,
+            "env_to_module": self.env_to_module,
+            "module_to_env": self.module_to_env,
+        }
 
     def set_state(self, state: StateDict) -> None:
         """Takes over what `get_state` returned; parts that are missing stay.

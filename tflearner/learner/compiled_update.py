@@ -99,6 +99,10 @@ class CompiledUpdate:
         self._run_eagerly = run_eagerly
         self._loss_key = loss_key
         self._programs: dict[Any, _Program] = {}
+        self._last_layout: Any = None
+        # Module id -> a `tf.TensorSpec` [None, ...] for each column, or a nest of them,
+        # as in the last update of the module.
+        self.column_specs: dict[ModuleID, dict[str, Any]] = {}
         self.num_traces = 0
         self.num_compilations = 0
 
@@ -113,14 +117,17 @@ class CompiledUpdate:
             full_batch: Whether minibatches are as long as the batch: then their length
                 varies from update to update, and XLA would compile for each.
         """
-        if self._run_eagerly:
-            return self._run_line_by_line(columns, plan)
         # So does the number of sequences that hold about `minibatch_size` rows. And XLA
         # runs unrolled recurrent cells no faster than the plain loop, after 42 s of
         # compiling where tracing takes 7 s (64 units, 20 steps).
         has_sequences = any(Columns.SEQ_LENS in own for own in columns.values())
         full_batch |= has_sequences and self._jit_compile is not True
         layout = _layout(columns, plan, full_batch)
+        if layout != self._last_layout:
+            self._last_layout = layout
+            self.column_specs.update(column_specs(columns))
+        if self._run_eagerly:
+            return self._run_line_by_line(columns, plan)
         program = self._programs.get(layout)
         if program is None:
             program = _Program(self, columns, plan, full_batch)
@@ -134,6 +141,8 @@ class CompiledUpdate:
             for layout, program in self._programs.items()
             if module_id not in program.module_ids
         }
+        self.column_specs.pop(module_id, None)
+        self._last_layout = None
 
     def describe(self) -> list[str]:
         """Returns one line per program: its modules and how it runs."""
@@ -240,10 +249,7 @@ class _Program:
             )
             return results.stack()
 
-        signature = _map_columns(
-            lambda mid, column: tf.TensorSpec([None, *column.shape[1:]], column.dtype),
-            columns,
-        )
+        signature = column_specs(columns)
         indices = {
             mid: tf.TensorSpec([None, _rows(plan, mid, self._full_batch)], tf.int32)
             for mid in columns
@@ -329,6 +335,14 @@ def _as_float(key: MetricKey, value: Any) -> tf.Tensor:
             "reduce it with tf.reduce_mean before logging it",
         )
     return tf.cast(tensor, tf.float32)
+
+
+def column_specs(columns: ColumnsByModule) -> dict[ModuleID, dict[str, Any]]:
+    """Returns what columns look like, whatever the number of their rows."""
+    return _map_columns(
+        lambda _, column: tf.TensorSpec([None, *column.shape[1:]], column.dtype),
+        columns,
+    )
 
 
 def _map_columns(function: Callable, columns: ColumnsByModule) -> dict:

@@ -1,6 +1,5 @@
-"""The components of a learner's state: which are asked for, which are given."""
+"""The components of a learner's state: which there are, which are given."""
 
-import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -18,63 +17,7 @@ OF_THE_WEIGHTS = (
     constants.WEIGHTS_SEQ_NO,
 )
 _NESTED = (*OF_THE_WEIGHTS[:3], constants.COMPONENT_METRICS_LOGGER)
-_ALL = (*_NESTED, constants.WEIGHTS_SEQ_NO, SHOULD_BE_UPDATED)
-
-
-@dataclasses.dataclass(frozen=True)
-class Components:
-    """A selection of components by name, "a", or by path, "a/b".
-
-    >>> Components("rl_module/p0").include("rl_module")
-    True
-    >>> Components("rl_module/p0").include("optimizer")
-    False
-    >>> Components("rl_module/p0").below("rl_module").wanted
-    ('p0',)
-
-    Attributes:
-        wanted: Names or paths; `None` is everything.
-        unwanted: Names or paths to leave out; `None` is nothing.
-    """
-
-    wanted: str | Collection[str] | None = None
-    unwanted: str | Collection[str] | None = None
-
-    def check(self) -> None:
-        """Raises `UsageError` for what is no component of a learner."""
-        for given in (self.wanted, self.unwanted):
-            if not isinstance(given, Collection | None):
-                raise UsageError("components", repr(given), "names of components")
-            for path in _names(given):
-                first, *rest = str(path).split("/")
-                if first not in _ALL or (
-                    rest and first != constants.COMPONENT_RL_MODULE
-                ):
-                    raise UsageError(
-                        "components",
-                        repr(path),
-                        f"one of {[*_ALL]}",
-                        did_you_mean(path, _ALL),
-                    )
-
-    def paths(self) -> tuple[str, ...]:
-        """Returns all names and paths that are wanted or unwanted."""
-        return (*_names(self.wanted), *_names(self.unwanted))
-
-    def include(self, name: str) -> bool:
-        """Returns whether a component, or something below it, is selected."""
-        wanted = _names(self.wanted)
-        listed = self.wanted is None or any(
-            path == name or path.startswith(f"{name}/") for path in wanted
-        )
-        return listed and name not in _names(self.unwanted)
-
-    def below(self, name: str) -> "Components":
-        """Returns what is selected inside a component."""
-        wanted = None
-        if self.wanted is not None and name not in _names(self.wanted):
-            wanted = _below(name, self.wanted)
-        return Components(wanted, _below(name, self.unwanted))
+ALL_COMPONENTS = (*_NESTED, constants.WEIGHTS_SEQ_NO, SHOULD_BE_UPDATED)
 
 
 def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
@@ -96,8 +39,8 @@ def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
     elif state and all(module_id in module_ids for module_id in state):
         state = {name: state}
     for name, own in state.items():
-        if name not in _ALL:
-            known = [*_ALL, *module_ids]
+        if name not in ALL_COMPONENTS:
+            known = [*ALL_COMPONENTS, *module_ids]
             raise UnknownModuleError(
                 "set_state()",
                 f"{name!r}, which is no component and no module here",
@@ -110,12 +53,3 @@ def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
         if name in _NESTED and not isinstance(own, dict):
             raise UsageError(where, repr(type(own)), "a dict")
     return state
-
-
-def _names(paths: str | Collection[str] | None) -> tuple[str, ...]:
-    return (paths,) if isinstance(paths, str) else tuple(paths or ())
-
-
-def _below(name: str, paths: str | Collection[str] | None) -> tuple[str, ...]:
-    prefix = f"{name}/"
-    return tuple(p.removeprefix(prefix) for p in _names(paths) if p.startswith(prefix))

@@ -1,9 +1,10 @@
 """What a learner leaves to the framework: variables, gradients, optimizers."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from tflearner.learner.optimizers import OptimizerRecord
 from tflearner.learner.update_plan import UpdatePlan
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import (
@@ -103,5 +104,19 @@ class FrameworkHooks(abc.ABC):
         """Replaces every optimizer's variables."""
 
     @abc.abstractmethod
+    def _reset_optimizers(self, records: Collection[OptimizerRecord]) -> None:
+        """Sets everything but the learning rate back to where it was at first."""
+
+    @abc.abstractmethod
+    def _weight_keys(self) -> dict[ParamRef, str]:
+        """Returns the path of every weight: "module id/position/role"."""
+
+    def _rng_states(self) -> StateDict:
+        """Returns the states of the framework's random number generators."""
+        return {}
+
+    def _set_rng_states(self, states: StateDict) -> None:
+        """Replaces what `_rng_states` returned."""
+
     def _check_optimizer_state(self, state: StateDict) -> None:
         """Raises `OptimizerError` for a state that cannot be set."""

@@ -1,19 +1,16 @@
 """The learner: changes the weights of its modules from batches and episodes.
 
 This file knows no TensorFlow: it is gradients after they are computed, losses by module,
-the order of an update, the hooks around it, and state. `module_owner.py` has the modules
-and optimizers, `tf_learner.py` computes gradients and applies them.
+the order of an update and the hooks around it. `module_owner.py` has the modules and
+optimizers, `learner_state.py` what is saved, `tf_learner.py` computes gradients and
+applies them.
 """
 
 import abc
-import copy
 import math
 import numbers
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, cast
-
-import numpy as np
-import tree
 
 from tflearner import constants
 from tflearner.columns import Columns
@@ -22,7 +19,6 @@ from tflearner.constants import ALL_MODULES
 from tflearner.data.minibatches import check_count
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import (
-    ModuleError,
     TFLearnerError,
     UnknownArgumentError,
     UnknownModuleError,
@@ -30,17 +26,11 @@ from tflearner.errors import (
     did_you_mean,
 )
 from tflearner.learner import batch_checks, step_metrics, train_batch, training_data
-from tflearner.learner.components import (
-    OF_THE_WEIGHTS,
-    SHOULD_BE_UPDATED,
-    Components,
-    checked_state,
-)
-from tflearner.learner.module_owner import ModuleOwner
+from tflearner.learner.learner_state import LearnerState
 from tflearner.learner.update_plan import UpdatePlan, UpdateSettings, plan_update
 from tflearner.learner.update_progress import UpdateProgress
 from tflearner.modules.apis import SelfSupervisedLossAPI
-from tflearner.types import ModuleID, ParamDict, ResultDict, StateDict, Tensor
+from tflearner.types import ModuleID, ParamDict, ResultDict, Tensor
 
 UPDATE_ARGUMENTS = (
     "timesteps",
@@ -53,7 +43,7 @@ UPDATE_ARGUMENTS = (
 ITERATOR_ARGUMENTS = ("timesteps", "minibatch_size", "num_iters", "return_stats")
 
 
-class Learner(ModuleOwner):
+class Learner(LearnerState):
     """Owns modules and optimizers, and changes weights from batches or episodes.
 
     Subclass `TfLearner`, not this class. The hooks to override are
@@ -75,15 +65,8 @@ class Learner(ModuleOwner):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._weights_seq_no = 0
-        self._last_timestep = 0
         self._column_specs: dict[ModuleID, dict] = {}
         self.updated_module_ids: tuple[ModuleID, ...] = ()
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._weights_seq_no = 0
-        self._last_timestep = 0
 
     def _tear_down_module(self, module_id: ModuleID) -> None:
         super()._tear_down_module(module_id)
@@ -556,132 +539,7 @@ class Learner(ModuleOwner):
                 window=1,
             )
 
-    # State.
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-        inference_only: bool = False,
-    ) -> StateDict:
-        """Returns the learner's state as NumPy arrays and plain Python.
-
-        Args:
-            components: Which of "rl_module", "optimizer", "metrics_logger", "learner"
-                (what else the next update depends on), or one module as
-                "rl_module/<id>"; `None` is all of them.
-            not_components: Which of them to leave out.
-            inference_only: Whether to leave out weights that acting does not need.
-
-        Raises:
-            UsageError: For a component that does not exist.
-        """
-        self._check_is_built()
-        selected = Components(components, not_components)
-        selected.check()
-        state: StateDict = {
-            SHOULD_BE_UPDATED: _copied(self.config.policies_to_train),
-            constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
-        }
-        if selected.include(constants.COMPONENT_RL_MODULE):
-            below = selected.below(constants.COMPONENT_RL_MODULE)
-            state[constants.COMPONENT_RL_MODULE] = self.module.get_state(
-                components=below.wanted,
-                not_components=below.unwanted,
-                inference_only=inference_only,
-            )
-        if selected.include(constants.COMPONENT_OPTIMIZER):
-            state[constants.COMPONENT_OPTIMIZER] = self._get_optimizer_state()
-        if selected.include(constants.COMPONENT_METRICS_LOGGER):
-            state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
-        if selected.include(constants.COMPONENT_LEARNER):
-            state[constants.COMPONENT_LEARNER] = self._get_learner_state()
-        return state
-
-    def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
-        """Replaces what `state` holds: a learner's state, or module weights alone.
-
-        Args:
-            state: From `get_state`, with any components; or {module id: weights}; or a
-                whole `get_state(components="rl_module")` under "rl_module".
-            force: Whether older weights replace newer ones. Otherwise a state whose
-                `weights_seq_no` is lower than the learner's changes no weights, no
-                optimizer, no schedule and no number.
-
-        Returns:
-            {"applied": [components], "ignored": [components]}.
-
-        Raises:
-            UsageError: If `state` is no such dict.
-            ModuleError: If weights do not fit.
-            UnknownModuleError: If a module is not in this learner.
-            OptimizerError: If optimizer state does not fit. Nothing is changed then.
-        """
-        self._check_is_built()
-        state = checked_state(state, self.module)
-        seq_no = state.get(constants.WEIGHTS_SEQ_NO)
-        is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
-        ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
-        applied = {name: own for name, own in state.items() if name not in ignored}
-        before = self.get_state()
-        try:
-            self._check_state(applied)
-            self._apply_state(applied)
-        except Exception as error:
-            self._apply_state(before)
-            if isinstance(error, TFLearnerError):
-                raise
-            raise UsageError(
-                "set_state()", f"{type(error).__name__}: {error}", "what get_state gave"
-            ) from error
-        ignored = [name for name in ignored if name != constants.WEIGHTS_SEQ_NO]
-        return {"applied": [*applied], "ignored": ignored}
-
-    def _check_state(self, state: StateDict) -> None:
-        """Raises what is wrong with weights, or with optimizers, before any is set."""
-        weights = state.get(constants.COMPONENT_RL_MODULE, {})
-        self.module.check_state(weights)
-        for path, weight in tree.flatten_with_path(weights):
-            if isinstance(weight, np.ndarray) and not _is_finite(weight):
-                raise ModuleError(
-                    f"module {path[0]!r}, weight {path[-1]!r}",
-                    "numbers that are not finite",
-                    "finite ones",
-                )
-        if constants.COMPONENT_OPTIMIZER in state:
-            self._check_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
-
-    def _apply_state(self, state: StateDict) -> None:
-        if SHOULD_BE_UPDATED in state:
-            self.config.multi_agent(policies_to_train=state[SHOULD_BE_UPDATED])
-            self.config.validate()
-        if constants.COMPONENT_RL_MODULE in state:
-            self.module.set_state(state[constants.COMPONENT_RL_MODULE])
-        if constants.COMPONENT_OPTIMIZER in state:
-            self._set_optimizer_state(state[constants.COMPONENT_OPTIMIZER])
-        if constants.COMPONENT_LEARNER in state:
-            self._set_learner_state(state[constants.COMPONENT_LEARNER])
-        if constants.COMPONENT_METRICS_LOGGER in state:
-            self.metrics.set_state(state[constants.COMPONENT_METRICS_LOGGER])
-        self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
-
-    def _get_learner_state(self) -> StateDict:
-        """Returns what the next update depends on besides weights and optimizers.
-
-        Override to add to it, as plain Python.
-        """
-        return {
-            "timestep": self._last_timestep,
-            "rng": self._rng.bit_generator.state,
-            "num_added_modules": self._num_added_modules,
-        }
-
-    def _set_learner_state(self, state: StateDict) -> None:
-        """Replaces what `_get_learner_state` returned. Override to add to it."""
-        self._rng.bit_generator.state = state["rng"]
-        self._last_timestep = state["timestep"]
-        self._num_added_modules = state["num_added_modules"]
+    # Parts of the above.
 
     def _check_call(
         self, method: str, kwargs: dict[str, Any], known: tuple = UPDATE_ARGUMENTS
@@ -699,12 +557,3 @@ class Learner(ModuleOwner):
                 hint,
             )
         self._check_is_built()
-
-
-def _copied(module_ids: Any) -> Any:
-    """A collection of ids that the caller may change; functions are left alone."""
-    return copy.copy(module_ids)
-
-
-def _is_finite(weight: np.ndarray) -> bool:
-    return weight.dtype.kind != "f" or bool(np.isfinite(weight).all())

@@ -263,6 +263,17 @@ def new_adam(params: list[Any]) -> keras.optimizers.Optimizer:
     return optimizer
 
 
+def reset(record: OptimizerRecord) -> None:
+    """Sets an optimizer back to where it was at first, but for its learning rate."""
+    optimizer = record.optimizer
+    first = type(optimizer).from_config(optimizer.get_config())
+    first.build(list(record.params.values()))
+    rate = getattr(optimizer, "_learning_rate", None)
+    for variable, value in zip(optimizer.variables, first.variables, strict=True):
+        if variable is not rate:
+            variable.assign(value)
+
+
 def get_learning_rate(optimizer: Optimizer) -> float:
     """Returns the learning rate of this moment."""
     return float(np.asarray(optimizer.learning_rate))

@@ -1,5 +1,6 @@
 """Changes weights with TensorFlow."""
 
+import os
 from typing import Any
 
 import keras
@@ -8,10 +9,14 @@ import tensorflow as tf
 
 from tflearner import constants
 from tflearner.columns import Columns
-from tflearner.constants import ALL_MODULES
-from tflearner.errors import LossError, ModuleError, OptimizerError
-from tflearner.learner import gradients, optimizers
+from tflearner.connectors.connector import ConnectorV2
+from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
+from tflearner.errors import ExportError, LossError, ModuleError, OptimizerError
+from tflearner.export.policy import export_policy
+from tflearner.export.report import ExportReport
+from tflearner.learner import generators, gradients, optimizers
 from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
+from tflearner.learner.exported_update import export_update
 from tflearner.learner.learner import Learner
 from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
 from tflearner.learner.update_plan import UpdatePlan
@@ -61,6 +66,93 @@ class TfLearner(Learner):
     def describe_updates(self) -> list[str]:
         """Returns one line per traced set of modules: how its updates run."""
         return self._compiled.describe()
+
+    def export(
+        self,
+        path: str | os.PathLike,
+        *,
+        module_id: ModuleID | None = None,
+        format: str = "tf_saved_model",
+        env_to_module: ConnectorV2 | None = None,
+        module_to_env: ConnectorV2 | None = None,
+        include_update: bool = False,
+        example_batch: Any = None,
+    ) -> ExportReport:
+        """Writes a policy that runs without this library.
+
+        It takes raw observations and returns actions as the environment wants them,
+        any number at a time. A SavedModel runs with TensorFlow alone:
+
+            policy = tf.saved_model.load(path)
+            actions = policy.act_greedy(obs)
+            actions = policy.act(obs, seed)  # int32 [2]; equal seeds, equal actions.
+            values = policy.value(obs)  # Where the module predicts values.
+
+        A module with a state takes it behind the observations and returns it behind the
+        actions: `actions, state = policy.act_greedy(obs, state)`; the first one is
+        `policy.initial_state(batch_size)`. Signatures of the same names take and return
+        flat tensors, whose names are in `spec.json`.
+
+        With `include_update` a SavedModel can learn as well, see `export_update`:
+
+            metrics = policy.update(columns)  # One gradient step, of the optimizer, too.
+            actions = policy.act_greedy(obs)  # Of the new weights.
+
+        Args:
+            path: Where to: a directory, or a file that ends in `.tflite` or `.keras`.
+                An older export there is replaced in one step.
+            module_id: Which module; by default the only one, or "default_policy".
+            format: "tf_saved_model"; "tflite" and "keras" hold the greedy policy alone.
+            env_to_module: The connector pipeline between environment and module; needed
+                if `config.env_to_module_connector` is set.
+            module_to_env: The one between module and environment; made from the config
+                by default.
+            include_update: Whether a SavedModel gets the endpoint "update", and the
+                attributes "trainable_variables" and "optimizer_variables".
+            example_batch: A batch as for `update_from_batch`, with the columns that
+                "update" is to take; by default they are those of the last update.
+
+        Returns:
+            What was written, and how far from the module it is on sampled observations.
+
+        Raises:
+            ExportError: If a connector piece or the module cannot be exported, if the
+                export would not act like the module, or if something else is at `path`.
+                Nothing was changed.
+        """
+        self._check_is_built()
+        if module_id is None and len(self.module) == 1:
+            module_id = next(iter(self.module))
+        module_id = DEFAULT_MODULE_ID if module_id is None else module_id
+        module = self.module[module_id].unwrapped()
+        if env_to_module is None and self.config.env_to_module_connector is not None:
+            raise ExportError(
+                "TfLearner.export()",
+                "no env_to_module, but a config with an env_to_module_connector",
+                "the pipeline whose pieces have seen the environment",
+                "algo.export(...) knows it; it is algo.env_runner.env_to_module",
+            )
+        if module_to_env is None:
+            module_to_env = self.config.build_module_to_env_connector(
+                module.observation_space, module.action_space
+            )
+        further: dict[str, Any] = {}
+        if include_update or example_batch is not None:
+            if format != "tf_saved_model":
+                raise ExportError(
+                    "export(include_update=True)",
+                    f"format={format!r}",
+                    "'tf_saved_model', which can hold variables that change",
+                )
+            further = export_update(self, module_id, example_batch).arguments()
+        return export_policy(
+            module,
+            path,
+            format=format,
+            env_to_module=env_to_module,
+            module_to_env=module_to_env,
+            **further,
+        )
 
     # The traced step.
 
@@ -261,8 +353,29 @@ class TfLearner(Learner):
     def _check_optimizer_state(self, state):
         self._optimizers.check_state(state, self._weight_keys())
 
+    def _reset_optimizers(self, records):
+        for record in records:
+            optimizers.reset(record)
+
+    def _rng_states(self):
+        modules = {mid: own.unwrapped() for mid, own in self.module.items()}
+        own = generators.states(self)
+        own.pop("_rng")  # That of the minibatches, which every learner has.
+        return {
+            constants.COMPONENT_LEARNER: own,
+            constants.COMPONENT_RL_MODULE: {
+                mid: generators.states(own) for mid, own in modules.items()
+            },
+        }
+
+    def _set_rng_states(self, states):
+        generators.set_states(self, states[constants.COMPONENT_LEARNER])
+        for mid, own in states[constants.COMPONENT_RL_MODULE].items():
+            if mid in self.module:
+                generators.set_states(self.module[mid].unwrapped(), own)
+
     def _weight_keys(self) -> dict[ParamRef, str]:
-        """Keys of all weights: "module id/position/role", of the first that has it."""
+        # A variable of several modules has the path that it has in the first.
         keys: dict[ParamRef, str] = {}
         for module_id, module in self.module.items():
             if isinstance(module.unwrapped(), TfRLModule):

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import BatchError
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
@@ -103,7 +104,7 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             is not made of the default layers alone, has convolutions, or a subclass
             changed a forward pass.
         """
-        if not self._has_default_policy():
+        if not self.has_default_policy():
             return None
         embed, head = self.encoder.numpy_copy(), self.pi.numpy_copy()
         if embed is None or head is None:
@@ -124,7 +125,7 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
 
         return step
 
-    def _has_default_policy(self) -> bool:
+    def has_default_policy(self) -> bool:
         """Whether what acts is exactly this file's code and the default layers."""
         hooks = ("_forward", "_forward_exploration", "_forward_inference", "_policy")
         names = (*hooks, "forward_exploration", "forward_inference")
@@ -135,6 +136,9 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             and type(self.pi) is MLP
             and type(self.log_std_bound) in (BoundedLogStd, FreeLogStd, type(None))
         )
+
+
+register_builder("tflearner/PPOTfRLModule", PPOTfRLModule)
 
 
 def _state_in(batch: dict[str, Any]) -> dict[str, Tensor]:

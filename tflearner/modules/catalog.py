@@ -8,6 +8,7 @@ import gymnasium as gym
 import keras
 import numpy as np
 
+from tflearner.checkpoint.builders import register_builder
 from tflearner.errors import ConfigError, ModuleError
 from tflearner.modules import cnn
 from tflearner.modules.cnn import CNN
@@ -194,6 +195,9 @@ class PPOCatalog:
             rng=self.rng,
             name=name,
         )
+
+
+register_builder("tflearner/PPOCatalog", PPOCatalog)
 
 
 def checked_model(model, input_shape: tuple[int, ...]) -> keras.layers.Layer:

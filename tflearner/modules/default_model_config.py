@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tflearner.checkpoint.builders import register_builder
 from tflearner.errors import ConfigError, did_you_mean
 
 
@@ -118,6 +119,15 @@ class DefaultModelConfig:
                     did_you_mean(name, known),
                 )
         return cls(**given)
+
+
+register_builder(
+    "tflearner/DefaultModelConfig",
+    DefaultModelConfig,
+    arguments=lambda config: {
+        field.name: getattr(config, field.name) for field in dataclasses.fields(config)
+    },
+)
 
 
 def _is_count(value: Any) -> bool:

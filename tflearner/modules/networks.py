@@ -110,13 +110,13 @@ class ObservationEncoding(CompositeLayer):
         self._one_channel = image and len(self.encoded_shape) == 2
         if self._one_channel:
             self.encoded_shape = (*self.encoded_shape, 1)
-        self._scale = 255.0 if image and space.dtype == np.uint8 else None
+        self.scale = 255.0 if image and space.dtype == np.uint8 else None
 
     def call(self, observations):
         if not self._sizes:
             encoded = tf.cast(observations, tf.float32)
-            if self._scale is not None:
-                encoded = encoded / self._scale
+            if self.scale is not None:
+                encoded = encoded / self.scale
             return encoded[..., None] if self._one_channel else encoded
         indices = tf.cast(observations, tf.int32)
         if self._scalar:
@@ -132,8 +132,8 @@ class ObservationEncoding(CompositeLayer):
         """Does what `call` does, in NumPy."""
         if not self._sizes:
             encoded = np.asarray(observations, np.float32)
-            if self._scale is not None:
-                encoded = encoded / np.float32(self._scale)
+            if self.scale is not None:
+                encoded = encoded / np.float32(self.scale)
             return encoded[..., None] if self._one_channel else encoded
         columns = np.reshape(observations, (len(observations), len(self._sizes)))
         encoded = np.zeros((len(columns), sum(self._sizes)), np.float32)

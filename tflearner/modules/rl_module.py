@@ -7,6 +7,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from tflearner.checkpoint import matching
+from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
 from tflearner.constants import (
     ALL_MODULES,
     COMPONENT_LEARNER,
@@ -17,6 +20,7 @@ from tflearner.constants import (
     WEIGHTS_SEQ_NO,
 )
 from tflearner.errors import ModuleError, UnknownModuleError, did_you_mean
+from tflearner.modules import spaces
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
 from tflearner.modules.networks import unsupported_space
@@ -33,7 +37,7 @@ OF_STATES = (
 )
 
 
-class RLModule(abc.ABC):
+class RLModule(Checkpointable):
     """Maps observations to actions, and to whatever a loss needs.
 
     Subclasses override `setup` to make their networks and `_forward`, or one of
@@ -175,6 +179,30 @@ class RLModule(abc.ABC):
 
     def check_state(self, state: StateDict) -> None:
         """Raises what `set_state` would raise, and changes nothing."""
+
+    def get_ctor_args_and_kwargs(self):
+        return (), {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "inference_only": self.inference_only,
+            "learner_only": self.learner_only,
+            "model_config": self._given_model_config,
+            "catalog_class": self.catalog_class,
+        }
+
+    def _restore(self, state, component, *, strict):
+        if component:
+            return super()._restore(state, component, strict=strict)
+        own = self.get_state()
+        fits = matching.match(state, own)
+        if strict:
+            matching.check(type(self).__name__, fits.problems)
+        self.set_state(matching.merged(own, state, fits.loaded))
+        return RestoreReport(
+            loaded=tuple(map("/".join, fits.loaded)),
+            kept=tuple(map("/".join, fits.kept)),
+            ignored=tuple(map("/".join, fits.ignored)),
+        )
 
     def as_multi_rl_module(self) -> "MultiRLModule":
         """Returns a `MultiRLModule` that holds this very object."""
@@ -326,8 +354,23 @@ class MultiRLModule(RLModule):
         for module_id, part in state.items():
             self[module_id].check_state(part)
 
+    def get_ctor_args_and_kwargs(self):
+        return (), {"modules": dict(self._modules)}
+
+    def get_checkpointable_components(self):
+        return list(self._modules.items())
+
     def as_multi_rl_module(self) -> "MultiRLModule":
         return self
+
+
+spaces.register_builders()
+register_builder(
+    "tflearner/RLModule",
+    RLModule,
+    arguments=lambda module: module.get_ctor_args_and_kwargs()[1],
+)
+register_builder("tflearner/MultiRLModule", MultiRLModule)
 
 
 def validate_module_id(module_id: Any, error: bool = False) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from tflearner.checkpoint.builders import register_builder
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import (
     ModuleBuildError,
@@ -290,6 +291,14 @@ class MultiRLModuleSpec:
         for module_id, spec in self.rl_module_specs.items():
             check_spec(f"module {module_id!r}", spec)
         return self.rl_module_specs
+
+
+register_builder(
+    "tflearner/RLModuleSpec", RLModuleSpec, arguments=lambda spec: vars(spec)
+)
+register_builder(
+    "tflearner/MultiRLModuleSpec", MultiRLModuleSpec, arguments=lambda spec: vars(spec)
+)
 
 
 def check_spec(where: str, spec: Any) -> None:

@@ -24,10 +24,12 @@ class CallbackModel:
         get_weights: Returns the weights as a list of arrays.
         set_weights: Takes such a list.
         optimizer: The Keras optimizer whose learning rate callbacks read and set.
+        save_checkpoint: `Algorithm.save`, for callbacks that save the run.
 
     Attributes:
         stop_training: Set by a callback to end training after this interval.
         optimizer: As given.
+        save_checkpoint: As given.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class CallbackModel:
         get_weights: Callable[[], list[np.ndarray]],
         set_weights: Callable[[list[np.ndarray]], None],
         optimizer: Any,
+        save_checkpoint: Callable[..., str] | None = None,
     ):
         self._get_weights = get_weights
         self._set_weights = set_weights
         self.optimizer = optimizer
+        self.save_checkpoint = save_checkpoint
         self.stop_training = False
 
     def get_weights(self) -> list[np.ndarray]:
@@ -52,7 +56,8 @@ class CallbackModel:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
             f"a callback asked its model for {name!r}, but in reinforcement learning "
-            "the model has only get_weights, set_weights, optimizer and stop_training"
+            "the model has only get_weights, set_weights, optimizer, stop_training and "
+            "save_checkpoint"
         )
 
 

@@ -1,0 +1,253 @@
+"""What a run is at one moment: saved while it goes on, and continued elsewhere."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+
+from tflearner.checkpoint import matching, steps
+from tflearner.checkpoint.background import BackgroundSaver
+from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
+from tflearner.checkpoint.components import Components
+from tflearner.checkpoint.directory import CheckpointDirectory
+from tflearner.config import AlgorithmConfig
+from tflearner.constants import (
+    COMPONENT_ENV_RUNNER,
+    COMPONENT_ENV_TO_MODULE_CONNECTOR,
+    COMPONENT_LEARNER,
+    COMPONENT_MODULE_TO_ENV_CONNECTOR,
+    COMPONENT_RL_MODULE,
+)
+from tflearner.learner.restore_plan import problems_with_names
+from tflearner.reporting.run_directory import make_run_directory
+from tflearner.types import StateDict
+
+# Settings that a learner changes when modules come and go.
+_OF_MODULES = (
+    "policies",
+    "policies_to_train",
+    "rl_module_spec",
+    "algorithm_config_overrides_per_module",
+)
+CHECKPOINTS = "checkpoints"  # The directory of them inside a run's.
+
+
+class AlgorithmState(Checkpointable):
+    """The part of `Algorithm` that saves a run, and continues it.
+
+    Saving ends the running episodes, as truncated, and the next sampling resets every
+    environment with a seed made from the run's seed and the number of saves: in this
+    run as in one that continues from the files. So both go on with the same data.
+
+    Args:
+        config: The settings.
+    """
+
+    config: AlgorithmConfig
+    learner: Any
+    env_runner: Any
+
+    def __init__(self, config: AlgorithmConfig):
+        self.config = config
+        self._iteration = 0
+        self._seconds = 0.0
+        self._num_evaluations = 0
+        self._num_saves = 0
+        # Without a seed in the config the run has one all the same: the one it drew.
+        self._run_seed = np.random.SeedSequence(config.seed).entropy
+        self._run_directory: pathlib.Path | None = None
+        self._saver: BackgroundSaver | None = None
+        self._last_save = (0, "")  # The iteration after which it was, and its path.
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def _env_name(self) -> str:
+        env = self.config.env
+        if isinstance(env, str):
+            return env
+        named = getattr(env, "id", None) or getattr(env, "__name__", None)
+        return named or type(env).__name__
+
+    def save(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        keep: int | None = None,
+        background: bool = False,
+    ) -> str:
+        """Saves everything that the run continues with, as a new checkpoint.
+
+        Running episodes end here, as truncated; see `from_checkpoint` for the way back.
+
+        Args:
+            path: A directory of checkpoints, made if need be; by default "checkpoints"
+                in the directory of this run.
+            keep: How many checkpoints to leave there; `None` leaves all.
+            background: Whether to write on a thread, so that training goes on as soon as
+                the state is copied. An error is raised by the next `save` or by `stop`.
+
+        Returns:
+            The directory of the checkpoint, "step-<environment steps>".
+
+        Raises:
+            CheckpointError: If it cannot be written. Those before are as they were.
+        """
+        if path is None:
+            path = self._directory() / CHECKPOINTS
+        self._wait_until_saved()
+        if background:
+            saved = self._save_in_background(CheckpointDirectory(path, keep=keep))
+        else:
+            saved = self.save_to_path(path, keep=keep)
+        self._last_save = self._iteration, saved
+        return saved
+
+    def _save_in_background(self, directory: CheckpointDirectory) -> str:
+        if self._saver is None:
+            self._saver = BackgroundSaver()
+        step = self._next_step(directory)
+        state = self._get_state_to_save()
+        self._saver.save(directory, state, self.get_metadata(), step=step)
+        return str(directory.path / steps.name_of(step))
+
+    def _wait_until_saved(self) -> None:
+        if self._saver is not None:
+            self._saver.wait()
+
+    def _saved_after_this_iteration(self) -> str:
+        """Returns the path of a checkpoint of this moment, saved now if need be."""
+        iteration, path = self._last_save
+        return path if path and iteration == self._iteration else self.save()
+
+    def _directory(self) -> pathlib.Path:
+        """The directory of this run, made when it is needed first."""
+        if self._run_directory is None:
+            self._run_directory = make_run_directory(self._name.lower(), self._env_name)
+        return self._run_directory
+
+    @property
+    def num_env_steps_sampled_lifetime(self) -> int:
+        """Environment steps sampled so far."""
+        raise NotImplementedError
+
+    # The state.
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+    ) -> StateDict:
+        """Returns the state of the run as NumPy arrays and plain Python.
+
+        Args:
+            components: Which of "learner", "env_runner" and the connectors, or paths
+                below the learner such as "learner/rl_module"; `None` is all of them.
+            not_components: Which of them to leave out.
+        """
+        parts = dict(self.get_checkpointable_components())
+        selected = Components(components, not_components)
+        selected.check([*parts], with_parts=(COMPONENT_LEARNER,))
+        state: StateDict = {
+            "iteration": self._iteration,
+            "seconds": self._seconds,
+            "num_evaluations": self._num_evaluations,
+            "num_saves": self._num_saves,
+            "run_seed": self._run_seed,
+        }
+        for name, part in parts.items():
+            if not selected.include(name):
+                continue
+            below = selected.below(name)
+            unwanted = below.unwanted
+            if name == COMPONENT_ENV_RUNNER:  # Its module is the learner's.
+                unwanted = (COMPONENT_RL_MODULE,)
+            state[name] = part.get_state(below.wanted, not_components=unwanted)
+        return state
+
+    def set_state(self, state: StateDict) -> None:
+        """Replaces what `state` holds, and starts new episodes."""
+        parts = dict(self.get_checkpointable_components())
+        for name, part in parts.items():
+            if name in state:
+                part._restore(state[name], [], strict=True)
+        self._set_counters(state)
+
+    def get_ctor_args_and_kwargs(self):
+        return (), {"env": None, "config": self.config}
+
+    def get_checkpointable_components(self):
+        runner = self.env_runner
+        connectors = {
+            COMPONENT_ENV_TO_MODULE_CONNECTOR: getattr(runner, "env_to_module", None),
+            COMPONENT_MODULE_TO_ENV_CONNECTOR: getattr(runner, "module_to_env", None),
+        }
+        return [
+            (COMPONENT_LEARNER, self.learner),
+            (COMPONENT_ENV_RUNNER, runner),
+            *[(k, c) for k, c in connectors.items() if c is not None and c.get_state()],
+        ]
+
+    # Files.
+
+    def _arguments_to_save(self):
+        config = self.config.copy(copy_frozen=False)
+        for name in _OF_MODULES:
+            setattr(config, name, getattr(self.learner.config, name))
+        return {"env": None, "config": config}
+
+    def _get_state_to_save(self):
+        self._num_saves += 1
+        self._end_episodes()
+        state = self.get_state()
+        learner = self.learner.without_functions(state[COMPONENT_LEARNER])
+        return {**state, COMPONENT_LEARNER: learner}
+
+    def _next_step(self, directory):
+        newest = max(directory.steps(), default=0)
+        return max(self.num_env_steps_sampled_lifetime, newest + 1)
+
+    def _end_episodes(self) -> None:
+        entropy = np.random.SeedSequence(self._run_seed, spawn_key=(self._num_saves,))
+        self.env_runner.end_episodes(int(entropy.generate_state(1)[0]) >> 1)
+
+    def _restore(self, state, component, *, strict):
+        parts = dict(self.get_checkpointable_components())
+        if component:
+            with self._unchanged_on_error():
+                return super()._restore(state, component, strict=strict)
+        if strict:
+            problems = problems_with_names(state, self.get_state())
+            matching.check(f"{self._name}.restore_from_path()", problems)
+        report = RestoreReport()
+        with self._unchanged_on_error():
+            for name, part in parts.items():
+                if name in state:
+                    done = part._restore(state[name], [], strict=strict)
+                    report += done.below(name)
+            self._set_counters(state)
+        counters = [name for name in state if name not in parts]
+        return report + RestoreReport(loaded=tuple(counters))
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        before = self.get_state()
+        try:
+            yield
+        except BaseException:
+            self.set_state(before)
+            raise
+
+    def _set_counters(self, state: StateDict) -> None:
+        self._iteration = state.get("iteration", self._iteration)
+        self._seconds = state.get("seconds", self._seconds)
+        self._num_evaluations = state.get("num_evaluations", self._num_evaluations)
+        self._num_saves = state.get("num_saves", self._num_saves)
+        self._run_seed = state.get("run_seed", self._run_seed)
+        self._end_episodes()

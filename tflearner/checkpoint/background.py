@@ -1,0 +1,90 @@
+"""Saving while the run goes on."""
+
+import concurrent.futures
+import pathlib
+import threading
+from typing import Any, Self
+
+from tflearner.checkpoint.directory import CheckpointDirectory
+from tflearner.errors import UsageError
+
+
+class BackgroundSaver:
+    """Saves states in a thread of its own, one after the other.
+
+        with BackgroundSaver() as saver:
+            saver.save(directory, learner.get_state(), about={}, step=1200)
+            ...  # Training goes on. The next save waits for this one.
+
+    An error of a save is raised by the next call of any method.
+    """
+
+    def __init__(self) -> None:
+        self._pool = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._running: concurrent.futures.Future | None = None
+        self._mutex = threading.Lock()
+        self._closed = False
+
+    def save(
+        self,
+        directory: CheckpointDirectory,
+        state: dict,
+        about: dict,
+        *,
+        step: int | None = None,
+        allow_nonfinite: bool = False,
+    ) -> None:
+        """Starts to save a state, and waits for the save before if need be.
+
+        Args:
+            directory: Where to.
+            state: See `CheckpointDirectory.save`. Nobody may change it any more.
+            about: The same.
+            step: The same.
+            allow_nonfinite: The same.
+
+        Raises:
+            CheckpointError: The error of the save before; this one is not started.
+        """
+        options: dict[str, Any] = {"step": step, "allow_nonfinite": allow_nonfinite}
+        with self._mutex:
+            self._finish()
+            if self._closed:
+                raise UsageError("BackgroundSaver.save()", "a call after close()")
+            self._running = self._pool.submit(directory.save, state, about, **options)
+
+    def wait(self) -> pathlib.Path | None:
+        """Waits for the running save; returns its path, or `None` if none was running.
+
+        Raises:
+            CheckpointError: The error of the save.
+        """
+        with self._mutex:
+            return self._finish()
+
+    def close(self) -> None:
+        """Waits for the running save, and ends the thread.
+
+        Raises:
+            CheckpointError: The error of the save.
+        """
+        with self._mutex:
+            self._closed = True
+            try:
+                self._finish()
+            finally:
+                self._pool.shutdown()
+
+    def _finish(self) -> pathlib.Path | None:
+        if self._running is None:
+            return None
+        # Ctrl-C may end the wait: the save is still the running one then.
+        concurrent.futures.wait([self._running])
+        done, self._running = self._running, None
+        return done.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

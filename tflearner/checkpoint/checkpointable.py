@@ -1,0 +1,339 @@
+"""What can be saved to files, restored from them, and rebuilt from them alone."""
+
+import abc
+import dataclasses
+import os
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Self
+
+from tflearner.checkpoint.builders import Rebuilder, describe_arguments, name_of
+from tflearner.checkpoint.directory import (
+    Checkpoint,
+    CheckpointDirectory,
+    read_checkpoint,
+)
+from tflearner.errors import (
+    BuilderError,
+    CheckpointMismatchError,
+    UnknownArgumentError,
+    UsageError,
+    did_you_mean,
+)
+from tflearner.types import StateDict
+
+CLASS, ARGUMENTS, COMPONENTS = "class", "arguments", "components"  # In metadata.
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoreReport:
+    """What a restore did, by path: "learner/rl_module/p0/000/kernel".
+
+    Attributes:
+        loaded: What was replaced.
+        kept: What the checkpoint has not, or not in that shape, and so stayed.
+        ignored: What the checkpoint has and the object has not.
+        reset: Optimizers that start anew, since their variables are of another step.
+        path: The directory of the step that was read.
+        skipped: Newer steps that are damaged, with `on_corrupt="previous"`.
+    """
+
+    loaded: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
+    path: str = ""
+    skipped: tuple[str, ...] = ()
+
+    def below(self, name: str) -> "RestoreReport":
+        """Returns the report with `name` in front of every path."""
+        parts: dict[str, Any] = {
+            part: tuple(f"{name}/{path}" for path in getattr(self, part))
+            for part in _PARTS
+        }
+        return dataclasses.replace(self, **parts)
+
+    def __add__(self, other: "RestoreReport") -> "RestoreReport":
+        return dataclasses.replace(
+            self, **{p: getattr(self, p) + getattr(other, p) for p in _PARTS}
+        )
+
+    def __str__(self) -> str:
+        counts = [f"{len(getattr(self, part))} {part}" for part in _PARTS]
+        counts = [count for count in counts if not count.startswith("0 ")]
+        return f"restored {self.path}: {', '.join(counts) or 'nothing'}"
+
+
+_PARTS = ("loaded", "kept", "ignored", "reset")
+
+
+class Checkpointable(abc.ABC):
+    """Has a state that can be taken out, saved, restored, and rebuilt from files.
+
+        path = learner.save_to_path("checkpoints")
+        learner.restore_from_path("checkpoints")  # The newest one in there.
+        again = PPOTfLearner.from_checkpoint("checkpoints")
+
+    Files hold JSON and tensors, never code: see `CheckpointDirectory`.
+    """
+
+    @abc.abstractmethod
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+    ) -> StateDict:
+        """Returns the state as NumPy arrays and plain Python.
+
+        Args:
+            components: Names of components, "a", or paths below them, "a/b"; `None` is
+                all of them.
+            not_components: What to leave out.
+        """
+
+    @abc.abstractmethod
+    def set_state(self, state: StateDict) -> Any:
+        """Replaces what `state` holds."""
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
+        """Returns what the constructor was called with: live objects."""
+        return (), {}
+
+    def get_checkpointable_components(self) -> list[tuple[str, "Checkpointable"]]:
+        """Returns the parts that can be restored by themselves, by name."""
+        return []
+
+    def get_metadata(self) -> dict[str, Any]:
+        """Returns what files say on how to build this object again: JSON data."""
+        metadata = {
+            CLASS: name_of(type(self)),
+            ARGUMENTS: describe_arguments(self._arguments_to_save()),
+        }
+        parts = self.get_checkpointable_components()
+        if parts:
+            metadata[COMPONENTS] = {name: part.get_metadata() for name, part in parts}
+        return metadata
+
+    def save_to_path(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        state: StateDict | None = None,
+        step: int | None = None,
+        keep: int | None = None,
+        allow_nonfinite: bool = False,
+    ) -> str:
+        """Saves the state as a new step of a directory of checkpoints.
+
+        Either all of it is there afterwards, or, after an error or a crash, the steps
+        before are as they were.
+
+        Args:
+            path: The directory, made if need be; `None` makes a temporary one.
+            state: What to save; the present state by default.
+            step: The number of the step; above all that are there by default.
+            keep: How many steps to leave there; `None` leaves all. The newest healthy
+                one always stays.
+            allow_nonfinite: Whether to save weights that are not finite.
+
+        Returns:
+            The directory of the step.
+
+        Raises:
+            CheckpointError: If it cannot be written.
+            StepExistsError: If there is such a step; it is never overwritten.
+            NonFiniteStateError: If weights or optimizers hold NaN or infinities.
+        """
+        if path is None:
+            path = tempfile.mkdtemp(prefix="tflearner-")
+        if state is None:
+            state = self._get_state_to_save()
+        directory = CheckpointDirectory(path, keep=keep)
+        if step is None:
+            step = self._next_step(directory)
+        saved = directory.save(
+            state, self.get_metadata(), step=step, allow_nonfinite=allow_nonfinite
+        )
+        return str(saved)
+
+    def restore_from_path(
+        self,
+        path: str | os.PathLike,
+        *,
+        component: str | None = None,
+        strict: bool = True,
+        on_corrupt: str = "raise",
+        allow_nonfinite: bool = False,
+    ) -> RestoreReport:
+        """Replaces the state, or one component of it, by a saved one: exactly.
+
+        Args:
+            path: A directory of checkpoints, of which the newest is taken, or the
+                directory of one step.
+            component: The path of what to restore, "learner/rl_module/p0"; `None` is
+                everything.
+            strict: Whether everything has to fit. If not, what fits is loaded, and the
+                report says what was kept and ignored.
+            on_corrupt: "raise", or "previous" to go back to the newest intact step.
+            allow_nonfinite: Whether to load weights that are not finite.
+
+        Returns:
+            What was loaded.
+
+        Raises:
+            CheckpointError: If there is none, or it is damaged.
+            CheckpointMismatchError: If it does not fit; lists all that does not.
+                Nothing is changed in either case.
+        """
+        checkpoint = read_checkpoint(
+            path, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite
+        )
+        names = _names(component)
+        report = self._restore(_below(checkpoint, names), names, strict=strict)
+        return dataclasses.replace(
+            report,
+            path=str(checkpoint.path),
+            skipped=tuple(map(str, checkpoint.skipped)),
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | os.PathLike,
+        *,
+        component: str | None = None,
+        builders: Mapping[str, Callable] | None = None,
+        on_corrupt: str = "raise",
+        **settings: Any,
+    ) -> Self:
+        """Returns a new object that goes on where the saved one was.
+
+        Args:
+            path: A directory of checkpoints, of which the newest is taken, or the
+                directory of one step.
+            component: The path of the part that is wanted: of an algorithm's
+                checkpoint "learner" is its learner.
+            builders: Functions and classes by the names that files have for them,
+                besides those of `register_builder`.
+            on_corrupt: "raise", or "previous" to go back to the newest intact step.
+            **settings: Constructor arguments and settings by name. Those that files
+                cannot hold, such as functions, have to be given again; others replace
+                what was saved.
+
+        Raises:
+            BuilderError: If settings are missing; names all of them.
+            UsageError: If the checkpoint is of another class.
+        """
+        checkpoint = read_checkpoint(path, on_corrupt=on_corrupt)
+        names = _names(component)
+        state, metadata = _below(checkpoint, names), checkpoint.about
+        for name in names:
+            metadata = metadata.get(COMPONENTS, {}).get(name, {})
+        rebuilder = Rebuilder(given=settings, builders=builders or {})
+        made_of = cls._saved_class(metadata.get(CLASS), rebuilder)
+        where = f"{made_of.__name__}.from_checkpoint()"
+        arguments = rebuilder.arguments(metadata[ARGUMENTS])
+        for name in settings.keys() - rebuilder.used:
+            raise UnknownArgumentError(
+                where,
+                f"{name!r}, which is no setting of what was saved",
+                f"one of {sorted(rebuilder.known)}",
+                did_you_mean(name, rebuilder.known),
+            )
+        rebuilder.check(where)
+        made = made_of._rebuilt(arguments)
+        made._restore(state, [], strict=True)
+        return made
+
+    # What subclasses may change.
+
+    def _arguments_to_save(self) -> dict[str, Any]:
+        """Returns the constructor arguments that files describe."""
+        return self.get_ctor_args_and_kwargs()[1]
+
+    def _get_state_to_save(self) -> StateDict:
+        """Returns the state that goes to files."""
+        return self.get_state()
+
+    def _next_step(self, directory: CheckpointDirectory) -> int:
+        """Returns the number of a new step, above all that are there."""
+        return max(directory.steps(), default=0) + 1
+
+    def _restore(
+        self, state: StateDict, component: list[str], *, strict: bool
+    ) -> RestoreReport:
+        """Takes over a saved state, or that of a component, or changes nothing.
+
+        Returns:
+            What was done, without the path of the checkpoint.
+        """
+        if component:
+            first, *rest = component
+            part = self._part(first)
+            return part._restore(state, rest, strict=strict).below(first)
+        self.set_state(state)
+        return RestoreReport(loaded=tuple(state))
+
+    @classmethod
+    def _rebuilt(cls, arguments: dict[str, Any]) -> Self:
+        return cls(**arguments)
+
+    def _part(self, name: str) -> "Checkpointable":
+        parts = dict(self.get_checkpointable_components())
+        if name not in parts:
+            raise UsageError(
+                f"{type(self).__name__}.restore_from_path()",
+                f"component {name!r}",
+                f"one of {sorted(parts)}",
+                did_you_mean(name, parts),
+            )
+        return parts[name]
+
+    @classmethod
+    def _saved_class(cls, name: str | None, rebuilder: Rebuilder) -> type[Self]:
+        """Returns the class that was saved: this one or a subclass."""
+        if name is None:
+            raise UsageError(
+                f"{cls.__name__}.from_checkpoint()",
+                "a component that cannot be built by itself",
+                hint="build the object it belongs to",
+            )
+        if name == name_of(cls):
+            return cls
+        try:
+            saved: Any = rebuilder.builder(name)
+        except BuilderError as error:
+            raise BuilderError(
+                f"{cls.__name__}.from_checkpoint()",
+                f"a checkpoint of {name!r}, which is not registered here",
+                f"one of {name_of(cls)!r}",
+                "import that class and call its from_checkpoint",
+            ) from error
+        if not (isinstance(saved, type) and issubclass(saved, cls)):
+            raise UsageError(
+                f"{cls.__name__}.from_checkpoint()",
+                f"a checkpoint of {name!r}",
+                f"one of {name_of(cls)!r} or a subclass",
+                "name the part you want: component=...",
+            )
+        return saved
+
+
+def _names(component: str | None) -> list[str]:
+    return component.split("/") if component else []
+
+
+def _below(checkpoint: Checkpoint, names: list[str]) -> StateDict:
+    state: Any = checkpoint.state
+    for depth, name in enumerate(names):
+        if not isinstance(state, dict) or name not in state:
+            known = sorted(state) if isinstance(state, dict) else []
+            raise CheckpointMismatchError(
+                str(checkpoint.path),
+                f"no component {'/'.join(names[: depth + 1])!r}",
+                f"one of {known}",
+                did_you_mean(name, known),
+            )
+        state = state[name]
+    return state

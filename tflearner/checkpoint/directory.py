@@ -1,0 +1,334 @@
+"""Checkpoints of a run on disk: what no crash can lose and no stranger can use.
+
+    run/
+      .lock                       locked while somebody saves; what it says is a courtesy
+      step-000000001200/          here under this name = committed
+        MANIFEST.json             written last; its second line is the SHA-256 of the first
+        state.json                the state, and how to rebuild what it is the state of
+        m0.weights.safetensors    arrays below "rl_module", then the id of module 0
+        m0.slots.safetensors      arrays below "optimizer", then the id of module 0
+        extra.safetensors         all other arrays
+      .stage-000000001201-<hex>/  being written
+      .trash-000000001100-<hex>/  being deleted
+
+Files are numbered: ids of modules stand inside of them only, so any id is fine. Nothing
+in them can be executed. How values become JSON is told in `state_tree`, how arrays become
+bytes in `tensor_files`, what a manifest says in `manifest.build`.
+
+*Saving*: take the lock; refuse numbers that are not finite; refuse if the disk is too
+full; write every file into a staging directory and flush it, the manifest last; flush the
+directory; rename it to its final name; flush the parent. Only then are old steps removed,
+each renamed before it is deleted. After an error the steps are what they were before.
+
+*Reading*: take no lock; take the newest step; check the manifest's own hash, its format,
+the exact set of regular files, their sizes and hashes; parse the very bytes that were
+hashed. A step that is removed meanwhile is no error: there is a newer one then.
+
+*Cleaning up*: whoever holds the lock removes what a killed save left behind, by the exact
+pattern of its name, and leaves alone all that is unknown.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from tflearner.checkpoint import files, manifest, state_files, steps
+from tflearner.checkpoint.steps import Checkpoint
+from tflearner.constants import COMPONENT_LEARNER, WEIGHTS_SEQ_NO
+from tflearner.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    CheckpointLockedError,
+    CheckpointNotFoundError,
+    DiskFullError,
+    NonFiniteStateError,
+    StepExistsError,
+    UsageError,
+)
+
+_LOG = logging.getLogger(__name__)
+_LOCK = ".lock"
+_SPARE = 1.05  # Directories, and rounding up to whole blocks, take space as well.
+
+
+class CheckpointDirectory:
+    """The checkpoints of one run.
+
+        directory = CheckpointDirectory("run", keep=5)
+        directory.save({"weights_seq_no": 3, "rl_module": {...}}, about={}, step=1200)
+        state = directory.read().state
+
+    Args:
+        path: The directory; the first save makes it.
+        keep: How many of the newest steps a save leaves there; `None` leaves all. The
+            newest one that is undamaged and finite stays in any case.
+    """
+
+    def __init__(self, path: str | os.PathLike, *, keep: int | None = None):
+        if keep is not None and (type(keep) is not int or keep < 1):
+            raise UsageError("keep", repr(keep), "an int >= 1, or None")
+        self.path = files.absolute(path)
+        self._keep = keep
+
+    def steps(self) -> list[int]:
+        """Returns the committed steps in ascending order."""
+        numbers = {name: steps.number_of(name) for name in files.names(self.path)}
+        return sorted(
+            number
+            for name, number in numbers.items()
+            if number is not None and files.is_directory(self.path / name)
+        )
+
+    def save(
+        self,
+        state: dict,
+        about: dict,
+        *,
+        step: int | None = None,
+        allow_nonfinite: bool = False,
+    ) -> pathlib.Path:
+        """Saves a state as a new step; after an error all is as it was before.
+
+        Args:
+            state: Nested dicts, lists, tuples and sets of arrays and scalars of NumPy,
+                int, float, str, bool and `None`; keys are str, int or tuples of these.
+            about: The same without arrays: how to build what this is the state of.
+            step: The number of the step; one above the newest by default.
+            allow_nonfinite: Whether to save NaN and infinite numbers in arrays. Such a
+                step never counts as the one that retention has to keep.
+
+        Returns:
+            The directory of the step.
+
+        Raises:
+            CheckpointError: Names the path in the state of what cannot be saved, or what
+                the operating system says.
+            NonFiniteStateError: Names the module and the tensor.
+            CheckpointLockedError: If somebody else is saving here.
+            StepExistsError: If there is such a step.
+            DiskFullError: If there is too little space.
+        """
+        valid = step is None or (type(step) is int and 0 <= step <= steps.MAX_STEP)
+        if not valid:
+            raise UsageError("step", repr(step), f"an int from 0 to {steps.MAX_STEP}")
+        parts = state_files.encode(state, about)
+        contents = parts.contents()
+        finite = not any(parts.non_finite())
+        if not finite and not allow_nonfinite:
+            steps.check_finite(parts, "state")
+        need = sum(piece.nbytes for own in contents.values() for piece in own)
+        with self._saving(int(need * _SPARE)):
+            committed = self.steps()
+            newest = committed[-1] if committed else None
+            if step is None:
+                step = 1 if newest is None else newest + 1
+            self._check_is_new(step)
+            path = steps.commit(
+                self.path,
+                step,
+                contents,
+                seq=_sequence_number(state),
+                finite=finite,
+                parent=newest,
+                modules=parts.modules(),
+            )
+            self._retire([*committed, step], step if finite else None, saved=step)
+        return path
+
+    def read(
+        self,
+        step: int | None = None,
+        *,
+        on_corrupt: str = "raise",
+        allow_nonfinite: bool = False,
+    ) -> Checkpoint:
+        """Reads a step, and checks every byte of it.
+
+        Args:
+            step: Which one; the newest by default.
+            on_corrupt: "raise", or "previous" to go back from a step that is damaged, or
+                not finite, to the newest one before it that is neither.
+            allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
+
+        Raises:
+            CheckpointNotFoundError: If there is none.
+            CheckpointCorruptError: If it is not what was written.
+            CheckpointVersionError: If it was written by a newer version.
+            NonFiniteStateError: Names the module and the tensor.
+        """
+        if on_corrupt not in ("raise", "previous"):
+            raise UsageError("on_corrupt", repr(on_corrupt), "'raise' or 'previous'")
+        skipped: list[pathlib.Path] = []
+        first: CheckpointError | None = None
+        while True:
+            number = self._newest(step, skipped, first)
+            path = self.path / steps.name_of(number)
+            before = files.identity(path)
+            try:
+                found = steps.read(path, allow_nonfinite=allow_nonfinite)
+                return dataclasses.replace(found, skipped=tuple(skipped))
+            except (CheckpointCorruptError, NonFiniteStateError) as error:
+                if files.identity(path) != before or before is None:
+                    continue  # Retention removed it, so there is a newer one.
+                if on_corrupt == "raise":
+                    raise
+                first = first or error
+                skipped.append(path)
+                _LOG.warning("skipped: %s", error)
+
+    def _newest(
+        self,
+        step: int | None,
+        skipped: list[pathlib.Path],
+        error: CheckpointError | None,
+    ) -> int:
+        """The step to try next: the newest that was not skipped."""
+        committed = self.steps()
+        if step is not None and step not in committed:
+            where = f"step {step!r} of {self.path}"
+            raise CheckpointNotFoundError(where, "none", f"one of {committed}")
+        left = [
+            number
+            for number in committed
+            if (step is None or number <= step)
+            and self.path / steps.name_of(number) not in skipped
+        ]
+        if left:
+            return left[-1]
+        if error is not None:
+            raise error
+        raise self._nothing_found()
+
+    def _nothing_found(self) -> CheckpointNotFoundError:
+        found = files.names(self.path)
+        what = f"no committed checkpoint, found {found[:10]}"
+        if files.status(self.path) is None:
+            what = "no committed checkpoint: there is no such directory"
+        elif not found and files.is_file(self.path):
+            what = "no committed checkpoint: it is a file"
+        elif any(map(steps.is_debris, found)):
+            what += "; the newest is uncommitted, there is nothing to load"
+        return CheckpointNotFoundError(f"directory {self.path}", what)
+
+    def _check_is_new(self, step: int) -> None:
+        path = self.path / steps.name_of(step)
+        if files.status(path) is not None:
+            raise StepExistsError(
+                f"step {step}", f"one that is saved already, in {path}", "a new step"
+            )
+
+    @contextlib.contextmanager
+    def _saving(self, need: int) -> Iterator[None]:
+        """Holds the lock, with the rubbish removed and enough space left.
+
+        Args:
+            need: Bytes.
+        """
+        where = f"directory {self.path}"
+        try:
+            files.make_directories(self.path)
+            with files.locked(self.path / _LOCK):
+                for name in filter(steps.is_debris, files.names(self.path)):
+                    files.remove(self.path / name)
+                free = files.free_bytes(self.path)
+                if free is not None and free < need:
+                    raise _disk_full(where, need, free)
+                yield
+        except files.HeldError as error:
+            holder = error.holder
+            raise CheckpointLockedError(
+                where,
+                "a directory in which process {pid} on {host} has been saving since "
+                "{since}".format(**holder)
+                if holder
+                else "a directory in which another process is saving",
+                hint="try again when it is done",
+                **holder,
+            ) from None
+        except CheckpointError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                free = files.free_bytes(self.path)
+                raise _disk_full(where, need, free) from error
+            raise CheckpointError(where, f"cannot be saved to: {error}") from error
+
+    def _retire(self, committed: list[int], healthy: int | None, *, saved: int) -> None:
+        """Removes old steps, and never the last one from which one could go on.
+
+        The save is done by now, so an error here is no reason to say that it failed: the
+        next save tries again.
+
+        Args:
+            committed: All steps.
+            healthy: A step known to be undamaged and finite.
+            saved: The step that was just saved.
+        """
+        if self._keep is None:
+            return
+        committed = sorted(committed)
+        kept = {*committed[-self._keep :], saved}
+        if all(number in kept for number in committed):
+            return
+        try:
+            newest_healthy = next(
+                (n for n in reversed(committed) if n == healthy or self._is_healthy(n)),
+                None,
+            )
+            for number in committed:
+                if number not in kept and number != newest_healthy:
+                    steps.trash(self.path / steps.name_of(number))
+        except OSError as error:
+            _LOG.warning("old checkpoints could not be removed: %s", error)
+
+    def _is_healthy(self, number: int) -> bool:
+        try:
+            steps.read(self.path / steps.name_of(number))
+        except (CheckpointCorruptError, NonFiniteStateError):
+            return False
+        return True
+
+
+def read_checkpoint(
+    path: str | os.PathLike,
+    *,
+    on_corrupt: str = "raise",
+    allow_nonfinite: bool = False,
+) -> Checkpoint:
+    """Reads the newest step of a run, or one step; see `CheckpointDirectory.read`.
+
+    Args:
+        path: The directory of a run, or that of a step.
+        on_corrupt: "raise", or "previous" to go back to the newest undamaged step.
+        allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
+    """
+    path = files.absolute(path)
+    run, number = CheckpointDirectory(path), steps.number_of(path.name)
+    if number is not None and number in CheckpointDirectory(path.parent).steps():
+        run = CheckpointDirectory(path.parent)
+    elif files.status(path / manifest.NAME) is not None:  # Copied to another place.
+        return steps.read(path, allow_nonfinite=allow_nonfinite)
+    else:
+        number = None
+    return run.read(number, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite)
+
+
+def _sequence_number(state: dict[str, Any]) -> int:
+    """The number of the state's weights, where a learner keeps it; 0 without one."""
+    below = state.get(COMPONENT_LEARNER)
+    for holder in (state, below if isinstance(below, dict) else {}):
+        number = holder.get(WEIGHTS_SEQ_NO)
+        if type(number) is int and number >= 0:
+            return number
+    return 0
+
+
+def _disk_full(where: str, need: int, free: int | None) -> DiskFullError:
+    return DiskFullError(
+        where, f"{free} bytes free", f"{need} bytes", "make room", need=need, free=free
+    )

@@ -1,0 +1,262 @@
+"""All that touches the disk: no other file here calls the operating system."""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import datetime
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_CHUNK = 4 * 2**20  # Bytes per write.
+
+
+class HeldError(Exception):
+    """Somebody else holds a lock; `holder` is what they wrote into it."""
+
+    def __init__(self, holder: dict[str, Any]):
+        super().__init__(holder)
+        self.holder = holder
+
+
+def absolute(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path from the root, with `~` replaced and links kept."""
+    return pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def names(directory: pathlib.Path) -> list[str]:
+    """Returns what a directory holds, sorted; nothing if there is none."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def status(path: pathlib.Path) -> os.stat_result | None:
+    """Returns what lies at a path, links not followed; `None` for nothing."""
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def is_directory(path: pathlib.Path) -> bool:
+    """Returns whether a path is a directory, and not a link to one."""
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def is_file(path: pathlib.Path) -> bool:
+    """Returns whether a path is a regular file, and not a link to one."""
+    found = status(path)
+    return found is not None and stat.S_ISREG(found.st_mode)
+
+
+def identity(path: pathlib.Path) -> tuple[int, int] | None:
+    """Returns what tells a directory from a later one of its name."""
+    found = status(path)
+    return (found.st_dev, found.st_ino) if found is not None else None
+
+
+def make_directories(path: pathlib.Path) -> None:
+    """Makes a directory and its parents where they are missing, durably."""
+    if os.path.isdir(path):
+        return
+    make_directories(path.parent)
+    with contextlib.suppress(FileExistsError):  # Another process was faster.
+        os.mkdir(path)
+    sync_directory(path.parent)
+
+
+def make_directory(path: pathlib.Path) -> None:
+    """Makes one directory that must not exist."""
+    os.mkdir(path)
+
+
+def random_suffix() -> str:
+    """Returns 16 characters that no other name ends with."""
+    return secrets.token_hex(8)
+
+
+def write_file(path: pathlib.Path, pieces: list[memoryview]) -> dict[str, Any]:
+    """Writes a new file durably; returns its size and hash as a manifest has them.
+
+    A second thread hashes the pieces while they are on their way to the disk.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(sha256, pieces)
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            for piece in pieces:
+                _write_all(descriptor, piece)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        size = sum(piece.nbytes for piece in pieces)
+        return {"bytes": size, "sha256": digest.result()}
+
+
+def read_file(path: pathlib.Path, size: int) -> np.ndarray:
+    """Returns the contents of a regular file of `size` bytes. uint8 [size].
+
+    Raises:
+        OSError: If it is no regular file of this size.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _SAFE)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            raise OSError(errno.EIO, f"no regular file of {size} bytes", str(path))
+        data = np.empty(size, np.uint8)
+        view, done = memoryview(data), 0
+        while done < size:
+            count = os.readv(descriptor, [view[done:]])
+            if not count:
+                raise OSError(errno.EIO, "the file ends early", str(path))
+            done += count
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: pathlib.Path) -> None:
+    """Makes what was created, renamed and removed in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rename(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Renames within one directory; not yet durable."""
+    os.rename(source, target)
+
+
+def remove(path: pathlib.Path) -> None:
+    """Removes a file, or a directory with all that is in it, following no links."""
+    if is_directory(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def free_bytes(path: pathlib.Path) -> int | None:
+    """Returns how much can be written; `None` where the file system does not know."""
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize if found.f_blocks else None
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Holds the lock of a file, which ends with the process at the latest.
+
+    The lock belongs to the open file, so two threads exclude each other as two
+    processes do. What the file says of its holder is for error messages only.
+
+    Raises:
+        HeldError: At once, if somebody else holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HeldError(_holder(descriptor)) from None
+        try:
+            since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            own = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(own).encode(), 0)
+            yield
+        finally:
+            # Closing is not enough if a child process was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+def replace_directory(stage: pathlib.Path, target: pathlib.Path) -> None:
+    """Puts a finished directory in the place of another, or of nothing.
+
+    Whoever opens `target` finds the old one or the new one, complete. Only where the
+    system cannot exchange two directories is there an instant with neither.
+
+    Args:
+        stage: The new directory, beside `target`; it is gone afterwards.
+        target: A directory, or nothing.
+    """
+    for directory, _, files in os.walk(stage):
+        for name in files:
+            _sync_file(pathlib.Path(directory, name))
+        sync_directory(pathlib.Path(directory))
+    old = stage
+    if status(target) is None:
+        os.rename(stage, target)
+    elif not is_directory(target):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory", str(target))
+    elif not _exchange(stage, target):
+        old = stage.with_name(f"{stage.name}-old")
+        os.rename(target, old)
+        os.rename(stage, target)
+    sync_directory(target.parent)
+    if status(old) is not None:
+        remove(old)
+
+
+def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Exchanges two paths in one step; returns whether the system can."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
+    if renameat2(*paths, _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL):  # An old kernel; some file systems.
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def sha256(pieces: list[memoryview]) -> str:
+    """Returns the hash of pieces, one after the other, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _write_all(descriptor: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(descriptor, data[:_CHUNK]) :]
+
+
+def _sync_file(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | _SAFE)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> dict[str, Any]:
+    """What the holder of a lock wrote into it; nothing if it has not yet."""
+    try:
+        holder = json.loads(os.pread(descriptor, 1024, 0))
+        return {name: holder[name] for name in ("pid", "host", "since")}
+    except (ValueError, TypeError, KeyError):
+        return {}

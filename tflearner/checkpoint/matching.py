@@ -1,0 +1,97 @@
+"""What of a saved state fits an object, and what does not."""
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from tflearner.errors import CheckpointMismatchError
+from tflearner.types import StateDict
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Match:
+    """A saved state held against one's own, array by array.
+
+    Attributes:
+        loaded: Paths that both have, with equal shapes and dtypes.
+        kept: Paths of one's own that the saved state has not, or not in that form.
+        ignored: Paths of the saved state that one has not oneself.
+        problems: A few words on each path that is not loaded.
+    """
+
+    loaded: list[Path] = dataclasses.field(default_factory=list)
+    kept: list[Path] = dataclasses.field(default_factory=list)
+    ignored: list[Path] = dataclasses.field(default_factory=list)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+    def keep(self, paths: Collection[Path]) -> None:
+        """Keeps paths that were to be loaded."""
+        self.loaded = [path for path in self.loaded if path not in paths]
+        self.kept += paths
+
+
+def match(saved: StateDict, own: StateDict) -> Match:
+    """Returns what of `saved` fits `own`: nested dicts of arrays."""
+    theirs, mine = dict(_leaves(saved)), dict(_leaves(own))
+    result = Match()
+    for path, leaf in mine.items():
+        if path not in theirs:
+            result.kept.append(path)
+            result.problems.append(f"missing {'/'.join(path)!r}")
+        elif (fault := _fault(theirs[path], leaf)) is not None:
+            result.kept.append(path)
+            result.problems.append(f"{'/'.join(path)!r} {fault}")
+        else:
+            result.loaded.append(path)
+    result.ignored = [path for path in theirs if path not in mine]
+    result.problems += [f"unexpected {'/'.join(path)!r}" for path in result.ignored]
+    return result
+
+
+def check(where: str, problems: list[str]) -> None:
+    """Raises `CheckpointMismatchError` listing all problems, if there are any."""
+    if problems:
+        raise CheckpointMismatchError(
+            where,
+            f"{len(problems)} problems: {'; '.join(problems)}",
+            hint="strict=False loads what fits and reports the rest",
+        )
+
+
+def merged(own: StateDict, saved: StateDict, paths: Collection[Path]) -> StateDict:
+    """Returns `own` with what `saved` has at `paths`."""
+    result = _copied(own)
+    for path in paths:
+        *parents, name = path
+        theirs, mine = saved, result
+        for parent in parents:
+            theirs, mine = theirs[parent], mine[parent]
+        mine[name] = theirs[name]
+    return result
+
+
+def _fault(theirs: Any, mine: Any) -> str | None:
+    theirs, mine = np.asarray(theirs), np.asarray(mine)
+    if theirs.shape != mine.shape:
+        return f"of shape {theirs.shape} instead of {mine.shape}"
+    if theirs.dtype != mine.dtype:
+        return f"of dtype {theirs.dtype} instead of {mine.dtype}"
+    return None
+
+
+def _leaves(node: Any, path: Path = ()):
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield from _leaves(child, (*path, name))
+    else:
+        yield path, node
+
+
+def _copied(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: _copied(child) for name, child in node.items()}
+    return node

@@ -1,0 +1,213 @@
+"""One step on disk: how it is committed, and how it is read."""
+
+import contextlib
+import dataclasses
+import errno
+import pathlib
+import re
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from tflearner.checkpoint import files, manifest, state_files, strict_json
+from tflearner.checkpoint.state_files import StateFiles
+from tflearner.errors import (
+    CheckpointCorruptError,
+    CheckpointError,
+    NonFiniteStateError,
+)
+
+_NAME = re.compile(r"step-(\d{12,18})")
+_DEBRIS = re.compile(r"\.(stage|trash)-\d{12,18}-[0-9a-f]{16}")
+MAX_STEP = 10**18 - 1
+_NOT_AS_WRITTEN = (
+    *(ValueError, TypeError, KeyError, AttributeError),
+    *(IndexError, OverflowError, RecursionError, MemoryError),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What was read from a directory of checkpoints.
+
+    Attributes:
+        path: The directory of the step.
+        step: Its number.
+        state: What was saved: the same types, the same bits.
+        about: What was said on how to rebuild the object.
+        manifest: What the manifest says: sizes, hashes, versions, modules.
+        skipped: The directories of newer steps that are damaged, newest first.
+    """
+
+    path: pathlib.Path
+    step: int
+    state: dict
+    about: dict
+    manifest: dict
+    skipped: tuple[pathlib.Path, ...] = ()
+
+
+def name_of(step: int) -> str:
+    """Returns the name of a step's directory.
+
+    >>> name_of(1200)
+    'step-000000001200'
+    """
+    return f"step-{step:012d}"
+
+
+def number_of(name: str) -> int | None:
+    """Returns the step of a directory's name, or `None`.
+
+    >>> number_of("step-000000001200"), number_of("step-1200")
+    (1200, None)
+    """
+    found = _NAME.fullmatch(name)
+    step = int(found[1]) if found and found[1].isascii() else None
+    return step if step is not None and name_of(step) == name else None
+
+
+def is_debris(name: str) -> bool:
+    """Returns whether a directory was left behind by a save that was killed."""
+    return _DEBRIS.fullmatch(name) is not None
+
+
+def trash(path: pathlib.Path) -> None:
+    """Removes a step; whoever looks finds all of it or nothing.
+
+    Args:
+        path: The directory of the step.
+    """
+    step = number_of(path.name)
+    hidden = path.with_name(f".trash-{step:012d}-{files.random_suffix()}")
+    files.rename(path, hidden)
+    files.sync_directory(path.parent)
+    files.remove(hidden)
+
+
+def commit(
+    run: pathlib.Path,
+    step: int,
+    contents: dict[str, list[memoryview]],
+    **facts: Any,
+) -> pathlib.Path:
+    """Writes a step; it is there, complete and durable, or not at all.
+
+    Args:
+        run: The directory of the run, locked by the caller.
+        step: A number that is not taken.
+        contents: {file name: pieces}.
+        **facts: What else the manifest says, see `manifest.build`.
+
+    Returns:
+        The directory of the step.
+    """
+    stage = run / f".stage-{step:012d}-{files.random_suffix()}"
+    target = run / name_of(step)
+    try:
+        files.make_directory(stage)
+        listed = {n: files.write_file(stage / n, own) for n, own in contents.items()}
+        text = manifest.build(step=step, files=listed, **facts)
+        files.write_file(stage / manifest.NAME, [memoryview(text)])
+        files.sync_directory(stage)
+        files.rename(stage, target)
+        files.sync_directory(run)
+    except BaseException:
+        with contextlib.suppress(OSError):  # The first error is the one that counts.
+            if files.status(stage) is not None:
+                files.remove(stage)
+            elif files.status(target) is not None:
+                trash(target)
+        raise
+    return target
+
+
+def read(path: pathlib.Path, *, allow_nonfinite: bool = False) -> Checkpoint:
+    """Reads one step, and checks every byte of it on the way.
+
+    Args:
+        path: The directory of the step.
+        allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
+
+    Raises:
+        CheckpointCorruptError: If it is not what was written.
+        CheckpointVersionError: If it was written in a format unknown here.
+        NonFiniteStateError: If it has numbers that are not finite.
+    """
+    with _refusing(path):
+        facts, data = _checked_bytes(path)
+        numbers = {mid: module["n"] for mid, module in facts["modules"].items()}
+        state, about, parts = state_files.decode(data, numbers)
+        if parts.modules() != facts["modules"]:
+            raise ValueError("manifest invalid: its modules are not those of the files")
+    if not allow_nonfinite:
+        check_finite(parts, f"checkpoint {path}", finite=facts["finite"])
+    return Checkpoint(path, facts["step"], state, about, facts)
+
+
+def check_finite(parts: StateFiles, where: str, *, finite: bool = True) -> None:
+    """Raises `NonFiniteStateError` for NaN and infinite numbers in arrays.
+
+    Args:
+        parts: What to look through.
+        where: What errors are about.
+        finite: What a manifest says of it.
+    """
+    faults = list(parts.non_finite())
+    if not finite and not faults:
+        faults = ["the manifest says that not all numbers are finite"]
+    if faults:
+        more = f"; and {len(faults) - 3} arrays more" if len(faults) > 3 else ""
+        got = "; ".join(faults[:3]) + more
+        raise NonFiniteStateError(where, got, hint="allow_nonfinite=True takes it")
+
+
+def _checked_bytes(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The manifest of a step and {file name: contents}, as they were written."""
+    found = {name: files.status(path / name) for name in files.names(path)}
+    own = found.pop(manifest.NAME, None)
+    if own is None or not stat.S_ISREG(own.st_mode):
+        raise ValueError(f"{manifest.NAME}: missing, or no regular file")
+    if own.st_size > manifest.MAX_BYTES:
+        limit = manifest.MAX_BYTES
+        raise ValueError(f"manifest invalid: {own.st_size} bytes, the limit is {limit}")
+    text = files.read_file(path / manifest.NAME, own.st_size)
+    facts = manifest.parse(text.tobytes())
+    if number_of(path.name) not in (None, facts["step"]):
+        raise ValueError(f"manifest invalid: it is that of step {facts['step']}")
+    for name, entry in found.items():
+        if name not in facts["files"] or not stat.S_ISREG(entry.st_mode):
+            raise ValueError(f"unexpected entry {name[:80]!r}")
+    for name, file in facts["files"].items():
+        if name not in found:
+            raise ValueError(f"{name}: missing")
+        recorded, size = file["bytes"], found[name].st_size
+        if size != recorded:
+            raise ValueError(f"{name}: size {recorded} recorded, {size} found")
+        if name == state_files.STATE and size > strict_json.MAX_BYTES:
+            raise ValueError(f"{name}: {size} bytes, over the limit")
+    data = {}
+    for name, file in facts["files"].items():
+        data[name] = files.read_file(path / name, file["bytes"])
+        if files.sha256([memoryview(data[name])]) != file["sha256"]:
+            raise ValueError(f"{name}: sha256 differs")
+    return facts, data
+
+
+@contextlib.contextmanager
+def _refusing(path: pathlib.Path) -> Iterator[None]:
+    """Names the directory in whatever goes wrong while its bytes are read."""
+    where = f"checkpoint {path}"
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        # Others, as too many open files, say nothing about what is on the disk.
+        damage = error.errno in (errno.EIO, errno.ELOOP, errno.ENXIO, errno.ENOENT)
+        kind = CheckpointCorruptError if damage else CheckpointError
+        raise kind(where, str(error)) from error
+    except _NOT_AS_WRITTEN as error:
+        raise CheckpointCorruptError(where, str(error)) from error

@@ -1,0 +1,305 @@
+"""Observations on their way into a module.
+
+Shapes: `B` observations at a time, each of the shape of its space.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Tuple
+from keras import ops
+
+from tflearner.columns import Columns
+from tflearner.connectors.connector import ConnectorV2
+from tflearner.errors import ConfigError, SpaceError
+from tflearner.types import StateDict, Tensor
+
+COUNT = "count"
+MEAN = "mean"
+SQUARED_DEVIATIONS = "squared_deviations"
+
+
+class MeanStdFilter(ConnectorV2):
+    """Normalises observations by their running mean and standard deviation.
+
+        config = PPOConfig().environment("CartPole-v1").env_runners(
+            env_to_module_connector=tfl.MeanStdFilter
+        )
+
+        out = clip((x - mean) / (std + epsilon), -clip_by_value, clip_by_value)
+
+    Statistics are kept in float64 for each component of each Box of the space; leaves
+    of other kinds pass as they are. Observations that are explored on are counted, each
+    once, before they are normalised; `explore=False`, as in evaluation, changes nothing.
+    The standard deviation is that of the observations so far (divided by their number),
+    and 1 as long as there are fewer than two.
+
+    Two batches of n_a and n_b observations have together (Chan, Golub and LeVeque,
+    "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979,
+    https://doi.org/10.1007/978-3-642-51461-6_3, equation 2.1), with d = mean_b - mean_a
+    and S the sum of squared deviations from the mean,
+
+        mean = mean_a + d * n_b / n
+        S    = S_a + S_b + d^2 * n_a * n_b / n,     std = sqrt(S / n)
+
+    Reads:  OBS.
+    Writes: OBS. float32 in the shape of the space.
+
+    Args:
+        input_observation_space: A Box, or a Dict or Tuple with Boxes in it.
+        input_action_space: Space of the environment's actions.
+        clip_by_value: Bound on what goes out, in standard deviations; `None` for none.
+        epsilon: What is added to the standard deviation, for components that hardly
+            change.
+        update_stats: Whether observations are counted at all.
+
+    Raises:
+        SpaceError: If there is no Box in the space.
+        ConfigError: If a number is not above 0.
+    """
+
+    def __init__(
+        self,
+        input_observation_space: gym.Space | None = None,
+        input_action_space: gym.Space | None = None,
+        *,
+        clip_by_value: float | None = 10.0,
+        epsilon: float = 1e-6,
+        update_stats: bool = True,
+    ):
+        super().__init__(input_observation_space, input_action_space)
+        for name, value in (("clip_by_value", clip_by_value), ("epsilon", epsilon)):
+            if value is not None and not value > 0:
+                raise ConfigError(f"MeanStdFilter({name}=...)", repr(value), "above 0")
+        self.clip_by_value = clip_by_value
+        self.epsilon = epsilon
+        self.update_stats = update_stats
+        self._mean: dict[str, np.ndarray] = {}  # By the name of a Box.
+        self._squares: dict[str, np.ndarray] = {}  # Sums of squared deviations.
+        _map_boxes(self._start, input_observation_space)
+        if not self._mean:
+            raise SpaceError(
+                "MeanStdFilter",
+                f"observation space {input_observation_space}",
+                "a Box, or a Dict or Tuple with a Box in it",
+                "encode other observations as numbers before, or leave them as they are",
+            )
+        self._space_out = self._as_space_out(input_observation_space)
+        self._count = 0
+        self._set_rule()
+
+    def _start(self, name: str, space: Box) -> None:
+        self._mean[name] = np.zeros(space.shape)
+        self._squares[name] = np.zeros(space.shape)
+
+    def _as_space_out(self, space: Any) -> Any:
+        if isinstance(space, Box):
+            bound = np.inf if self.clip_by_value is None else self.clip_by_value
+            return Box(-bound, bound, space.shape, np.float32)
+        if isinstance(space, Dict):
+            return Dict({k: self._as_space_out(s) for k, s in space.spaces.items()})
+        if isinstance(space, Tuple):
+            return Tuple([self._as_space_out(part) for part in space.spaces])
+        return space
+
+    @property
+    def observation_space(self) -> gym.Space:
+        return self._space_out
+
+    @property
+    def count(self) -> int:
+        """How many observations were counted so far."""
+        return self._count
+
+    @property
+    def mean(self) -> Any:
+        """Their mean, float64; for a Dict or Tuple in its structure, `None` for leaves
+        that are no Boxes."""
+        return self._in_structure(self._mean)
+
+    @property
+    def std(self) -> Any:
+        """Their standard deviation, in the same form."""
+        return self._in_structure({name: self._std(name) for name in self._squares})
+
+    def __call__(self, *, batch, explore=None, **kwargs):
+        obs = batch[Columns.OBS]
+        if explore and self.update_stats:
+            self._update(obs)
+        batch[Columns.OBS] = _map_boxes(
+            self._normalized, self.input_observation_space, obs
+        )
+        return batch
+
+    def to_tensors(self, observations: Any) -> Any:
+        """Returns normalised observations; the statistics of now become constants."""
+        return _map_boxes(
+            self._normalized_tensor, self.input_observation_space, observations
+        )
+
+    def merge(self, other: "MeanStdFilter") -> None:
+        """Counts what another filter has counted as well; the other stays as it is.
+
+        Args:
+            other: A filter for a space of the same structure and shapes.
+
+        Raises:
+            ConfigError: If its observations are others.
+        """
+        state = other.get_state()
+        _check_state(state, {k: v.shape for k, v in self._mean.items()})
+        self._add(state[COUNT], state[MEAN], state[SQUARED_DEVIATIONS])
+
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
+        """Returns the statistics.
+
+        Returns:
+            {"count": int, "mean": {name of a Box: float64 array}, "squared_deviations":
+            the same}; names are such as "observation" and "observation['pixels']".
+        """
+        return {
+            COUNT: self._count,
+            MEAN: {name: value.copy() for name, value in self._mean.items()},
+            SQUARED_DEVIATIONS: {k: value.copy() for k, value in self._squares.items()},
+        }
+
+    def set_state(self, state: StateDict) -> None:
+        """Goes on from statistics that `get_state` returned.
+
+        Raises:
+            ConfigError: If they are those of other observations.
+        """
+        _check_state(state, {k: v.shape for k, v in self._mean.items()})
+        self._count = int(state[COUNT])
+        self._mean, self._squares = (
+            {name: np.array(state[key][name], np.float64) for name in self._mean}
+            for key in (MEAN, SQUARED_DEVIATIONS)
+        )
+        self._set_rule()
+
+    # Statistics.
+
+    def _update(self, obs: Any) -> None:
+        counts: list[int] = []
+        means: dict[str, np.ndarray] = {}
+        squares: dict[str, np.ndarray] = {}
+
+        def measure(name: str, space: Box, values: np.ndarray) -> None:
+            counts.append(len(values))
+            # Differences keep their digits however large the mean is; sums of the
+            # observations, or of their squares, would not.
+            first = values[0].astype(np.float64)
+            differences = values - first
+            shift = differences.mean(axis=0)
+            means[name] = first + shift
+            squares[name] = np.square(differences - shift).sum(axis=0)
+
+        _map_boxes(measure, self.input_observation_space, obs)
+        self._add(counts[0], means, squares)
+
+    def _add(self, count: int, means: dict, squares: dict) -> None:
+        total = self._count + count
+        if not total:
+            return
+        for name, mean in self._mean.items():
+            delta = means[name] - mean
+            self._mean[name] = np.asarray(mean + delta * (count / total))
+            between = np.square(delta) * (self._count * (count / total))
+            self._squares[name] = np.asarray(
+                self._squares[name] + squares[name] + between
+            )
+        self._count = total
+        self._set_rule()
+
+    def _std(self, name: str) -> np.ndarray:
+        if self._count < 2:
+            return np.ones_like(self._squares[name])
+        return np.sqrt(self._squares[name] / self._count)
+
+    # The rule: (x - center) * scale, clipped. Numbers that float32 has no room for are
+    # centred in float64; all else is float32, in NumPy as in TensorFlow.
+
+    def _set_rule(self) -> None:
+        self._rule: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        _map_boxes(self._set_rule_of, self.input_observation_space)
+
+    def _set_rule_of(self, name: str, space: Box) -> None:
+        center = self._mean[name].astype(np.result_type(space.dtype, np.float32))
+        scale = 1.0 / (self._std(name) + self.epsilon)
+        self._rule[name] = center, scale.astype(np.float32)
+
+    def _normalized(self, name: str, space: Box, values: np.ndarray) -> np.ndarray:
+        center, scale = self._rule[name]
+        out = np.subtract(values, center, dtype=center.dtype).astype(np.float32) * scale
+        if self.clip_by_value is None:
+            return out
+        return np.clip(out, -self.clip_by_value, self.clip_by_value)
+
+    def _normalized_tensor(self, name: str, space: Box, values: Any) -> Any:
+        center, scale = self._rule[name]
+        centered = ops.cast(values, center.dtype.name) - center
+        out = ops.cast(centered, "float32") * scale
+        if self.clip_by_value is None:
+            return out
+        return ops.clip(out, -self.clip_by_value, self.clip_by_value)
+
+    def _in_structure(self, arrays: dict[str, np.ndarray]) -> Any:
+        return _map_boxes(
+            lambda name, space: arrays[name].copy(), self.input_observation_space
+        )
+
+
+def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
+    """Raises `ConfigError` unless it is a state for Boxes of these shapes."""
+    where, known = "state of a MeanStdFilter", {COUNT, MEAN, SQUARED_DEVIATIONS}
+
+    def refuse(got: str, want: str, *path: str):
+        hint = "it is the state of a filter for other observations" if path else None
+        raise ConfigError(", ".join([where, *map(repr, path)]), got, want, hint)
+
+    if not isinstance(state, dict) or state.keys() != known:
+        keys = list(state) if isinstance(state, dict) else type(state).__name__
+        refuse(str(keys), str(sorted(known)))
+    count = state[COUNT]
+    if not isinstance(count, int | np.integer) or count < 0:
+        refuse(repr(count), "an int >= 0", COUNT)
+    for key in (MEAN, SQUARED_DEVIATIONS):
+        arrays = state[key]
+        if not isinstance(arrays, dict):
+            refuse(type(arrays).__name__, "arrays by name", key)
+        given = {name: np.shape(array) for name, array in arrays.items()}
+        if given != shapes:
+            refuse(f"shapes {given}", str(shapes), key)
+        for name, array in arrays.items():
+            if np.asarray(array).dtype.kind not in "fiu":
+                refuse("no numbers", "numbers", key, name)
+            least = 0.0 if key == SQUARED_DEVIATIONS else -np.inf
+            if not (np.isfinite(array) & (np.asarray(array) >= least)).all():
+                refuse("numbers out of range", f"finite ones >= {least}", key, name)
+
+
+def _map_boxes(
+    function: Callable, space: Any, *values: Any, name: str = "observation"
+) -> Any:
+    """Returns what a function makes of every Box in a space, in its structure.
+
+    Args:
+        function: Called with a Box's name, the Box and the values that belong to it.
+        space: The space. Leaves that are no Boxes keep their value; without it: `None`.
+        *values: At most one, such as observations. [B, ...].
+        name: What the space is called.
+    """
+    if isinstance(space, Box):
+        return function(name, space, *values)
+
+    def mapped(key, part):
+        below = (value[key] for value in values)
+        return _map_boxes(function, part, *below, name=f"{name}[{key!r}]")
+
+    if isinstance(space, Dict):
+        return {key: mapped(key, part) for key, part in space.spaces.items()}
+    if isinstance(space, Tuple):
+        return tuple(mapped(key, part) for key, part in enumerate(space.spaces))
+    return values[0] if values else None

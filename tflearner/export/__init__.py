@@ -1,0 +1,1 @@
+"""Policies that run anywhere: SavedModel, TFLite and Keras files."""

@@ -1,0 +1,261 @@
+"""Holds an export to what the environment runner does with the same module.
+
+Observations go through the connectors' NumPy path, and actions are chosen as in acting.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+import tree
+
+from tflearner.columns import Columns
+from tflearner.connectors.actions import GetActions
+from tflearner.errors import ExportError
+from tflearner.export.endpoints import (
+    ACT,
+    ACT_GREEDY,
+    INITIAL_STATE,
+    VALUE,
+    Policy,
+    choose,
+)
+from tflearner.metrics import MetricsLogger
+from tflearner.modules.distributions import Categorical
+from tflearner.modules.inference import ModuleActor, make_actor
+
+NUM_OBSERVATIONS = 64
+TOLERANCE = 1e-5
+
+_WIDE = 1e3  # Bounds further out than this are no bounds to sample between.
+
+
+def largest_difference(policy: Policy, functions: Mapping[str, Callable]) -> float:
+    """Compares an export with the module it was made from, on sampled observations.
+
+    Differences are relative: of an action to the range of its Box, and of all else to
+    the largest number of the column, but never to less than 1.
+
+    Args:
+        policy: The module and its connectors.
+        functions: The export's endpoints by name; `ACT_GREEDY` must be among them. They
+            take arrays and return what `Policy.endpoints` says.
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ExportError: If it is above `TOLERANCE`, or an endpoint fails.
+    """
+    # TensorFloat-32, a GPU's default, would round products to three digits on one side.
+    had_tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        return _Comparison(policy, functions).run()
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(had_tf32)
+
+
+class _Comparison:
+    def __init__(self, policy: Policy, functions: Mapping[str, Callable]):
+        self._policy, self._functions = policy, functions
+        self._largest = 0.0
+
+    def run(self) -> float:
+        policy = self._policy
+        obs = sample_observations(policy.observation_space, NUM_OBSERVATIONS)
+        if not policy.is_stateful:
+            self._compare_step((obs,))
+            return self._largest
+        state = _arrays(policy.initial_state(NUM_OBSERVATIONS))
+        if INITIAL_STATE in self._functions:
+            self._compare(INITIAL_STATE, (np.int32(NUM_OBSERVATIONS),), (state,))
+        for _ in range(2):  # The second step starts from a state that is not zero.
+            state = self._compare_step((obs, state))
+        return self._largest
+
+    def _compare_step(self, inputs: tuple) -> Any:
+        """Compares all endpoints for one step, and returns the state after it."""
+        runner, names = _Runner(self._policy, *inputs), self._functions
+        greedy, drawn = runner.act(None), np.array([20, 26], np.int32)
+        self._compare(ACT_GREEDY, inputs, greedy, runner.near(None))
+        first = tree.map_structure(lambda x: x[:1], (inputs, greedy, runner.near(None)))
+        self._compare(ACT_GREEDY, *first)  # Any number of rows will do.
+        if ACT in names:
+            wanted, near = runner.act(drawn), runner.near(drawn)
+            self._compare(ACT, (*inputs, drawn), wanted, near)
+        if VALUE in names:
+            self._compare(VALUE, inputs, (runner.values(),))
+        return greedy[-1]
+
+    def _compare(
+        self, name: str, inputs: tuple, wanted: tuple, near: list | None = None
+    ) -> None:
+        try:
+            got = _arrays(self._functions[name](*inputs))
+        except Exception as error:
+            raise ExportError(
+                f"exported {name}()", f"{type(error).__name__}: {error}"
+            ) from error
+        differences = [0.0]
+        for index, nest in enumerate(wanted):
+            have = got[index] if len(wanted) > 1 else got
+            is_action = index == 0 and near is not None
+            choices = [nest, *near] if is_action and near else [nest]
+            size = self._policy.action_space if is_action else None
+            leaves = zip(*(tree.flatten(x) for x in (have, *choices)), strict=True)
+            differences += [_difference(size, *leaf) for leaf in leaves]
+        self._largest = max(self._largest, *differences)
+        if not self._largest <= TOLERANCE:
+            raise ExportError(
+                f"exported {name}()",
+                f"a difference of {self._largest:.1e} from the module on sampled "
+                "observations",
+                f"{TOLERANCE:g} at most, relative to the size of the numbers",
+                "to_tensors of a connector piece may do something else than its "
+                "__call__, or the module draws random numbers",
+            )
+
+
+class _Runner:
+    """What an environment runner makes of observations, and of a state."""
+
+    def __init__(self, policy: Policy, obs: Any, state: Any = None):
+        self._policy = policy
+        self._rng = np.random.default_rng(0)
+        columns = {Columns.OBS: tree.map_structure(np.copy, obs)}
+        for piece in policy.on_way_in:  # Not exploring: statistics stay as they are.
+            columns = self._connect(piece, columns, explore=False)
+        self._columns = columns
+        if state is not None:
+            self._columns[Columns.STATE_IN] = state
+        self._actors: Any = {
+            False: make_actor(policy.module),
+            True: ModuleActor(policy.module),
+        }
+
+    def act(self, seed: np.ndarray | None, nudge: Callable | None = None) -> tuple:
+        """Returns the environment's actions and, with a state, the next one.
+
+        Args:
+            seed: Of the actions that are drawn; `None` for the likeliest.
+            nudge: What to do to `ACTION_DIST_INPUTS`.
+        """
+        explore = seed is not None
+        actor = self._actors[explore]
+        outputs = actor(dict(self._columns), explore=explore, rng=self._rng)
+        outputs = _arrays(dict(outputs))
+        if nudge is not None and Columns.ACTION_DIST_INPUTS in outputs:
+            inputs = outputs[Columns.ACTION_DIST_INPUTS]
+            outputs[Columns.ACTION_DIST_INPUTS] = nudge(inputs)
+        state = outputs.get(Columns.STATE_OUT)
+        for piece in self._policy.on_way_out:
+            is_choice = isinstance(piece, GetActions) and explore
+            if is_choice and Columns.ACTIONS not in outputs:
+                # As GetActions, but with TensorFlow's random numbers.
+                inputs = tf.constant(outputs[Columns.ACTION_DIST_INPUTS])
+                actions = choose(self._policy.module, inputs, seed)
+                outputs[Columns.ACTIONS] = _arrays(actions)
+            else:
+                outputs = self._connect(piece, outputs, explore)
+        actions = outputs.get(Columns.ACTIONS_FOR_ENV, outputs.get(Columns.ACTIONS))
+        return (actions,) if state is None else (actions, state)
+
+    def near(self, seed: np.ndarray | None) -> list:
+        """Returns the actions that rounding may lead to, where they are whole numbers.
+
+        Of two likeliest actions that are equally likely but for rounding, either may be
+        taken, and 2.4999 may be rounded to 2 or 3.
+        """
+        module, eps = self._policy.module, TOLERANCE
+        get = "get_inference" if seed is None else "get_exploration"
+        if getattr(module, f"{get}_action_dist_cls")() is Categorical:
+            nudges = [
+                lambda x: x - 2.0 * eps * _size(x) * (x == x.max(-1, keepdims=True))
+            ]
+        else:
+            nudges = [lambda x: x - eps * _size(x), lambda x: x + eps * _size(x)]
+        return [self.act(seed, nudge)[0] for nudge in nudges]
+
+    def values(self) -> np.ndarray:
+        """Returns predicted values. float32 [B]."""
+        columns = dict(self._columns)
+        compute_values = self._policy.module.compute_values
+        if not self._policy.is_stateful:
+            return _arrays(compute_values(columns))
+        obs = columns[Columns.OBS]
+        columns[Columns.OBS] = tree.map_structure(lambda x: x[:, None], obs)
+        return _arrays(compute_values(columns))[:, 0]
+
+    def _connect(self, piece: Any, columns: dict, explore: bool) -> dict[str, Any]:
+        return piece(
+            rl_module=self._policy.module,
+            batch=columns,
+            episodes=[],
+            explore=explore,
+            shared_data={"rng": self._rng},
+            metrics=MetricsLogger(),
+        )
+
+
+def sample_observations(space: gym.Space, num: int, seed: int = 0) -> Any:
+    """Returns random elements of a space. [num, ...].
+
+    Components of a Box without bounds, or with very wide ones, are normal numbers.
+    """
+    source = _narrowed(space)
+    source.seed(seed)
+    batch = gym.vector.utils.create_empty_array(space, num)
+    samples = [source.sample() for _ in range(num)]
+    return gym.vector.utils.concatenate(space, samples, batch)
+
+
+def _narrowed(space: Any) -> Any:
+    if isinstance(space, gym.spaces.Dict):
+        return gym.spaces.Dict({k: _narrowed(v) for k, v in space.spaces.items()})
+    if isinstance(space, gym.spaces.Tuple):
+        return gym.spaces.Tuple([_narrowed(part) for part in space.spaces])
+    if isinstance(space, gym.spaces.Box) and space.dtype.kind == "f":
+        low = np.where(space.low < -_WIDE, -np.inf, space.low).astype(space.dtype)
+        high = np.where(space.high > _WIDE, np.inf, space.high).astype(space.dtype)
+        return gym.spaces.Box(low, high, space.shape, space.dtype)
+    return copy.deepcopy(space)
+
+
+def _arrays(nest: Any) -> Any:
+    return tree.map_structure(np.asarray, nest)
+
+
+def _size(x: np.ndarray) -> np.ndarray:
+    """Returns what differences of these numbers are measured by: their largest, or 1."""
+    finite = np.abs(np.where(np.isfinite(x), x, 0.0))
+    return np.maximum(1.0, finite.max(initial=0.0)).astype(np.float32)
+
+
+def _difference(space: Any, got: np.ndarray, wanted: np.ndarray, *near) -> float:
+    """Returns the largest relative difference of two columns.
+
+    Args:
+        space: The action space, of actions.
+        got: What the export put out.
+        wanted: What it should have put out.
+        *near: What else is as good, if the numbers are whole ones.
+    """
+    if got.shape != wanted.shape or got.dtype != wanted.dtype:
+        return np.inf
+    equal = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
+    if not np.issubdtype(wanted.dtype, np.floating):
+        equal |= np.any([got == other for other in near], axis=0) if near else False
+        return float(not equal.all())
+    size: Any = _size(wanted)
+    if isinstance(space, gym.spaces.Box) and space.shape == wanted.shape[1:]:
+        bounded = space.bounded_below & space.bounded_above
+        size = np.where(bounded, space.high - space.low, size)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.abs(got - wanted) / size
+    return float(
+        np.where(equal, 0.0, np.nan_to_num(difference, nan=np.inf)).max(initial=0.0)
+    )

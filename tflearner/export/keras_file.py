@@ -1,0 +1,264 @@
+"""A greedy policy as Keras file, made of Keras' own layers and `keras.ops` alone."""
+
+import pathlib
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import gymnasium as gym
+import keras
+import numpy as np
+from keras import ops
+
+from tflearner.connectors.actions import GetActions
+from tflearner.errors import ExportError, TFLearnerError
+from tflearner.export.endpoints import (
+    ACT_GREEDY,
+    Policy,
+    TracedEndpoint,
+    check_is_plain,
+)
+from tflearner.modules.actor_critic import PPOTfRLModule
+from tflearner.modules.cnn import CNN
+from tflearner.modules.distributions import Categorical, DiagGaussian
+from tflearner.modules.networks import MLP, ObservationEncoding
+from tflearner.modules.recurrent import RecurrentEncoder
+
+_OTHERWISE = 'format="tf_saved_model" takes any module and any piece'
+
+
+def is_keras_file(path: pathlib.Path) -> bool:
+    """Whether there is a Keras file."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return "config.json" in archive.namelist()
+
+
+def write_keras_file(
+    file: pathlib.Path, policy: Policy, greedy: TracedEndpoint
+) -> None:
+    """Writes a model from observations to actions.
+
+    A module with a state makes it a model from a dict to a dict, under the names of the
+    endpoint's signature.
+
+    Raises:
+        ExportError: If a part cannot be written in Keras' own layers.
+    """
+    model = _model(policy, greedy)
+    foreign = sorted(set(_foreign_names(model.get_config())))
+    if foreign:
+        raise _refusal("the module's networks", f"{', '.join(foreign)} in them")
+    with warnings.catch_warnings():
+        # Keras reads TensorFlow's tensors in a way that NumPy is about to change.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept")
+        model.save(file)
+
+
+def load_keras_file(
+    file: pathlib.Path, policy: Policy, greedy: TracedEndpoint
+) -> Mapping[str, Callable]:
+    """Returns the endpoint of a file that was written a moment ago."""
+    model = keras.models.load_model(file, compile=False, safe_mode=True)
+
+    def call(named):
+        return model(named) if policy.is_stateful else {"actions": model(named["obs"])}
+
+    return {ACT_GREEDY: greedy.called_by_name(call)}
+
+
+def _model(policy: Policy, greedy: TracedEndpoint) -> keras.Model:
+    module = policy.module
+    if not isinstance(module, PPOTfRLModule) or not module.has_default_policy():
+        raise _refusal(
+            f"module {type(module).__name__}", "forward passes or networks of its own"
+        )
+    inputs = {
+        name: keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
+        for name, spec in greedy.named_inputs().items()
+    }
+    if "obs" not in inputs:
+        raise _refusal("observation space", str(policy.observation_space))
+    obs = inputs["obs"]
+    for piece in policy.on_way_in:
+        obs = _connected(piece, obs)
+    encoded = _encoded(module, obs)
+    encoder, network = module.encoder, _Networks()
+    if not policy.is_stateful:
+        embedding = network(encoder.actor, encoded)
+        return keras.Model(
+            inputs["obs"],
+            _actions(policy, network(module.pi, embedding)),
+            name="policy",
+        )
+    state = {name: x for name, x in inputs.items() if name != "obs"}
+    parts = {"": encoder.actor}
+    if encoder.critic is not None:
+        parts = {"actor_": encoder.actor, "critic_": encoder.critic}
+    outputs, embeddings = {}, []
+    for prefix, part in parts.items():
+        embedding, after = network.step(part, encoded, state, f"state_{prefix}")
+        outputs |= after
+        embeddings.append(embedding)
+    outputs["actions"] = _actions(policy, network(module.pi, embeddings[0]))
+    return keras.Model(inputs, outputs, name="policy")
+
+
+def _connected(piece: Any, x: Any) -> Any:
+    try:
+        return piece.to_tensors(x)
+    except TFLearnerError:
+        raise
+    except Exception as error:
+        raise _refusal(
+            f"connector piece {type(piece).__name__}",
+            f"{type(error).__name__} in to_tensors, which has to be made of keras.ops",
+        ) from error
+
+
+def _encoded(module: Any, obs: Any) -> Any:
+    """Returns what `ObservationEncoding` makes of observations."""
+    encoding, space = module.encoder.encoding, module.observation_space
+    if type(encoding) is not ObservationEncoding:
+        raise _refusal(f"encoding {type(encoding).__name__}", "a class of its own")
+    if isinstance(space, gym.spaces.Box):
+        encoded = ops.cast(obs, "float32")
+        if encoding.scale is not None:
+            encoded = encoded / encoding.scale
+        return ops.reshape(encoded, (-1, *encoding.encoded_shape))
+    sizes = np.ravel(space.nvec if hasattr(space, "nvec") else space.n).tolist()
+    starts = np.ravel(space.start).tolist()
+    indices = ops.reshape(ops.cast(obs, "int32"), (-1, len(sizes)))
+    columns = ops.split(indices, len(sizes), axis=1) if len(sizes) > 1 else [indices]
+    parts = [
+        ops.one_hot(ops.reshape(column - start, (-1,)), size)
+        for column, size, start in zip(columns, sizes, starts)
+    ]
+    return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+
+
+class _Networks:
+    """Makes layers with the weights, and of the kind, of a module's; names them."""
+
+    def __init__(self):
+        self._count = 0
+
+    def __call__(self, network: Any, x: Any) -> Any:
+        """Returns what a network makes of encoded observations. [B, d]."""
+        if type(network) is CNN:
+            for convolution in network.convolutions:
+                x = self._convolved(convolution, x)
+            return self(network.dense, x)
+        if type(network) is not MLP:
+            return self._own(network, x)
+        x = ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
+        for layer in network.layers:
+            x = self._dense(layer, x)
+        return x
+
+    def step(
+        self, network: RecurrentEncoder, x: Any, state: dict[str, Any], prefix: str
+    ) -> tuple[Any, dict[str, Any]]:
+        """Returns the embedding after one step, and the state by its tensors' names."""
+        if type(network) is not RecurrentEncoder:
+            raise _refusal(f"encoder {type(network).__name__}", "a class of its own")
+        x = ops.expand_dims(self(network.tokenizer, x), 1)
+        layer_class, keys = keras.layers.GRU, ("h",)
+        if network.cell == "lstm":
+            layer_class, keys = keras.layers.LSTM, ("h", "c")
+        layer = layer_class(network.units, return_state=True, name=self._name("cell"))
+        before = [state[f"{prefix}{key}"] for key in keys]
+        embedding, *after = layer(x, initial_state=before)
+        layer.set_weights(network.rnn.get_weights())
+        return embedding, {f"{prefix}{key}": s for key, s in zip(keys, after)}
+
+    def _dense(self, layer: keras.layers.Layer, x: Any) -> Any:
+        if isinstance(layer, keras.layers.LayerNormalization):
+            name = self._name("layer_norm")
+            copy = keras.layers.LayerNormalization(epsilon=layer.epsilon, name=name)
+        elif isinstance(layer, keras.layers.Activation):
+            copy = keras.layers.Activation(layer.activation, name=self._name("act"))
+        else:
+            settings = {"activation": layer.activation, "name": self._name("dense")}
+            copy = keras.layers.Dense(layer.units, **settings)
+        return _with_weights_of(layer, copy, x)
+
+    def _convolved(self, layer: keras.layers.Conv2D, x: Any) -> Any:
+        copy = keras.layers.Conv2D(
+            layer.filters,
+            layer.kernel_size,
+            strides=layer.strides,
+            activation=layer.activation,
+            data_format="channels_last",
+            name=self._name("conv"),
+        )
+        return _with_weights_of(layer, copy, x)
+
+    def _own(self, model: Any, x: Any) -> Any:
+        """The same with a user's model or layer: a copy made from its config."""
+        try:
+            config = model.get_config() | {"name": self._name(model.name)}
+            return _with_weights_of(model, type(model).from_config(config), x)
+        except Exception as error:
+            raise _refusal(
+                f"model {type(model).__name__}",
+                f"{type(error).__name__} when copied by its get_config()",
+            ) from error
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind}_{self._count}"
+
+
+def _with_weights_of(layer: Any, copy: Any, x: Any) -> Any:
+    y = copy(x)
+    copy.set_weights(layer.get_weights())
+    return y
+
+
+def _actions(policy: Policy, outputs: Any) -> Any:
+    """Returns the likeliest actions as the environment wants them."""
+    dist_class = policy.module.get_inference_action_dist_cls()
+    chosen = None
+    for piece in policy.on_way_out:
+        if isinstance(piece, GetActions):
+            check_is_plain(piece)
+            if dist_class is Categorical:
+                chosen = ops.argmax(outputs, axis=-1)
+            elif dist_class is DiagGaussian:
+                # The heads' outputs start with the means, whatever follows them.
+                size = DiagGaussian.required_input_dim(policy.action_space) // 2
+                chosen = ops.split(outputs, [size], axis=-1)[0]
+            else:
+                raise _refusal(f"distribution {dist_class.__name__}", "one of its own")
+        elif chosen is None:
+            raise _refusal(
+                f"connector piece {type(piece).__name__}", "a place before GetActions"
+            )
+        else:
+            chosen = _connected(piece, chosen)
+    return chosen
+
+
+def _foreign_names(config: Any) -> Iterator[str]:
+    """Yields the names of classes and functions that Keras alone does not have."""
+    if isinstance(config, dict):
+        name, module = config.get("class_name"), config.get("module")
+        if name is not None and "config" in config and "module" in config:
+            is_keras = module is not None and module.split(".")[0] == "keras"
+            if not is_keras or name == "Lambda":
+                own = config["config"] if name == "function" else name
+                yield f"{module}.{own}" if module else str(own)
+        for value in config.values():
+            yield from _foreign_names(value)
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from _foreign_names(value)
+
+
+def _refusal(where: str, got: str) -> ExportError:
+    return ExportError(
+        f'export(format="keras"), {where}', got, "what Keras alone can load", _OTHERWISE
+    )

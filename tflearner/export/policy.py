@@ -1,0 +1,123 @@
+"""Exports a module with its connectors."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tflearner.connectors.connector import ConnectorV2
+from tflearner.errors import ExportError, did_you_mean
+from tflearner.export import staging
+from tflearner.export.check import largest_difference
+from tflearner.export.endpoints import (
+    ACT,
+    Endpoint,
+    Policy,
+    TracedEndpoint,
+    draws_unseeded,
+)
+from tflearner.export.keras_file import (
+    is_keras_file,
+    load_keras_file,
+    write_keras_file,
+)
+from tflearner.export.report import TITLES, ExportReport, spec_of
+from tflearner.export.saved_model import load_functions, write_saved_model
+from tflearner.export.tflite import is_tflite, load_tflite, write_tflite
+
+# What a file is called, and how one is told from others.
+_FILES = {"tflite": (".tflite", is_tflite), "keras": (".keras", is_keras_file)}
+
+
+def export_policy(
+    module: Any,
+    path: str | os.PathLike,
+    *,
+    format: str = "tf_saved_model",
+    env_to_module: ConnectorV2 | None = None,
+    module_to_env: ConnectorV2 | None = None,
+    endpoints: Sequence[Endpoint] = (),
+    attributes: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+) -> ExportReport:
+    """Writes a policy that takes raw observations and returns the environment's actions.
+
+    Everything is written beside the target, loaded back, compared with the module and
+    then put in place in one step: whatever happens on the way, an older export stays as
+    it is.
+
+    Args:
+        module: A `TfRLModule`.
+        path: Where to: a directory for "tf_saved_model", else a file. An older export
+            there is replaced.
+        format: "tf_saved_model", "tflite" or "keras".
+        env_to_module: The connector pipeline in front of the module.
+        module_to_env: The one behind it.
+        endpoints: What a SavedModel can be asked beside the policy's own.
+        attributes: What it has to hold for these, such as lists of variables.
+        spec: What `spec.json` says of these, by name.
+
+    Returns:
+        What was written, and the largest difference found.
+
+    Raises:
+        ExportError: If a connector piece or the module cannot be exported, the result
+            differs from the module, or something else is at `path`. Nothing was changed.
+    """
+    if format not in TITLES:
+        raise ExportError(
+            "export(format=...)",
+            repr(format),
+            f"one of {', '.join(TITLES)}",
+            did_you_mean(format, TITLES),
+        )
+    suffix, is_export = _FILES.get(format, ("", staging.is_saved_model))
+    target = staging.checked_target(path, is_export, suffix)
+    policy = Policy(module, env_to_module, module_to_env)
+    traced, left_out = _traced(
+        policy, endpoints if format == "tf_saved_model" else None
+    )
+    with staging.staged(target) as stage:
+        written = stage / f"export{suffix}"
+        if format == "keras":
+            write_keras_file(written, policy, traced[0])
+            functions = load_keras_file(written, policy, traced[0])
+        elif format == "tflite":
+            write_tflite(written, traced[0])
+            functions = load_tflite(written, traced[0])
+        else:
+            write_saved_model(written, traced, attributes)
+            functions = load_functions(written, traced)
+        difference = largest_difference(policy, functions)
+        if format == "tf_saved_model":
+            contents = spec_of(policy, traced, left_out, difference) | dict(spec or {})
+            staging.write_json(written / staging.SPEC, contents)
+        size = staging.size_of(written)
+        staging.put_in_place(written, target)
+    return ExportReport(
+        path=pathlib.Path(path),
+        format=format,
+        endpoints=tuple(each.endpoint.name for each in traced),
+        size_in_bytes=size,
+        max_difference=difference,
+        left_out=left_out,
+    )
+
+
+def _traced(
+    policy: Policy, further: Sequence[Endpoint] | None
+) -> tuple[list[TracedEndpoint], dict[str, str]]:
+    """Returns the traced endpoints, and why others are left out.
+
+    Args:
+        policy: The module and its connectors.
+        further: Endpoints beside the policy's own; `None` for the greedy one alone.
+    """
+    if further is None:
+        return [policy.endpoints()[0].trace()], {}
+    traced = [endpoint.trace() for endpoint in (*policy.endpoints(), *further)]
+    drawing = {each.endpoint.name: draws_unseeded(each) for each in traced}
+    if not drawing[ACT]:
+        return traced, {}
+    reason = f"{drawing[ACT][0]} in it draws numbers that no seed decides"
+    return [each for each in traced if each.endpoint.name != ACT], {ACT: reason}

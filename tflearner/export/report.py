@@ -1,0 +1,136 @@
+"""What an export says of itself: to the caller, and in `spec.json`."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+import tflearner
+from tflearner.export.check import NUM_OBSERVATIONS, TOLERANCE
+from tflearner.export.endpoints import Policy, TracedEndpoint
+from tflearner.export.staging import FORMAT
+
+VERSION = 1
+TITLES = {"tf_saved_model": "SavedModel", "tflite": "TFLite", "keras": "Keras"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how it compares with the module.
+
+    Attributes:
+        path: The directory or file.
+        format: "tf_saved_model", "tflite" or "keras".
+        endpoints: What it can be asked, by name.
+        size_in_bytes: Of all files.
+        max_difference: The largest difference from the module, relative to the size of
+            the numbers, on `num_observations` sampled observations.
+        num_observations: How many.
+        left_out: Why an endpoint is not there, by name.
+    """
+
+    path: pathlib.Path
+    format: str
+    endpoints: tuple[str, ...]
+    size_in_bytes: int
+    max_difference: float
+    num_observations: int = NUM_OBSERVATIONS
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __str__(self) -> str:
+        slash = "/" if self.format == "tf_saved_model" else ""
+        title, size = TITLES[self.format], _size(self.size_in_bytes)
+        checked = f"checked on {self.num_observations} observations"
+        parts = [
+            f"wrote {self.path}{slash} ({title}, {size})",
+            f"endpoints {', '.join(self.endpoints)}",
+            f"{checked}: largest difference {self.max_difference:.1g}",
+        ]
+        parts += [f"without {name}: {why}" for name, why in self.left_out.items()]
+        return " · ".join(parts)
+
+
+def spec_of(
+    policy: Policy,
+    endpoints: Sequence[TracedEndpoint],
+    left_out: Mapping[str, str],
+    max_difference: float,
+) -> dict[str, Any]:
+    """Returns the contents of `spec.json`: plain JSON."""
+    return {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "endpoints": {
+            traced.endpoint.name: {
+                "inputs": _tensors(traced.named_inputs()),
+                "outputs": _tensors(traced.named_outputs()),
+            }
+            for traced in endpoints
+        },
+        "left_out": dict(left_out),
+        "observation_space": describe(policy.observation_space),
+        "action_space": describe(policy.action_space),
+        "module": type(policy.module).__name__,
+        "env_to_module": [type(piece).__name__ for piece in policy.on_way_in],
+        "module_to_env": [type(piece).__name__ for piece in policy.on_way_out],
+        "check": {
+            "num_observations": NUM_OBSERVATIONS,
+            "tolerance": TOLERANCE,
+            "largest_difference": max_difference,
+        },
+        "versions": {
+            "tflearner": tflearner.__version__,
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "numpy": np.__version__,
+        },
+    }
+
+
+def describe(space: Any) -> Any:
+    """Returns a space as plain JSON; bounds of a Box that are infinite are `None`."""
+    if isinstance(space, gym.spaces.Dict):
+        parts: Any = {str(k): describe(v) for k, v in space.spaces.items()}
+        return {"type": "Dict", "spaces": parts}
+    if isinstance(space, gym.spaces.Tuple):
+        return {"type": "Tuple", "spaces": [describe(part) for part in space.spaces]}
+    known: dict[str, Any] = {"type": type(space).__name__}
+    if getattr(space, "dtype", None) is not None:
+        known["dtype"] = np.dtype(space.dtype).name
+        known["shape"] = list(space.shape)
+    if isinstance(space, gym.spaces.Box):
+        known |= {"low": _bounds(space.low), "high": _bounds(space.high)}
+    elif isinstance(space, gym.spaces.Discrete):
+        known |= {"n": int(space.n), "start": int(space.start)}
+    elif isinstance(space, gym.spaces.MultiDiscrete):
+        known |= {"nvec": space.nvec.tolist(), "start": space.start.tolist()}
+    return known
+
+
+def _bounds(bounds: np.ndarray) -> Any:
+    """Returns one number if all are the same, such as the 255 of images."""
+    finite = np.where(np.isfinite(bounds), bounds.astype(object), None)
+    unique = set(finite.ravel().tolist())
+    return unique.pop() if len(unique) == 1 else finite.tolist()
+
+
+def _tensors(specs: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"dtype": spec.dtype.name, "shape": _shape(spec.shape)}
+        for name, spec in specs.items()
+    }
+
+
+def _shape(shape: tf.TensorShape) -> list[int | None] | None:
+    return None if shape.rank is None else shape.as_list()
+
+
+def _size(num_bytes: int) -> str:
+    if num_bytes < 1_000_000:
+        return f"{max(num_bytes / 1e3, 1):.0f} KB"
+    return f"{num_bytes / 1e6:.1f} MB"

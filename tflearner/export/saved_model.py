@@ -1,0 +1,57 @@
+"""A policy as SavedModel: TensorFlow alone runs it."""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+import tree
+
+from tflearner.errors import ExportError
+from tflearner.export.endpoints import TracedEndpoint
+
+
+def write_saved_model(
+    directory: pathlib.Path,
+    endpoints: Sequence[TracedEndpoint],
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes endpoints as attributes of the saved object, and as its signatures.
+
+    Args:
+        directory: Where; made by this.
+        endpoints: What the object can be asked.
+        attributes: What else the object has to hold, such as lists of variables.
+    """
+    root = tf.__internal__.tracking.AutoTrackable()
+    variables = {v.ref(): v for each in endpoints for v in each.concrete.variables}
+    root.variables_ = list(variables.values())
+    functions = {each.endpoint.name: each.function for each in endpoints}
+    for name, own in (functions | dict(attributes or {})).items():
+        setattr(root, name, own)
+    signatures = {each.endpoint.name: each.signature() for each in endpoints}
+    try:
+        tf.saved_model.save(root, str(directory), signatures=signatures)
+    except AssertionError as error:  # Of resources that are no variables.
+        raise ExportError(
+            "export()",
+            f"a resource that is no variable: {error}",
+            "a module whose only memory is its variables",
+            "lookup tables and the like have to become layers' weights",
+        ) from error
+
+
+def load_functions(
+    directory: pathlib.Path, endpoints: Sequence[TracedEndpoint]
+) -> Mapping[str, Callable]:
+    """Returns the endpoints of a SavedModel that was written a moment ago."""
+    loaded = tf.saved_model.load(str(directory))
+
+    def called(name: str) -> Callable:
+        def call(*inputs):  # Holds `loaded`, which holds the variables.
+            return getattr(loaded, name)(*tree.map_structure(tf.constant, inputs))
+
+        return call
+
+    names = [each.endpoint.name for each in endpoints]
+    return {name: called(name) for name in names}

@@ -1,0 +1,58 @@
+"""A greedy policy as TFLite model, made of TFLite's own operations alone."""
+
+import pathlib
+import warnings
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tflearner.errors import ExportError
+from tflearner.export.endpoints import ACT_GREEDY, TracedEndpoint
+from tflearner.export.saved_model import write_saved_model
+
+
+def is_tflite(path: pathlib.Path) -> bool:
+    """Whether there is a TFLite model."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(8)[4:] == b"TFL3"
+
+
+def write_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> None:
+    """Writes the endpoint as the file's only signature, for any number of rows.
+
+    Raises:
+        ExportError: If it needs operations that TFLite does not have.
+    """
+    directory = file.with_suffix("")
+    write_saved_model(directory, [greedy])
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        str(directory), signature_keys=[ACT_GREEDY]
+    )
+    try:
+        model = converter.convert()
+    except Exception as error:  # ConverterError is not public.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise ExportError(
+            'export(format="tflite")',
+            f"a module that cannot be converted: {' '.join(lines[-3:])[-300:]}",
+            "one of operations that TFLite has",
+            'format="tf_saved_model" takes any',
+        ) from error
+    file.write_bytes(model)
+
+
+def load_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> Mapping[str, Callable]:
+    """Returns the endpoint of a file that was written a moment ago."""
+    with warnings.catch_warnings():
+        # It is deprecated in favour of a package that would be one more to install.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter")
+        interpreter = tf.lite.Interpreter(model_content=file.read_bytes())
+    runner = interpreter.get_signature_runner(ACT_GREEDY)
+
+    def call(named):
+        return runner(**{name: np.asarray(x) for name, x in named.items()})
+
+    return {ACT_GREEDY: greedy.called_by_name(call)}

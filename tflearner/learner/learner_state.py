@@ -1,0 +1,257 @@
+"""What a learner is at one moment: taken out, put back, saved and restored."""
+
+import contextlib
+import copy
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import numpy as np
+import tree
+
+from tflearner import constants
+from tflearner.checkpoint import matching
+from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.components import Components
+from tflearner.errors import ModuleError, TFLearnerError, UsageError
+from tflearner.learner.components import (
+    ALL_COMPONENTS,
+    OF_THE_WEIGHTS,
+    SHOULD_BE_UPDATED,
+    checked_state,
+)
+from tflearner.learner.module_owner import ModuleOwner
+from tflearner.learner.restore_plan import RestorePlan, problems_with_names
+from tflearner.types import StateDict
+
+_WEIGHTS = constants.COMPONENT_RL_MODULE
+_OPTIMIZER = constants.COMPONENT_OPTIMIZER
+_LEARNER = constants.COMPONENT_LEARNER
+
+
+class LearnerState(ModuleOwner, Checkpointable):
+    """The part of `Learner` that knows what the next update depends on.
+
+    Args:
+        **kwargs: As for `Learner`.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._weights_seq_no = 0
+        self._last_timestep = 0
+
+    def _reset(self) -> None:
+        super()._reset()
+        self._weights_seq_no = 0
+        self._last_timestep = 0
+
+    def get_state(
+        self,
+        components: str | Collection[str] | None = None,
+        *,
+        not_components: str | Collection[str] | None = None,
+        inference_only: bool = False,
+    ) -> StateDict:
+        """Returns the learner's state as NumPy arrays and plain Python.
+
+        Args:
+            components: Which of "rl_module", "optimizer", "metrics_logger", "learner"
+                (what else the next update depends on), or one module as
+                "rl_module/<id>"; `None` is all of them.
+            not_components: Which of them to leave out.
+            inference_only: Whether to leave out weights that acting does not need.
+
+        Raises:
+            UsageError: For a component that does not exist.
+        """
+        self._check_is_built()
+        selected = Components(components, not_components)
+        selected.check(ALL_COMPONENTS, with_parts=(_WEIGHTS,))
+        state: StateDict = {
+            SHOULD_BE_UPDATED: _copied(self.config.policies_to_train),
+            constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
+        }
+        if selected.include(_WEIGHTS):
+            below = selected.below(_WEIGHTS)
+            state[_WEIGHTS] = self.module.get_state(
+                components=below.wanted,
+                not_components=below.unwanted,
+                inference_only=inference_only,
+            )
+        if selected.include(_OPTIMIZER):
+            state[_OPTIMIZER] = self._get_optimizer_state()
+        if selected.include(constants.COMPONENT_METRICS_LOGGER):
+            state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
+        if selected.include(_LEARNER):
+            state[_LEARNER] = self._get_learner_state()
+        return state
+
+    def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
+        """Replaces what `state` holds: a learner's state, or module weights alone.
+
+        Args:
+            state: From `get_state`, with any components; or {module id: weights}; or a
+                whole `get_state(components="rl_module")` under "rl_module".
+            force: Whether older weights replace newer ones. Otherwise a state whose
+                `weights_seq_no` is lower than the learner's changes no weights, no
+                optimizer, no schedule and no number.
+
+        Returns:
+            {"applied": [components], "ignored": [components]}.
+
+        Raises:
+            UsageError: If `state` is no such dict, or of another class of learner.
+            ModuleError: If weights do not fit.
+            UnknownModuleError: If a module is not in this learner.
+            OptimizerError: If optimizer state does not fit. Nothing is changed then.
+        """
+        self._check_is_built()
+        state = checked_state(state, self.module)
+        seq_no = state.get(constants.WEIGHTS_SEQ_NO)
+        is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
+        ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
+        applied = {name: own for name, own in state.items() if name not in ignored}
+        with self._unchanged_on_error(self.get_state()):
+            self._check_state(applied)
+            self._apply_state(applied)
+        ignored = [name for name in ignored if name != constants.WEIGHTS_SEQ_NO]
+        return {"applied": [*applied], "ignored": ignored}
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self, before: StateDict) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._apply_state(before)
+            if isinstance(error, TFLearnerError):
+                raise
+            raise UsageError(
+                "set_state()", f"{type(error).__name__}: {error}", "what get_state gave"
+            ) from error
+
+    def _check_state(self, state: StateDict) -> None:
+        """Raises what is wrong with weights, or with optimizers, before any is set."""
+        weights = state.get(_WEIGHTS, {})
+        self.module.check_state(weights)
+        for path, weight in tree.flatten_with_path(weights):
+            if isinstance(weight, np.ndarray) and not _is_finite(weight):
+                raise ModuleError(
+                    f"module {path[0]!r}, weight {path[-1]!r}",
+                    "numbers that are not finite",
+                    "finite ones",
+                )
+        if _OPTIMIZER in state:
+            self._check_optimizer_state(state[_OPTIMIZER])
+        if _LEARNER in state:
+            problems = problems_with_names(state[_LEARNER], self._get_learner_state())
+            if problems:
+                raise UsageError(
+                    "set_state(), 'learner'",
+                    "; ".join(problems),
+                    "the state of a learner of this class",
+                )
+
+    def _apply_state(self, state: StateDict) -> None:
+        if SHOULD_BE_UPDATED in state:
+            self.config.multi_agent(policies_to_train=state[SHOULD_BE_UPDATED])
+            self.config.validate()
+        if _WEIGHTS in state:
+            self.module.set_state(state[_WEIGHTS])
+        if _OPTIMIZER in state:
+            self._set_optimizer_state(state[_OPTIMIZER])
+        if _LEARNER in state:
+            self._set_learner_state(state[_LEARNER])
+        if constants.COMPONENT_METRICS_LOGGER in state:
+            metrics = state[constants.COMPONENT_METRICS_LOGGER]
+            self.metrics._restore(metrics, [], strict=True)
+        self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
+
+    def _get_learner_state(self) -> StateDict:
+        """Returns what the next update depends on besides weights and optimizers.
+
+        Override to add to it, as arrays and plain Python.
+        """
+        return {
+            "timestep": self._last_timestep,
+            "rng": self._rng.bit_generator.state,
+            "generators": self._rng_states(),
+            "num_added_modules": self._num_added_modules,
+        }
+
+    def _set_learner_state(self, state: StateDict) -> None:
+        """Replaces what `_get_learner_state` returned. Override to add to it."""
+        self._rng.bit_generator.state = state["rng"]
+        self._set_rng_states(state["generators"])
+        self._last_timestep = state["timestep"]
+        self._num_added_modules = state["num_added_modules"]
+
+    # Files.
+
+    def get_ctor_args_and_kwargs(self):
+        return (), {
+            "config": self.config,
+            "module_spec": self._module_spec,
+            "module": self._module_obj,
+        }
+
+    def get_checkpointable_components(self):
+        self.build()
+        return [
+            (_WEIGHTS, self.module),
+            (constants.COMPONENT_METRICS_LOGGER, self.metrics),
+        ]
+
+    def _arguments_to_save(self):
+        # The specification describes a module that was given as an object, too.
+        return {**super()._arguments_to_save(), "module": None}
+
+    def _get_state_to_save(self):
+        self.build()
+        return self.without_functions(self.get_state())
+
+    @staticmethod
+    def without_functions(state: StateDict) -> StateDict:
+        """Returns a learner's state for a file: without a function of what to train.
+
+        That is a setting, and `from_checkpoint` has to be given it again.
+        """
+        if callable(state.get(SHOULD_BE_UPDATED)):
+            return {k: own for k, own in state.items() if k != SHOULD_BE_UPDATED}
+        return state
+
+    @classmethod
+    def _rebuilt(cls, arguments):
+        learner = cls(**arguments)
+        learner.build()
+        return learner
+
+    def _restore(self, state, component, *, strict):
+        self.build()
+        if component and component[0] != _WEIGHTS:
+            return super()._restore(state, component, strict=strict)
+        own = self.get_state()
+        if component:  # The weights of all modules, or of one.
+            module_id = component[1] if len(component) > 1 else None
+            mine = own[_WEIGHTS]
+            if module_id is not None:
+                state = {module_id: state}
+                mine = {mid: w for mid, w in mine.items() if mid == module_id}
+            own, state = {_WEIGHTS: mine}, {_WEIGHTS: state}
+        plan = RestorePlan.make(state, own, self._optimizers, self._weight_keys())
+        if strict:
+            matching.check(f"{type(self).__name__}.restore_from_path()", plan.problems)
+        if component:  # Weights that are new to whoever acts with them.
+            plan.state[constants.WEIGHTS_SEQ_NO] = self._weights_seq_no + 1
+        with self._unchanged_on_error(self.get_state() if component else own):
+            self._apply_state(plan.state)
+            self._reset_optimizers(plan.stale)
+        return plan.report
+
+
+def _copied(module_ids: Any) -> Any:
+    """A collection of ids that the caller may change; functions are left alone."""
+    return copy.copy(module_ids)
+
+
+def _is_finite(weight: np.ndarray) -> bool:
+    return weight.dtype.kind != "f" or bool(np.isfinite(weight).all())

@@ -1,0 +1,72 @@
+"""How files write down the spaces of gymnasium: as JSON arguments of their builders."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from tflearner.checkpoint.builders import register_builder
+
+
+def _box(low: Any, high: Any, shape: Any, dtype: str) -> gym.spaces.Box:
+    bounds: Any = [np.broadcast_to(np.asarray(b, dtype), shape) for b in (low, high)]
+    of_type: Any = np.dtype(dtype).type
+    return gym.spaces.Box(*bounds, shape=tuple(shape), dtype=of_type)
+
+
+def _of_box(space: gym.spaces.Box) -> dict[str, Any]:
+    return {
+        "low": _bound(space.low),
+        "high": _bound(space.high),
+        "shape": list(space.shape),
+        "dtype": np.dtype(space.dtype).name,
+    }
+
+
+def _bound(bound: np.ndarray) -> Any:
+    """One number where all are the same: an image's bounds are 28,224 zeros and 255s."""
+    is_uniform = bound.size > 0 and bool((bound == bound.flat[0]).all())
+    return bound.flat[0].item() if is_uniform else bound.tolist()
+
+
+def _multi_discrete(nvec: Any, start: Any, dtype: str) -> gym.spaces.MultiDiscrete:
+    return gym.spaces.MultiDiscrete(
+        np.asarray(nvec, dtype),
+        dtype=np.dtype(dtype).type,
+        start=np.asarray(start, dtype),
+    )
+
+
+def register_builders() -> None:
+    """Registers the spaces of gymnasium."""
+    register_builder("gymnasium/Box", _box, of=gym.spaces.Box, arguments=_of_box)
+    register_builder(
+        "gymnasium/Discrete",
+        gym.spaces.Discrete,
+        arguments=lambda s: {"n": int(s.n), "start": int(s.start)},
+    )
+    register_builder(
+        "gymnasium/MultiDiscrete",
+        _multi_discrete,
+        of=gym.spaces.MultiDiscrete,
+        arguments=lambda s: {
+            "nvec": s.nvec.tolist(),
+            "start": s.start.tolist(),
+            "dtype": np.dtype(s.dtype).name,
+        },
+    )
+    register_builder(
+        "gymnasium/MultiBinary",
+        gym.spaces.MultiBinary,
+        arguments=lambda s: {"n": s.n if isinstance(s.n, int) else list(s.shape)},
+    )
+    register_builder(
+        "gymnasium/Dict",
+        gym.spaces.Dict,
+        arguments=lambda s: {"spaces": dict(s.spaces)},
+    )
+    register_builder(
+        "gymnasium/Tuple",
+        gym.spaces.Tuple,
+        arguments=lambda s: {"spaces": list(s.spaces)},
+    )

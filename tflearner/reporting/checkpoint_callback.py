@@ -1,0 +1,78 @@
+"""Saves a run at regular intervals while it is trained."""
+
+import os
+import warnings
+
+import keras
+
+from tflearner.errors import CheckpointError, UsageError
+
+
+class CheckpointCallback(keras.callbacks.Callback):
+    """Saves everything a run continues with, every so many iterations of `fit`.
+
+        algo.fit(100_000, callbacks=[tfl.CheckpointCallback("checkpoints", every=20)])
+        algo = tfl.PPO.from_checkpoint("checkpoints")
+
+    Each save ends the running episodes, see `Algorithm.save`, so save neither often nor
+    at random: with the same settings a run is then the same, interrupted or not. A save
+    that fails, for want of space say, is a `RuntimeWarning`, and training goes on.
+
+    Args:
+        path: A directory of checkpoints; by default "checkpoints" in that of the run.
+        every: Iterations between saves. The last one is always saved.
+        keep: How many checkpoints to leave; `None` leaves all.
+        background: Whether training goes on while files are written.
+
+    Raises:
+        UsageError: If `every` or `keep` is no int above 0.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        every: int = 10,
+        keep: int | None = 3,
+        background: bool = False,
+    ):
+        super().__init__()
+        for name, value in (("every", every), ("keep", keep)):
+            is_int = isinstance(value, int) and not isinstance(value, bool)
+            if value is None and name == "keep":
+                continue
+            if not is_int or value < 1:
+                raise UsageError(
+                    f"CheckpointCallback({name}={value!r})", "no count", "an int >= 1"
+                )
+        self.path = path
+        self.every = every
+        self.keep = keep
+        self.background = background
+        self._since_last = 0
+
+    def on_train_begin(self, logs=None):
+        self._since_last = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._since_last += 1
+        if self._since_last >= self.every:
+            self._save()
+
+    def on_train_end(self, logs=None):
+        if self._since_last:
+            self._save()
+
+    def _save(self) -> None:
+        self._since_last = 0
+        try:
+            self.model.save_checkpoint(
+                self.path, keep=self.keep, background=self.background
+            )
+        except CheckpointError as error:
+            warn_not_saved(error)
+
+
+def warn_not_saved(error: CheckpointError) -> None:
+    """Warns that training goes on without a checkpoint it was to have."""
+    warnings.warn(f"a checkpoint was not saved: {error}", RuntimeWarning, 3)
