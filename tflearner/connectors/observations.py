@@ -11,10 +11,11 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Tuple
 from keras import ops
 
+from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError, SpaceError
-from tflearner.types import StateDict, Tensor
+from tflearner.types import StateDict
 
 COUNT = "count"
 MEAN = "mean"
@@ -152,6 +153,15 @@ class MeanStdFilter(ConnectorV2):
         _check_state(state, {k: v.shape for k, v in self._mean.items()})
         self._add(state[COUNT], state[MEAN], state[SQUARED_DEVIATIONS])
 
+    def get_ctor_args_and_kwargs(self):
+        _, kwargs = super().get_ctor_args_and_kwargs()
+        return (), {
+            **kwargs,
+            "clip_by_value": self.clip_by_value,
+            "epsilon": self.epsilon,
+            "update_stats": self.update_stats,
+        }
+
     def get_state(self, components=None, *, not_components=None) -> StateDict:
         """Returns the statistics.
 
@@ -249,6 +259,13 @@ class MeanStdFilter(ConnectorV2):
         return _map_boxes(
             lambda name, space: arrays[name].copy(), self.input_observation_space
         )
+
+
+register_builder(
+    "tflearner/MeanStdFilter",
+    MeanStdFilter,
+    arguments=lambda piece: piece.get_ctor_args_and_kwargs()[1],
+)
 
 
 def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
