@@ -16,6 +16,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from tflearner.columns import Columns
+from tflearner.constants import (
+    COMPONENT_ENV_RUNNER,
+    COMPONENT_METRICS_LOGGER,
+    TIMERS,
+)
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.types import AgentID
@@ -428,17 +433,49 @@ def learner_digest(learner: Any) -> str:
     Args:
         learner: A `Learner` that is built.
     """
-    digest = hashlib.sha256(repr(learner.config).encode())
+    return state_digest({"config": repr(learner.config), "state": learner.get_state()})
+
+
+def run_digest(algo: Any) -> str:
+    """Returns a hash of all that a run goes on with: equal for runs that go on equally.
+
+    It covers the learner as `learner_digest` does, the environment runner, connectors
+    and counters. What a clock measured is left out.
+
+    Args:
+        algo: An `Algorithm`.
+    """
+    state = algo.get_state()
+    del state["seconds"]
+    metrics = state[COMPONENT_ENV_RUNNER][COMPONENT_METRICS_LOGGER]
+    metrics["stats"] = [s for s in metrics["stats"] if s["key"][0] != TIMERS]
+    return state_digest({"config": repr(algo.learner.config), "state": state})
+
+
+def state_digest(state: Any) -> str:
+    """Returns a hash of a state: equal if every bit, type and name of it is.
+
+    Args:
+        state: Nested dicts, lists, tuples and sets of arrays and plain Python.
+    """
+    digest = hashlib.sha256()
 
     def add(node: Any) -> None:
         if isinstance(node, dict):
+            digest.update(f"dict {len(node)}".encode())
             for key, child in node.items():
                 digest.update(repr(key).encode())
                 add(child)
+        elif isinstance(node, list | tuple):
+            digest.update(f"{type(node).__name__} {len(node)}".encode())
+            for child in node:
+                add(child)
+        elif isinstance(node, set | frozenset):
+            add(sorted(node, key=repr))
         elif isinstance(node, np.ndarray):
             digest.update(f"{node.dtype}{node.shape}".encode() + node.tobytes())
         else:
             digest.update(repr(node).encode())
 
-    add(learner.get_state())
+    add(state)
     return digest.hexdigest()

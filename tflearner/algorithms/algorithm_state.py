@@ -173,11 +173,8 @@ class AlgorithmState(Checkpointable):
 
     def set_state(self, state: StateDict) -> None:
         """Replaces what `state` holds, and starts new episodes."""
-        parts = dict(self.get_checkpointable_components())
-        for name, part in parts.items():
-            if name in state:
-                part._restore(state[name], [], strict=True)
-        self._set_counters(state)
+        self._put_back(state)
+        self._end_episodes()
 
     def get_ctor_args_and_kwargs(self):
         return (), {"env": None, "config": self.config}
@@ -232,6 +229,7 @@ class AlgorithmState(Checkpointable):
                     done = part._restore(state[name], [], strict=strict)
                     report += done.below(name)
             self._set_counters(state)
+            self._end_episodes()
         counters = [name for name in state if name not in parts]
         return report + RestoreReport(loaded=tuple(counters))
 
@@ -241,8 +239,14 @@ class AlgorithmState(Checkpointable):
         try:
             yield
         except BaseException:
-            self.set_state(before)
+            self._put_back(before)
             raise
+
+    def _put_back(self, state: StateDict) -> None:
+        for name, part in self.get_checkpointable_components():
+            if name in state:
+                part._restore(state[name], [], strict=True)
+        self._set_counters(state)
 
     def _set_counters(self, state: StateDict) -> None:
         self._iteration = state.get("iteration", self._iteration)
@@ -250,4 +254,3 @@ class AlgorithmState(Checkpointable):
         self._num_evaluations = state.get("num_evaluations", self._num_evaluations)
         self._num_saves = state.get("num_saves", self._num_saves)
         self._run_seed = state.get("run_seed", self._run_seed)
-        self._end_episodes()

@@ -122,8 +122,7 @@ class CheckpointDirectory:
         if not finite and not allow_nonfinite:
             steps.check_finite(parts, "state")
         need = sum(piece.nbytes for own in contents.values() for piece in own)
-        with self._saving(int(need * _SPARE)):
-            committed = self.steps()
+        with self._saving(int(need * _SPARE)) as committed:
             newest = committed[-1] if committed else None
             if step is None:
                 step = 1 if newest is None else newest + 1
@@ -209,9 +208,9 @@ class CheckpointDirectory:
         what = f"no committed checkpoint, found {found[:10]}"
         if files.status(self.path) is None:
             what = "no committed checkpoint: there is no such directory"
-        elif not found and files.is_file(self.path):
+        elif not found and files.size_of(self.path) is not None:
             what = "no committed checkpoint: it is a file"
-        elif any(map(steps.is_debris, found)):
+        elif any(name.startswith(".stage-") for name in found):
             what += "; the newest is uncommitted, there is nothing to load"
         return CheckpointNotFoundError(f"directory {self.path}", what)
 
@@ -223,8 +222,8 @@ class CheckpointDirectory:
             )
 
     @contextlib.contextmanager
-    def _saving(self, need: int) -> Iterator[None]:
-        """Holds the lock, with the rubbish removed and enough space left.
+    def _saving(self, need: int) -> Iterator[list[int]]:
+        """Holds the lock, with debris removed and space left; gives the steps so far.
 
         Args:
             need: Bytes.
@@ -238,25 +237,21 @@ class CheckpointDirectory:
                 free = files.free_bytes(self.path)
                 if free is not None and free < need:
                     raise _disk_full(where, need, free)
-                yield
+                yield self.steps()
         except files.HeldError as error:
-            holder = error.holder
-            raise CheckpointLockedError(
-                where,
-                "a directory in which process {pid} on {host} has been saving since "
-                "{since}".format(**holder)
-                if holder
-                else "a directory in which another process is saving",
-                hint="try again when it is done",
-                **holder,
-            ) from None
+            raise _locked(where, error.holder) from None
         except CheckpointError:
             raise
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                free = files.free_bytes(self.path)
-                raise _disk_full(where, need, free) from error
+                raise _disk_full(where, need, self._free_bytes()) from error
             raise CheckpointError(where, f"cannot be saved to: {error}") from error
+
+    def _free_bytes(self) -> int | None:
+        try:
+            return files.free_bytes(self.path)
+        except OSError:  # It is only for the text of another error.
+            return None
 
     def _retire(self, committed: list[int], healthy: int | None, *, saved: int) -> None:
         """Removes old steps, and never the last one from which one could go on.
@@ -329,6 +324,14 @@ def _sequence_number(state: dict[str, Any]) -> int:
 
 
 def _disk_full(where: str, need: int, free: int | None) -> DiskFullError:
-    return DiskFullError(
-        where, f"{free} bytes free", f"{need} bytes", "make room", need=need, free=free
+    got, want = f"{free} bytes free", f"{need} bytes"
+    return DiskFullError(where, got, want, "make room", need=need, free=free)
+
+
+def _locked(where: str, holder: dict[str, Any]) -> CheckpointLockedError:
+    who = "process {pid} on {host} has been" if holder else "another process is"
+    since = " since {since}" if holder else ""
+    what = f"{who} saving here{since}".format(**holder)
+    return CheckpointLockedError(
+        where, what, hint="try again when it is done", **holder
     )

@@ -1,12 +1,10 @@
 """All that touches the disk: no other file here calls the operating system."""
 
-import concurrent.futures
 import contextlib
 import ctypes
 import datetime
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import pathlib
@@ -59,10 +57,11 @@ def is_directory(path: pathlib.Path) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
-def is_file(path: pathlib.Path) -> bool:
-    """Returns whether a path is a regular file, and not a link to one."""
+def size_of(path: pathlib.Path) -> int | None:
+    """Returns the bytes of a regular file; `None` for all else, also a link to one."""
     found = status(path)
-    return found is not None and stat.S_ISREG(found.st_mode)
+    regular = found is not None and stat.S_ISREG(found.st_mode)
+    return found.st_size if found is not None and regular else None
 
 
 def identity(path: pathlib.Path) -> tuple[int, int] | None:
@@ -91,23 +90,16 @@ def random_suffix() -> str:
     return secrets.token_hex(8)
 
 
-def write_file(path: pathlib.Path, pieces: list[memoryview]) -> dict[str, Any]:
-    """Writes a new file durably; returns its size and hash as a manifest has them.
-
-    A second thread hashes the pieces while they are on their way to the disk.
-    """
+def write_file(path: pathlib.Path, pieces: list[memoryview]) -> None:
+    """Writes a new file durably."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFE
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(sha256, pieces)
-        descriptor = os.open(path, flags, 0o666)
-        try:
-            for piece in pieces:
-                _write_all(descriptor, piece)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        size = sum(piece.nbytes for piece in pieces)
-        return {"bytes": size, "sha256": digest.result()}
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        for piece in pieces:
+            _write_all(descriptor, piece)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_file(path: pathlib.Path, size: int) -> np.ndarray:
@@ -122,7 +114,7 @@ def read_file(path: pathlib.Path, size: int) -> np.ndarray:
         if not stat.S_ISREG(found.st_mode) or found.st_size != size:
             raise OSError(errno.EIO, f"no regular file of {size} bytes", str(path))
         data = np.empty(size, np.uint8)
-        view, done = memoryview(data), 0
+        view, done = data.data, 0
         while done < size:
             count = os.readv(descriptor, [view[done:]])
             if not count:
@@ -185,9 +177,11 @@ def locked(path: pathlib.Path) -> Iterator[None]:
             yield
         finally:
             # Closing is not enough if a child process was forked meanwhile.
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # No reason to say that a save failed.
+            os.close(descriptor)
 
 
 def replace_directory(stage: pathlib.Path, target: pathlib.Path) -> None:
@@ -219,25 +213,12 @@ def replace_directory(stage: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Exchanges two paths in one step; returns whether the system can."""
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    """Exchanges two paths in one step; returns whether the system could."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False
     paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
-    if renameat2(*paths, _RENAME_EXCHANGE) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.ENOSYS, errno.EINVAL):  # An old kernel; some file systems.
-        return False
-    raise OSError(number, os.strerror(number), str(other))
-
-
-def sha256(pieces: list[memoryview]) -> str:
-    """Returns the hash of pieces, one after the other, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+    return renameat2(*paths, _RENAME_EXCHANGE) == 0
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

@@ -57,8 +57,8 @@ class StateFiles:
         """Yields a sentence about each array with NaN or infinite numbers."""
         ids = {number: mid for mid, number in self.numbers.items()}
         for name, arrays in self.arrays.items():
-            number = _FILE_OF_MODULE.fullmatch(name)
-            owner = f"module {ids[int(number[1])]!r}, {number[2]}" if number else EXTRA
+            match = _FILE_OF_MODULE.fullmatch(name)
+            owner = f"module {ids[int(match[1])]!r}, {match[2]}" if match else EXTRA
             for key, array in arrays.items():
                 count = _count_non_finite(array)
                 if count:
@@ -126,15 +126,18 @@ def decode(
     Raises:
         ValueError, TypeError, KeyError: If `encode` never made these files.
     """
+    found = filter(None, map(_FILE_OF_MODULE.fullmatch, data))
+    if {int(match[1]) for match in found} != set(numbers.values()):
+        raise ValueError("manifest invalid: its modules are not those of its files")
     tree = strict_json.loads(data[STATE].tobytes())
     left = {n: _parse(n, own) for n, own in data.items() if n != STATE}
     files = StateFiles(numbers, {name: {} for name in left}, tree)
 
     def take(content: list[str]) -> np.ndarray:
-        name, key, unnamed = content if len(content) == 3 else (*content, None)
+        name, key, *rest = content
         if key not in left.get(name, {}):
             raise ValueError(f"{STATE}: no tensor {str(key)[:80]!r} left in {name!r}")
-        array = tensor_files.with_dtype(left[name].pop(key), unnamed)
+        array = tensor_files.with_dtype(left[name].pop(key), *rest)
         files.arrays[name][key] = array
         return array
 

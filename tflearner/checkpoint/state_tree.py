@@ -204,7 +204,7 @@ _COLLECTIONS: dict[str, Callable[[list], Any]] = {
     "$dict": _read_dict,
 }
 _SCALARS: dict[str, Callable[[Any], Any]] = {
-    "$float": lambda digits: struct.unpack(">d", bytes.fromhex(digits))[0],
+    "$float": lambda digits: struct.unpack(">d", int(digits, 16).to_bytes(8))[0],
     "$int": lambda digits: int(digits, 16),
     "$str": lambda digits: bytes.fromhex(digits).decode("utf-8", "surrogatepass"),
     "$numpy": _read_numpy,

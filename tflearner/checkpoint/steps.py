@@ -1,11 +1,12 @@
 """One step on disk: how it is committed, and how it is read."""
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import pathlib
 import re
-import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,11 +81,17 @@ def trash(path: pathlib.Path) -> None:
     Args:
         path: The directory of the step.
     """
-    step = number_of(path.name)
-    hidden = path.with_name(f".trash-{step:012d}-{files.random_suffix()}")
-    files.rename(path, hidden)
+    hidden = _hide(path)
     files.sync_directory(path.parent)
     files.remove(hidden)
+
+
+def _hide(path: pathlib.Path) -> pathlib.Path:
+    """Gives a step a name under which it counts as deleted."""
+    suffix = path.name.removeprefix("step-")
+    hidden = path.with_name(f".trash-{suffix}-{files.random_suffix()}")
+    files.rename(path, hidden)
+    return hidden
 
 
 def commit(
@@ -108,20 +115,60 @@ def commit(
     target = run / name_of(step)
     try:
         files.make_directory(stage)
-        listed = {n: files.write_file(stage / n, own) for n, own in contents.items()}
+        listed = _write(stage, contents)
         text = manifest.build(step=step, files=listed, **facts)
         files.write_file(stage / manifest.NAME, [memoryview(text)])
         files.sync_directory(stage)
         files.rename(stage, target)
-        files.sync_directory(run)
     except BaseException:
         with contextlib.suppress(OSError):  # The first error is the one that counts.
-            if files.status(stage) is not None:
-                files.remove(stage)
-            elif files.status(target) is not None:
-                trash(target)
+            files.remove(stage)
+        raise
+    try:
+        files.sync_directory(run)
+    except BaseException as error:
+        _take_back(target, error)
         raise
     return target
+
+
+def _take_back(target: pathlib.Path, cause: BaseException) -> None:
+    """Removes a step that is complete, but may be gone after a power cut."""
+    try:
+        hidden = _hide(target)
+    except OSError:
+        what = f"saved, and perhaps not for good: {cause}"
+        raise CheckpointError(f"checkpoint {target}", what, unchanged=False) from cause
+    with contextlib.suppress(OSError):
+        files.sync_directory(target.parent)
+        files.remove(hidden)
+
+
+def _write(
+    stage: pathlib.Path, contents: dict[str, list[memoryview]]
+) -> dict[str, dict[str, Any]]:
+    """Writes files, and returns what a manifest says of them.
+
+    Other threads hash them while they are on their way to the disk.
+    """
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        digests = {name: pool.submit(_sha256, own) for name, own in contents.items()}
+        for name, own in contents.items():
+            files.write_file(stage / name, own)
+        return {
+            name: {
+                "bytes": sum(piece.nbytes for piece in own),
+                "sha256": digests[name].result(),
+            }
+            for name, own in contents.items()
+        }
+
+
+def _sha256(pieces: list[memoryview]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def read(path: pathlib.Path, *, allow_nonfinite: bool = False) -> Checkpoint:
@@ -142,8 +189,8 @@ def read(path: pathlib.Path, *, allow_nonfinite: bool = False) -> Checkpoint:
         state, about, parts = state_files.decode(data, numbers)
         if parts.modules() != facts["modules"]:
             raise ValueError("manifest invalid: its modules are not those of the files")
-    if not allow_nonfinite:
-        check_finite(parts, f"checkpoint {path}", finite=facts["finite"])
+        if not allow_nonfinite:
+            check_finite(parts, f"checkpoint {path}", finite=facts["finite"])
     return Checkpoint(path, facts["step"], state, about, facts)
 
 
@@ -166,32 +213,31 @@ def check_finite(parts: StateFiles, where: str, *, finite: bool = True) -> None:
 
 def _checked_bytes(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
     """The manifest of a step and {file name: contents}, as they were written."""
-    found = {name: files.status(path / name) for name in files.names(path)}
-    own = found.pop(manifest.NAME, None)
-    if own is None or not stat.S_ISREG(own.st_mode):
+    found = {name: files.size_of(path / name) for name in files.names(path)}
+    size = found.pop(manifest.NAME, None)
+    if size is None:
         raise ValueError(f"{manifest.NAME}: missing, or no regular file")
-    if own.st_size > manifest.MAX_BYTES:
+    if size > manifest.MAX_BYTES:
         limit = manifest.MAX_BYTES
-        raise ValueError(f"manifest invalid: {own.st_size} bytes, the limit is {limit}")
-    text = files.read_file(path / manifest.NAME, own.st_size)
-    facts = manifest.parse(text.tobytes())
+        raise ValueError(f"manifest invalid: {size} bytes, the limit is {limit}")
+    facts = manifest.parse(files.read_file(path / manifest.NAME, size).tobytes())
     if number_of(path.name) not in (None, facts["step"]):
         raise ValueError(f"manifest invalid: it is that of step {facts['step']}")
-    for name, entry in found.items():
-        if name not in facts["files"] or not stat.S_ISREG(entry.st_mode):
+    for name, size in found.items():
+        if name not in facts["files"] or size is None:
             raise ValueError(f"unexpected entry {name[:80]!r}")
     for name, file in facts["files"].items():
         if name not in found:
             raise ValueError(f"{name}: missing")
-        recorded, size = file["bytes"], found[name].st_size
-        if size != recorded:
-            raise ValueError(f"{name}: size {recorded} recorded, {size} found")
-        if name == state_files.STATE and size > strict_json.MAX_BYTES:
-            raise ValueError(f"{name}: {size} bytes, over the limit")
+        if found[name] != file["bytes"]:
+            wrong = f"size {file['bytes']} recorded, {found[name]} found"
+            raise ValueError(f"{name}: {wrong}")
+        if name == state_files.STATE and file["bytes"] > strict_json.MAX_BYTES:
+            raise ValueError(f"{name}: {file['bytes']} bytes, over the limit")
     data = {}
     for name, file in facts["files"].items():
         data[name] = files.read_file(path / name, file["bytes"])
-        if files.sha256([memoryview(data[name])]) != file["sha256"]:
+        if _sha256([data[name].data]) != file["sha256"]:
             raise ValueError(f"{name}: sha256 differs")
     return facts, data
 

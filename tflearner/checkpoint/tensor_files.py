@@ -13,6 +13,7 @@ An array whose dtype safetensors has no name for (`complex128`, big-endian numbe
 """
 
 import math
+import operator
 from typing import Any
 
 import ml_dtypes
@@ -55,6 +56,7 @@ DTYPES |= {dtype.str: dtype for dtype in _SWAPPED if dtype.str[0] == ">"}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 MAX_AXES = 63  # One less than NumPy has, as stored bytes take one more.
+_FIELDS = {"dtype", "shape", "data_offsets"}
 _LENGTH_BYTES = 8
 _ALIGNMENT = 8
 
@@ -64,7 +66,7 @@ def name_of_unnamed(dtype: np.dtype) -> str | None:
     return None if dtype in _NAMES else DTYPE_NAMES[dtype]
 
 
-def with_dtype(array: np.ndarray, name: str | None) -> np.ndarray:
+def with_dtype(array: np.ndarray, name: str | None = None) -> np.ndarray:
     """Returns an array as it was before it was stored.
 
     Args:
@@ -99,7 +101,7 @@ def pieces(arrays: dict[str, np.ndarray]) -> list[memoryview]:
         end += array.nbytes
         if array.nbytes:
             flat = np.ascontiguousarray(array).reshape(-1)
-            data.append(memoryview(flat.view(np.uint8)))
+            data.append(flat.view(np.uint8).data)
     text = strict_json.dumps(header)
     text += b" " * (-len(text) % _ALIGNMENT)
     length = len(text).to_bytes(_LENGTH_BYTES, "little")
@@ -116,9 +118,9 @@ def parse(data: np.ndarray) -> dict[str, np.ndarray]:
         ValueError: For anything but a safetensors file without overlaps and holes.
     """
     header, start = _header(data)
-    tensors, end = {}, 0
     entries = [(key, *_checked(key, entry)) for key, entry in header.items()]
-    for key, dtype, shape, offsets in sorted(entries, key=lambda entry: entry[3]):
+    tensors, end = {}, 0
+    for key, dtype, shape, offsets in sorted(entries, key=operator.itemgetter(3)):
         if offsets[0] != end:
             what = "overlaps another" if offsets[0] < end else "leaves a hole before it"
             raise ValueError(f"tensor {key[:80]!r} {what}")
@@ -150,22 +152,29 @@ def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
 
 def _checked(key: str, entry: Any) -> tuple[np.dtype, list[int], list[int]]:
     """The dtype, shape and offsets of one tensor."""
-    where = f"tensor {key[:80]!r}"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{where} has not exactly dtype, shape and data_offsets")
+    fault = _fault(entry)
+    if fault:
+        raise ValueError(f"tensor {key[:80]!r} has {fault}")
+    return _SAFETENSORS[entry["dtype"]], entry["shape"], entry["data_offsets"]
+
+
+def _fault(entry: Any) -> str | None:
+    """What is wrong with a tensor as the header describes it."""
+    if not isinstance(entry, dict) or entry.keys() != _FIELDS:
+        return "not exactly a dtype, a shape and data_offsets"
     name, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(name, str) or name not in _SAFETENSORS:
-        raise ValueError(f"{where} is of unknown dtype {str(name)[:80]!r}")
-    for numbers in (shape, offsets):
-        if not isinstance(numbers, list) or any(type(n) is not int for n in numbers):
-            raise ValueError(f"{where} has a shape or offsets that are no integers")
-        if any(not 0 <= number < 2**63 for number in numbers):
-            raise ValueError(f"{where} has negative or too large shape or offsets")
-    dtype = _SAFETENSORS[name]
+        return f"the unknown dtype {str(name)[:80]!r}"
+    if not isinstance(shape, list) or not isinstance(offsets, list):
+        return "a shape or offsets that are no list"
     if len(shape) > MAX_AXES + 1 or len(offsets) != 2:
-        raise ValueError(f"{where} has too many axes, or not two offsets")
-    if math.prod(size or 1 for size in shape) * dtype.itemsize >= 2**63:
-        raise ValueError(f"{where} has a shape whose product overflows")
-    if math.prod(shape) * dtype.itemsize != offsets[1] - offsets[0]:
-        raise ValueError(f"{where} does not fill its offsets")
-    return dtype, shape, offsets
+        return "too many axes, or not two offsets"
+    numbers = shape + offsets
+    if set(map(type, numbers)) != {int} or min(numbers) < 0:
+        return "a shape or offsets that are no integers from 0"
+    item_bytes = _SAFETENSORS[name].itemsize
+    if math.prod(filter(None, shape)) * item_bytes >= 2**63:
+        return "a shape whose product overflows"
+    if math.prod(shape) * item_bytes != offsets[1] - offsets[0]:
+        return f"the shape {shape} and not as many bytes"
+    return None

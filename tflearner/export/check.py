@@ -65,29 +65,29 @@ class _Comparison:
         self._largest = 0.0
 
     def run(self) -> float:
-        policy = self._policy
-        obs = sample_observations(policy.observation_space, NUM_OBSERVATIONS)
-        if not policy.is_stateful:
-            self._compare_step((obs,))
-            return self._largest
-        state = _arrays(policy.initial_state(NUM_OBSERVATIONS))
-        if INITIAL_STATE in self._functions:
-            self._compare(INITIAL_STATE, (np.int32(NUM_OBSERVATIONS),), (state,))
-        for _ in range(2):  # The second step starts from a state that is not zero.
-            state = self._compare_step((obs, state))
+        policy, count = self._policy, NUM_OBSERVATIONS
+        obs = sample_observations(policy.observation_space, count)
+        inputs: tuple = (obs,)
+        if policy.is_stateful:
+            inputs = (obs, _arrays(policy.initial_state(count)))
+            if INITIAL_STATE in self._functions:
+                self._compare(INITIAL_STATE, (np.int32(count),), inputs[1:])
+            # From here on the state is not zero.
+            inputs = (obs, self._compare_step(*inputs))
+        self._compare_step(*inputs)
+        # Any number of rows will do.
+        self._compare_step(*tree.map_structure(lambda x: x[:1], inputs))
         return self._largest
 
-    def _compare_step(self, inputs: tuple) -> Any:
+    def _compare_step(self, *inputs: Any) -> Any:
         """Compares all endpoints for one step, and returns the state after it."""
-        runner, names = _Runner(self._policy, *inputs), self._functions
-        greedy, drawn = runner.act(None), np.array([20, 26], np.int32)
+        runner, seed = _Runner(self._policy, *inputs), np.array([20, 26], np.int32)
+        greedy = runner.act(None)
         self._compare(ACT_GREEDY, inputs, greedy, runner.near(None))
-        first = tree.map_structure(lambda x: x[:1], (inputs, greedy, runner.near(None)))
-        self._compare(ACT_GREEDY, *first)  # Any number of rows will do.
-        if ACT in names:
-            wanted, near = runner.act(drawn), runner.near(drawn)
-            self._compare(ACT, (*inputs, drawn), wanted, near)
-        if VALUE in names:
+        if ACT in self._functions:
+            near = runner.near(seed)
+            self._compare(ACT, (*inputs, seed), runner.act(seed), near)
+        if VALUE in self._functions:
             self._compare(VALUE, inputs, (runner.values(),))
         return greedy[-1]
 
@@ -137,28 +137,27 @@ class _Runner:
             True: ModuleActor(policy.module),
         }
 
-    def act(self, seed: np.ndarray | None, nudge: Callable | None = None) -> tuple:
+    def act(self, seed: np.ndarray | None, nudge: float = 0.0) -> tuple:
         """Returns the environment's actions and, with a state, the next one.
 
         Args:
             seed: Of the actions that are drawn; `None` for the likeliest.
-            nudge: What to do to `ACTION_DIST_INPUTS`.
+            nudge: How far to move `ACTION_DIST_INPUTS`, relative to their size.
         """
-        explore = seed is not None
+        module, explore = self._policy.module, seed is not None
         actor = self._actors[explore]
         outputs = actor(dict(self._columns), explore=explore, rng=self._rng)
         outputs = _arrays(dict(outputs))
-        if nudge is not None and Columns.ACTION_DIST_INPUTS in outputs:
-            inputs = outputs[Columns.ACTION_DIST_INPUTS]
-            outputs[Columns.ACTION_DIST_INPUTS] = nudge(inputs)
         state = outputs.get(Columns.STATE_OUT)
+        if nudge and Columns.ACTIONS not in outputs:
+            inputs = outputs[Columns.ACTION_DIST_INPUTS]
+            outputs[Columns.ACTION_DIST_INPUTS] = _nudged(module, inputs, nudge)
         for piece in self._policy.on_way_out:
-            is_choice = isinstance(piece, GetActions) and explore
-            if is_choice and Columns.ACTIONS not in outputs:
-                # As GetActions, but with TensorFlow's random numbers.
-                inputs = tf.constant(outputs[Columns.ACTION_DIST_INPUTS])
-                actions = choose(self._policy.module, inputs, seed)
-                outputs[Columns.ACTIONS] = _arrays(actions)
+            if explore and isinstance(piece, GetActions):
+                if Columns.ACTIONS not in outputs:
+                    # As GetActions, but with TensorFlow's random numbers.
+                    inputs = tf.constant(outputs[Columns.ACTION_DIST_INPUTS])
+                    outputs[Columns.ACTIONS] = _arrays(choose(module, inputs, seed))
             else:
                 outputs = self._connect(piece, outputs, explore)
         actions = outputs.get(Columns.ACTIONS_FOR_ENV, outputs.get(Columns.ACTIONS))
@@ -168,17 +167,9 @@ class _Runner:
         """Returns the actions that rounding may lead to, where they are whole numbers.
 
         Of two likeliest actions that are equally likely but for rounding, either may be
-        taken, and 2.4999 may be rounded to 2 or 3.
+        taken, and 2.49999 may be rounded to 2 or 3.
         """
-        module, eps = self._policy.module, TOLERANCE
-        get = "get_inference" if seed is None else "get_exploration"
-        if getattr(module, f"{get}_action_dist_cls")() is Categorical:
-            nudges = [
-                lambda x: x - 2.0 * eps * _size(x) * (x == x.max(-1, keepdims=True))
-            ]
-        else:
-            nudges = [lambda x: x - eps * _size(x), lambda x: x + eps * _size(x)]
-        return [self.act(seed, nudge)[0] for nudge in nudges]
+        return [self.act(seed, nudge)[0] for nudge in (-TOLERANCE, TOLERANCE)]
 
     def values(self) -> np.ndarray:
         """Returns predicted values. float32 [B]."""
@@ -208,7 +199,7 @@ def sample_observations(space: gym.Space, num: int, seed: int = 0) -> Any:
     """
     source = _narrowed(space)
     source.seed(seed)
-    batch = gym.vector.utils.create_empty_array(space, num)
+    batch: Any = gym.vector.utils.create_empty_array(space, num)
     samples = [source.sample() for _ in range(num)]
     return gym.vector.utils.concatenate(space, samples, batch)
 
@@ -233,6 +224,14 @@ def _size(x: np.ndarray) -> np.ndarray:
     """Returns what differences of these numbers are measured by: their largest, or 1."""
     finite = np.abs(np.where(np.isfinite(x), x, 0.0))
     return np.maximum(1.0, finite.max(initial=0.0)).astype(np.float32)
+
+
+def _nudged(module: Any, inputs: np.ndarray, nudge: float) -> np.ndarray:
+    step = np.float32(nudge) * _size(inputs)
+    if module.get_inference_action_dist_cls() is not Categorical:
+        return inputs + step
+    is_largest = inputs == inputs.max(-1, keepdims=True)
+    return np.where(is_largest, inputs - 2.0 * np.abs(step), inputs)
 
 
 def _difference(space: Any, got: np.ndarray, wanted: np.ndarray, *near) -> float:

@@ -97,7 +97,8 @@ def _model(policy: Policy, greedy: TracedEndpoint) -> keras.Model:
     parts = {"": encoder.actor}
     if encoder.critic is not None:
         parts = {"actor_": encoder.actor, "critic_": encoder.critic}
-    outputs, embeddings = {}, []
+    outputs: dict[str, Any] = {}
+    embeddings = []
     for prefix, part in parts.items():
         embedding, after = network.step(part, encoded, state, f"state_{prefix}")
         outputs |= after
@@ -165,10 +166,10 @@ class _Networks:
         if type(network) is not RecurrentEncoder:
             raise _refusal(f"encoder {type(network).__name__}", "a class of its own")
         x = ops.expand_dims(self(network.tokenizer, x), 1)
-        layer_class, keys = keras.layers.GRU, ("h",)
-        if network.cell == "lstm":
-            layer_class, keys = keras.layers.LSTM, ("h", "c")
+        is_lstm = network.cell == "lstm"
+        layer_class = keras.layers.LSTM if is_lstm else keras.layers.GRU
         layer = layer_class(network.units, return_state=True, name=self._name("cell"))
+        keys = ["h", "c"] if is_lstm else ["h"]
         before = [state[f"{prefix}{key}"] for key in keys]
         embedding, *after = layer(x, initial_state=before)
         layer.set_weights(network.rnn.get_weights())

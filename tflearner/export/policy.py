@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ExportError, did_you_mean
 from tflearner.export import staging
@@ -77,23 +79,28 @@ def export_policy(
     traced, left_out = _traced(
         policy, endpoints if format == "tf_saved_model" else None
     )
-    with staging.staged(target) as stage:
-        written = stage / f"export{suffix}"
-        if format == "keras":
-            write_keras_file(written, policy, traced[0])
-            functions = load_keras_file(written, policy, traced[0])
-        elif format == "tflite":
-            write_tflite(written, traced[0])
-            functions = load_tflite(written, traced[0])
-        else:
-            write_saved_model(written, traced, attributes)
-            functions = load_functions(written, traced)
-        difference = largest_difference(policy, functions)
-        if format == "tf_saved_model":
-            contents = spec_of(policy, traced, left_out, difference) | dict(spec or {})
-            staging.write_json(written / staging.SPEC, contents)
-        size = staging.size_of(written)
-        staging.put_in_place(written, target)
+    try:
+        with staging.staged(target) as stage:
+            written = stage / f"export{suffix}"
+            if format == "keras":
+                write_keras_file(written, policy, traced[0])
+                functions = load_keras_file(written, policy, traced[0])
+            elif format == "tflite":
+                write_tflite(written, traced[0])
+                functions = load_tflite(written, traced[0])
+            else:
+                write_saved_model(written, traced, attributes)
+                functions = load_functions(written, traced)
+            difference = largest_difference(policy, functions)
+            if format == "tf_saved_model":
+                contents = spec_of(policy, traced, left_out, difference)
+                staging.write_json(written / staging.SPEC, contents | dict(spec or {}))
+            size = staging.size_of(written)
+            staging.put_in_place(written, target)
+    except (OSError, tf.errors.OpError) as error:
+        raise ExportError(
+            f"export({str(path)!r})", f"{type(error).__name__}: {error}"
+        ) from error
     return ExportReport(
         path=pathlib.Path(path),
         format=format,

@@ -114,9 +114,10 @@ def describe(space: Any) -> Any:
 
 def _bounds(bounds: np.ndarray) -> Any:
     """Returns one number if all are the same, such as the 255 of images."""
-    finite = np.where(np.isfinite(bounds), bounds.astype(object), None)
-    unique = set(finite.ravel().tolist())
-    return unique.pop() if len(unique) == 1 else finite.tolist()
+    numbers = [x if np.isfinite(x) else None for x in bounds.ravel().tolist()]
+    if len(set(numbers)) == 1:
+        return numbers[0]
+    return np.array(numbers, object).reshape(bounds.shape).tolist()
 
 
 def _tensors(specs: Mapping[str, Any]) -> dict[str, Any]:

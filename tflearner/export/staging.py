@@ -32,7 +32,7 @@ def checked_target(path: Any, is_export: Any, suffix: str = "") -> pathlib.Path:
     where = f"export({str(path)!r})"
     if not isinstance(path, str | os.PathLike) or not str(path):
         raise ExportError("export(path=...)", repr(path), "a path")
-    target = pathlib.Path(path).resolve()
+    target = files.absolute(path).resolve()  # What a link leads to is replaced.
     if target.suffix != suffix and suffix:
         raise ExportError(where, "another name", f"one that ends in {suffix!r}")
     if target.exists() and not is_export(target):

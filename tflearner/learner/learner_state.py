@@ -26,6 +26,7 @@ from tflearner.types import StateDict
 _WEIGHTS = constants.COMPONENT_RL_MODULE
 _OPTIMIZER = constants.COMPONENT_OPTIMIZER
 _LEARNER = constants.COMPONENT_LEARNER
+_CONNECTOR = constants.COMPONENT_LEARNER_CONNECTOR
 
 
 class LearnerState(ModuleOwner, Checkpointable):
@@ -56,8 +57,8 @@ class LearnerState(ModuleOwner, Checkpointable):
 
         Args:
             components: Which of "rl_module", "optimizer", "metrics_logger", "learner"
-                (what else the next update depends on), or one module as
-                "rl_module/<id>"; `None` is all of them.
+                (what else the next update depends on) and "learner_connector" (if it
+                has a state), or one module as "rl_module/<id>"; `None` is all of them.
             not_components: Which of them to leave out.
             inference_only: Whether to leave out weights that acting does not need.
 
@@ -84,6 +85,8 @@ class LearnerState(ModuleOwner, Checkpointable):
             state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
         if selected.include(_LEARNER):
             state[_LEARNER] = self._get_learner_state()
+        if selected.include(_CONNECTOR) and self._connector_state():
+            state[_CONNECTOR] = self._connector_state()
         return state
 
     def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
@@ -164,7 +167,13 @@ class LearnerState(ModuleOwner, Checkpointable):
         if constants.COMPONENT_METRICS_LOGGER in state:
             metrics = state[constants.COMPONENT_METRICS_LOGGER]
             self.metrics._restore(metrics, [], strict=True)
+        if _CONNECTOR in state and self._learner_connector is not None:
+            self._learner_connector.set_state(state[_CONNECTOR])
         self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
+
+    def _connector_state(self) -> StateDict:
+        connector = self._learner_connector
+        return {} if connector is None else connector.get_state()
 
     def _get_learner_state(self) -> StateDict:
         """Returns what the next update depends on besides weights and optimizers.

@@ -124,7 +124,7 @@ class TfLearner(Learner):
         if module_id is None and len(self.module) == 1:
             module_id = next(iter(self.module))
         module_id = DEFAULT_MODULE_ID if module_id is None else module_id
-        module = self.module[module_id].unwrapped()
+        module: Any = self.module[module_id].unwrapped()
         if env_to_module is None and self.config.env_to_module_connector is not None:
             raise ExportError(
                 "TfLearner.export()",

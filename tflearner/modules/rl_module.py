@@ -13,6 +13,7 @@ from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
 from tflearner.constants import (
     ALL_MODULES,
     COMPONENT_LEARNER,
+    COMPONENT_LEARNER_CONNECTOR,
     COMPONENT_METRICS_LOGGER,
     COMPONENT_OPTIMIZER,
     COMPONENT_RL_MODULE,
@@ -29,6 +30,7 @@ from tflearner.types import ModuleID, StateDict
 # What state dicts have beside module ids; a module of that name could not be told apart.
 OF_STATES = (
     COMPONENT_LEARNER,
+    COMPONENT_LEARNER_CONNECTOR,
     COMPONENT_RL_MODULE,
     COMPONENT_OPTIMIZER,
     COMPONENT_METRICS_LOGGER,

@@ -11,7 +11,8 @@ from tflearner.checkpoint.builders import register_builder
 def _box(low: Any, high: Any, shape: Any, dtype: str) -> gym.spaces.Box:
     bounds: Any = [np.broadcast_to(np.asarray(b, dtype), shape) for b in (low, high)]
     of_type: Any = np.dtype(dtype).type
-    return gym.spaces.Box(*bounds, shape=tuple(shape), dtype=of_type)
+    arguments: dict[str, Any] = {"shape": tuple(shape), "dtype": of_type}
+    return gym.spaces.Box(*bounds, **arguments)
 
 
 def _of_box(space: gym.spaces.Box) -> dict[str, Any]:

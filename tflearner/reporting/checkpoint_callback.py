@@ -37,10 +37,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         background: bool = False,
     ):
         super().__init__()
-        for name, value in (("every", every), ("keep", keep)):
+        for name, value in (("every", every), ("keep", 1 if keep is None else keep)):
             is_int = isinstance(value, int) and not isinstance(value, bool)
-            if value is None and name == "keep":
-                continue
             if not is_int or value < 1:
                 raise UsageError(
                     f"CheckpointCallback({name}={value!r})", "no count", "an int >= 1"
