@@ -49,7 +49,7 @@ def test_example_runs_and_ends_in_its_result(path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "block", README_BLOCKS, ids=["keras", "rllib", "learner", "porting"]
+    "block", README_BLOCKS, ids=["keras", "rllib", "learner", "resume", "porting"]
 )
 def test_readme_block_runs(block, tmp_path):
     path = tmp_path / "block.py"

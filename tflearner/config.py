@@ -802,8 +802,20 @@ def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
         cls: The class.
     """
     register_builder(
-        name, cls.from_settings, of=cls, arguments=lambda config: config.settings()
+        name,
+        cls.from_settings,
+        of=cls,
+        arguments=lambda config: config.settings(),
+        refuse=_settings_that_import,
     )
+
+
+def _settings_that_import(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Environment ids by which gymnasium imports a module that they name."""
+    env = settings.get("env")
+    if isinstance(env, str) and (":" in env or env.startswith("GymV2")):
+        return {"env": f"{env!r}, which names a module to import"}
+    return {}
 
 
 register_config("tflearner/AlgorithmConfig", AlgorithmConfig)

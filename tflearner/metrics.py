@@ -10,8 +10,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import register_builder
-from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
+from tflearner.checkpoint.checkpointable import (
+    Checkpointable,
+    RestorePlan,
+    RestoreReport,
+)
 from tflearner.errors import UsageError, did_you_mean
 from tflearner.stats import Stats
 from tflearner.types import StateDict
@@ -355,13 +360,21 @@ class MetricsLogger(Checkpointable):
             new._attach(path, Stats.from_state(settings, name=_name(path)))
         self.stats = new.stats
 
-    def _restore(self, state, component, *, strict):
+    def _plan_restore(self, state, component):
         if component:
-            return super()._restore(state, component, strict=strict)
+            return super()._plan_restore(state, component)
+
+        def apply() -> RestoreReport:
+            self.replace_state(state)
+            return RestoreReport(loaded=("stats",))
+
+        return RestorePlan(matching.problems_with_names(state, ["stats"]), apply)
+
+    def replace_state(self, state: StateDict) -> None:
+        """Replaces all metrics by those of `state`."""
         new = MetricsLogger()
         new.set_state(state)
-        self.stats = new.stats  # Not added to what was logged since.
-        return RestoreReport(loaded=("stats",))
+        self.stats = new.stats
 
     def _find(self, path: tuple[str, ...]) -> Any:
         """Returns the `Stats` or branch at `path`, or `None`."""

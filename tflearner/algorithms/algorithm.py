@@ -321,6 +321,8 @@ class Algorithm(AlgorithmState):
         *,
         module_id: str | None = None,
         format: str = "tf_saved_model",
+        include_update: bool = False,
+        example_batch: Any = None,
     ) -> ExportReport:
         """Writes the policy, with its connectors inside, as a program of its own.
 
@@ -333,6 +335,10 @@ class Algorithm(AlgorithmState):
             module_id: Which module; by default the one that acts in the environment.
             format: "tf_saved_model" for servers, "tflite" for small devices, "keras" to
                 go on working with the network; the latter two hold the greedy policy.
+            include_update: Whether a SavedModel can go on learning, by its endpoint
+                "update".
+            example_batch: A batch with the columns that "update" takes; by default
+                those of the last update.
 
         Returns:
             What was written, and how far from the module it is on sampled observations.
@@ -344,6 +350,8 @@ class Algorithm(AlgorithmState):
             path,
             module_id=module_id,
             format=format,
+            include_update=include_update,
+            example_batch=example_batch,
             env_to_module=self.env_runner.env_to_module,
             module_to_env=self.env_runner.module_to_env,
         )

@@ -1,27 +1,27 @@
 """What a run is at one moment: saved while it goes on, and continued elsewhere."""
 
-import contextlib
 import os
 import pathlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from tflearner.checkpoint import matching, steps
 from tflearner.checkpoint.background import BackgroundSaver
-from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
+from tflearner.checkpoint.checkpointable import (
+    Checkpointable,
+    RestorePlan,
+    RestoreReport,
+)
 from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.directory import CheckpointDirectory
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import (
     COMPONENT_ENV_RUNNER,
-    COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_LEARNER,
-    COMPONENT_MODULE_TO_ENV_CONNECTOR,
     COMPONENT_RL_MODULE,
 )
-from tflearner.learner.restore_plan import problems_with_names
 from tflearner.reporting.run_directory import make_run_directory
 from tflearner.types import StateDict
 
@@ -172,23 +172,23 @@ class AlgorithmState(Checkpointable):
         return state
 
     def set_state(self, state: StateDict) -> None:
-        """Replaces what `state` holds, and starts new episodes."""
-        self._put_back(state)
-        self._end_episodes()
+        """Replaces what `state` holds, or nothing, and starts new episodes.
+
+        Raises:
+            CheckpointMismatchError: If parts of it do not fit.
+        """
+        plan = self._plan_restore(state, [])
+        unfit = [p for p in plan.problems if not p.startswith("missing ")]
+        matching.check(f"{self._name}.set_state()", unfit)
+        plan.apply()
 
     def get_ctor_args_and_kwargs(self):
         return (), {"env": None, "config": self.config}
 
     def get_checkpointable_components(self):
-        runner = self.env_runner
-        connectors = {
-            COMPONENT_ENV_TO_MODULE_CONNECTOR: getattr(runner, "env_to_module", None),
-            COMPONENT_MODULE_TO_ENV_CONNECTOR: getattr(runner, "module_to_env", None),
-        }
         return [
             (COMPONENT_LEARNER, self.learner),
-            (COMPONENT_ENV_RUNNER, runner),
-            *[(k, c) for k, c in connectors.items() if c is not None and c.get_state()],
+            (COMPONENT_ENV_RUNNER, self.env_runner),
         ]
 
     # Files.
@@ -214,38 +214,39 @@ class AlgorithmState(Checkpointable):
         entropy = np.random.SeedSequence(self._run_seed, spawn_key=(self._num_saves,))
         self.env_runner.end_episodes(int(entropy.generate_state(1)[0]) >> 1)
 
-    def _restore(self, state, component, *, strict):
-        parts = dict(self.get_checkpointable_components())
+    def _plan_restore(self, state, component):
         if component:
-            with self._unchanged_on_error():
-                return super()._restore(state, component, strict=strict)
-        if strict:
-            problems = problems_with_names(state, self.get_state())
-            matching.check(f"{self._name}.restore_from_path()", problems)
-        report = RestoreReport()
-        with self._unchanged_on_error():
-            for name, part in parts.items():
-                if name in state:
-                    done = part._restore(state[name], [], strict=strict)
-                    report += done.below(name)
-            self._set_counters(state)
-            self._end_episodes()
-        counters = [name for name in state if name not in parts]
-        return report + RestoreReport(loaded=tuple(counters))
-
-    @contextlib.contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
+            return super()._plan_restore(state, component)
+        parts = dict(self.get_checkpointable_components())
         before = self.get_state()
-        try:
-            yield
-        except BaseException:
-            self._put_back(before)
-            raise
+        plans = {
+            k: p._plan_restore(state[k], []) for k, p in parts.items() if k in state
+        }
+        problems = matching.problems_with_names(state, before)
+        for name, plan in plans.items():
+            problems += [f"{name}: {problem}" for problem in plan.problems]
+
+        def apply() -> RestoreReport:
+            report = RestoreReport.of_names(
+                [name for name in state if name not in plans],
+                [name for name in before if name not in plans],
+            )
+            try:
+                for name, plan in plans.items():
+                    report += plan.apply().below(name)
+                self._set_counters(state)
+            except BaseException:
+                self._put_back(before)
+                raise
+            self._end_episodes()
+            return report
+
+        return RestorePlan(problems, apply)
 
     def _put_back(self, state: StateDict) -> None:
         for name, part in self.get_checkpointable_components():
             if name in state:
-                part._restore(state[name], [], strict=True)
+                part._plan_restore(state[name], []).apply()
         self._set_counters(state)
 
     def _set_counters(self, state: StateDict) -> None:
@@ -254,3 +255,4 @@ class AlgorithmState(Checkpointable):
         self._num_evaluations = state.get("num_evaluations", self._num_evaluations)
         self._num_saves = state.get("num_saves", self._num_saves)
         self._run_seed = state.get("run_seed", self._run_seed)
+        self._last_save = (0, "")

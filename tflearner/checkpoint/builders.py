@@ -1,29 +1,32 @@
 """How an object is rebuilt from a file that contains no code.
 
-A file names a builder and its arguments, as JSON. The name is looked up in a registry
-that holds what was registered by `register_builder`, never imported:
+A file names a builder and its arguments. The name is looked up in a registry that holds
+what was registered by `register_builder`, never imported:
 
-    {"$builder": "tflearner/DefaultModelConfig", "args": {"fcnet_hiddens": [64, 64]}}
+    {"tflearner:builder": "tflearner/RLModuleSpec", "arguments": {"model_config": ...}}
 
-An argument that JSON cannot hold, such as a function, is written as {"$given": what it
+An argument that files cannot hold, such as a function, is {"tflearner:given": what it
 was}: whoever loads the file gives it again.
 """
 
+import contextlib
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from tflearner.errors import BuilderError, UsageError
+from tflearner.errors import BuilderError, TFLearnerError, UsageError
 
 Arguments = Callable[[Any], Mapping[str, Any]]
+Refuse = Callable[[Mapping[str, Any]], Mapping[str, str]]
 
 _BUILDERS: dict[str, Callable] = {}
-_DESCRIBERS: dict[type, tuple[str, Arguments]] = {}
-_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-_CONTAINERS: dict[str, Callable] = {"$tuple": tuple, "$set": set, "$dict": dict}
+_DESCRIBERS: dict[type, tuple[str, Arguments, bool]] = {}
+_REFUSE: dict[str, Refuse] = {}
+
+# Keys of descriptions.
+BUILDER, ARGUMENTS, GIVEN = "tflearner:builder", "arguments", "tflearner:given"
 
 
 def register_builder(
@@ -32,6 +35,8 @@ def register_builder(
     *,
     of: type | None = None,
     arguments: Arguments | None = None,
+    as_a_whole: bool = False,
+    refuse: Refuse | None = None,
 ) -> Any:
     """Lets checkpoints name a class or function, so that it is found when they load.
 
@@ -45,6 +50,10 @@ def register_builder(
         arguments: Function of such an object returning the keyword arguments that
             `builder` makes its equal from; subclasses inherit it. Without it files can
             name the builder, but not hold objects it built.
+        as_a_whole: Whether an argument that files cannot hold makes the object one that
+            they cannot hold; otherwise that argument alone has to be given again.
+        refuse: Function of the arguments in a file returning those that have to be
+            given again, by name, and why.
 
     Returns:
         The builder.
@@ -54,12 +63,19 @@ def register_builder(
     """
     if builder is None:
         return lambda decorated: register_builder(
-            name, decorated, of=of, arguments=arguments
+            name,
+            decorated,
+            of=of,
+            arguments=arguments,
+            as_a_whole=as_a_whole,
+            refuse=refuse,
         )
     if not isinstance(name, str) or not name or not callable(builder):
         raise UsageError("register_builder()", f"{name!r}", "a name and a callable")
     before = _BUILDERS.get(name)
-    if before is not None and _full_name(before) != _full_name(builder):
+    # A class that is defined anew, as in a notebook, replaces the former one.
+    is_same = isinstance(builder, type) and _full_name(before) == _full_name(builder)
+    if before is not None and before != builder and not is_same:
         raise UsageError(
             "register_builder()",
             f"{name!r}, which is {_full_name(before)} already",
@@ -67,7 +83,10 @@ def register_builder(
         )
     _BUILDERS[name] = builder
     if arguments is not None:
-        _DESCRIBERS[of or builder] = (name, arguments)  # type: ignore[index]
+        made: Any = of or builder
+        _DESCRIBERS[made] = (name, arguments, as_a_whole)
+    if refuse is not None:
+        _REFUSE[name] = refuse
     return builder
 
 
@@ -79,49 +98,59 @@ def name_of(builder: Callable) -> str:
     return _full_name(builder)
 
 
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """An argument that is not saved: whoever loads the file gives it again.
+
+    Attributes:
+        what: What it is.
+    """
+
+    what: str
+
+
 def describe(value: Any) -> Any:
-    """Returns `value` as JSON data.
+    """Returns `value` as plain Python, with builders in place of objects.
 
     Raises:
         Undescribable: If it is neither plain Python nor of a class with `arguments`.
     """
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"$float": str(value)}
-    if isinstance(value, np.generic):
-        return describe(value.item())
-    if isinstance(value, list):
-        return [describe(item) for item in value]
-    if isinstance(value, tuple):
-        return {"$tuple": [describe(item) for item in value]}
-    if isinstance(value, set | frozenset):
-        return {"$set": sorted(map(describe, value))}
-    if isinstance(value, Mapping):
-        return _described_mapping(value)
+    if isinstance(value, Given):
+        return {GIVEN: value.what}
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(map(describe, value))
+    if type(value) is dict:
+        if {GIVEN, BUILDER} & value.keys() or not all(map(_is_key, value)):
+            raise Undescribable(value)
+        return {key: describe(own) for key, own in value.items()}
     if isinstance(value, type) or any(value is known for known in _BUILDERS.values()):
-        return {"$builder": name_of(value)}
+        return {BUILDER: name_of(value)}
     for base in type(value).__mro__:
         if base in _DESCRIBERS:
-            name, arguments = _DESCRIBERS[base]
+            name, arguments, as_a_whole = _DESCRIBERS[base]
             name = name if base is type(value) else name_of(type(value))
-            return {"$builder": name, "args": describe_arguments(arguments(value))}
+            describe_all = describe if as_a_whole else describe_arguments
+            return {BUILDER: name, ARGUMENTS: describe_all({**arguments(value)})}
     raise Undescribable(value)
 
 
 def describe_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns arguments as JSON data; those that JSON cannot hold as {"$given": ...}."""
+    """Returns arguments as `describe` does; what it cannot hold, as to be given."""
     described = {}
     for name, value in arguments.items():
         try:
             described[name] = describe(value)
-        except Undescribable as error:
-            described[name] = {"$given": str(error)}
+        except (Undescribable, TypeError) as error:  # TypeError: a set of descriptions.
+            described[name] = describe(Given(str(error)))
     return described
 
 
 class Undescribable(Exception):
-    """An object that JSON cannot hold.
+    """An object that files cannot hold.
 
     Args:
         value: The object.
@@ -162,18 +191,27 @@ class Rebuilder:
 
     def build(self, description: Any) -> Any:
         """Returns what was described."""
-        if isinstance(description, list):
-            return [self.build(item) for item in description]
+        if isinstance(description, list | tuple | set | frozenset):
+            return type(description)(map(self.build, description))
         if not isinstance(description, dict):
             return description
-        if "$builder" in description:
+        if BUILDER in description:
             return self._build(description)
-        if "$float" in description:
-            return _FLOATS[description["$float"]]
-        for tag, make in _CONTAINERS.items():
-            if tag in description:
-                return make(self.build(description[tag]))
         return {key: self.build(value) for key, value in description.items()}
+
+    @contextlib.contextmanager
+    def telling(self, where: str, of: type[Exception] = Exception) -> Iterator[None]:
+        """Turns what broken descriptions lead to into `BuilderError`."""
+        try:
+            yield
+        except TFLearnerError:
+            raise
+        except of as error:
+            raise BuilderError(
+                where,
+                f"a description nothing can be built from "
+                f"({type(error).__name__}: {error})",
+            ) from error
 
     def builder(self, name: str) -> Callable:
         """Returns the builder of a name.
@@ -181,7 +219,9 @@ class Rebuilder:
         Raises:
             BuilderError: If it is neither registered nor among `builders`.
         """
-        found = self.builders.get(name, _BUILDERS.get(name))
+        found = None
+        if isinstance(name, str):
+            found = self.builders.get(name, _BUILDERS.get(name))
         if found is None:
             raise BuilderError(
                 f"builder {name!r}",
@@ -210,31 +250,36 @@ class Rebuilder:
         if name in self.given:
             self.used.add(name)
             return self.given[name]
-        if isinstance(description, dict) and "$given" in description:
-            self.missing[name] = description["$given"]
-            return None
+        if isinstance(description, dict) and GIVEN in description:
+            return self._miss(name, str(description[GIVEN]))
         try:
             return self.build(description)
         except BuilderError as error:
-            self.missing[name] = f"{error.where}, {error.got}"
-            return None
+            return self._miss(name, f"{error.where}, {error.got}")
+
+    def _miss(self, name: str, what: str) -> None:
+        # The models of two modules, say, are both called `model`.
+        known = self.missing.get(name, what)
+        self.missing[name] = known if what in known else f"{known}, {what}"
 
     def _build(self, description: dict[str, Any]) -> Any:
-        builder = self.builder(description["$builder"])
-        if "args" not in description:
+        builder = self.builder(description[BUILDER])
+        if ARGUMENTS not in description:
             return builder
         num_missing = len(self.missing)
-        arguments = self.arguments(description["args"])
+        described = description[ARGUMENTS]
+        refuse = _REFUSE.get(description[BUILDER], lambda described: {})
+        refused = {name: {GIVEN: why} for name, why in refuse(described).items()}
+        arguments = self.arguments({**described, **refused})
         # An incomplete object is never used: `check` comes before.
         return None if len(self.missing) > num_missing else builder(**arguments)
 
 
-def _described_mapping(value: Mapping) -> dict[str, Any]:
-    if all(isinstance(key, str) and not key.startswith("$") for key in value):
-        return {key: describe(own) for key, own in value.items()}
-    return {"$dict": [[describe(key), describe(own)] for key, own in value.items()]}
+def _is_key(key: Any) -> bool:
+    is_tuple = type(key) is tuple and all(map(_is_key, key))
+    return type(key) in (str, int) or is_tuple
 
 
-def _full_name(builder: Callable) -> str:
+def _full_name(builder: Any) -> str:
     name = getattr(builder, "__qualname__", repr(builder))
     return f"{getattr(builder, '__module__', None)}.{name}"

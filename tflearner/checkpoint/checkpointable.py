@@ -1,12 +1,14 @@
 """What can be saved to files, restored from them, and rebuilt from them alone."""
 
 import abc
+import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Self
 
+from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import Rebuilder, describe_arguments, name_of
 from tflearner.checkpoint.directory import (
     Checkpoint,
@@ -16,6 +18,7 @@ from tflearner.checkpoint.directory import (
 from tflearner.errors import (
     BuilderError,
     CheckpointMismatchError,
+    TFLearnerError,
     UnknownArgumentError,
     UsageError,
     did_you_mean,
@@ -45,6 +48,24 @@ class RestoreReport:
     path: str = ""
     skipped: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, fits: matching.Match) -> "RestoreReport":
+        """Returns the report of what was matched array by array."""
+        return cls(
+            loaded=tuple(map("/".join, fits.loaded)),
+            kept=tuple(map("/".join, fits.kept)),
+            ignored=tuple(map("/".join, fits.ignored)),
+        )
+
+    @classmethod
+    def of_names(cls, saved: Collection[str], own: Collection[str]) -> "RestoreReport":
+        """Returns the report of a restore of what both have."""
+        return cls(
+            loaded=tuple(name for name in own if name in saved),
+            kept=tuple(name for name in own if name not in saved),
+            ignored=tuple(name for name in saved if name not in own),
+        )
+
     def below(self, name: str) -> "RestoreReport":
         """Returns the report with `name` in front of every path."""
         parts: dict[str, Any] = {
@@ -65,6 +86,19 @@ class RestoreReport:
 
 
 _PARTS = ("loaded", "kept", "ignored", "reset")
+
+
+@dataclasses.dataclass(frozen=True)
+class RestorePlan:
+    """What restoring would do, decided before anything is changed.
+
+    Attributes:
+        problems: What does not fit, for whoever wants everything or nothing.
+        apply: Restores what fits, or nothing if it raises; returns what was done.
+    """
+
+    problems: list[str]
+    apply: Callable[[], RestoreReport]
 
 
 class Checkpointable(abc.ABC):
@@ -190,7 +224,11 @@ class Checkpointable(abc.ABC):
             path, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite
         )
         names = _names(component)
-        report = self._restore(_below(checkpoint, names), names, strict=strict)
+        with _telling(checkpoint):
+            plan = self._plan_restore(_below(checkpoint, names), names)
+        if strict:
+            matching.check(f"{type(self).__name__}.restore_from_path()", plan.problems)
+        report = plan.apply()
         return dataclasses.replace(
             report,
             path=str(checkpoint.path),
@@ -230,10 +268,12 @@ class Checkpointable(abc.ABC):
         state, metadata = _below(checkpoint, names), checkpoint.about
         for name in names:
             metadata = metadata.get(COMPONENTS, {}).get(name, {})
-        rebuilder = Rebuilder(given=settings, builders=builders or {})
+        builders = {name_of(cls): cls} | dict(builders or {})
+        rebuilder = Rebuilder(given=settings, builders=builders)
         made_of = cls._saved_class(metadata.get(CLASS), rebuilder)
         where = f"{made_of.__name__}.from_checkpoint()"
-        arguments = rebuilder.arguments(metadata[ARGUMENTS])
+        with rebuilder.telling(where):
+            arguments = rebuilder.arguments(metadata[ARGUMENTS])
         for name in settings.keys() - rebuilder.used:
             raise UnknownArgumentError(
                 where,
@@ -242,8 +282,12 @@ class Checkpointable(abc.ABC):
                 did_you_mean(name, rebuilder.known),
             )
         rebuilder.check(where)
-        made = made_of._rebuilt(arguments)
-        made._restore(state, [], strict=True)
+        with rebuilder.telling(where, of=TypeError):  # Of the file's arguments.
+            made = made_of._rebuilt(arguments)
+        with _telling(checkpoint):
+            plan = made._plan_restore(state, [])
+        matching.check(where, plan.problems)
+        plan.apply()
         return made
 
     # What subclasses may change.
@@ -260,20 +304,18 @@ class Checkpointable(abc.ABC):
         """Returns the number of a new step, above all that are there."""
         return max(directory.steps(), default=0) + 1
 
-    def _restore(
-        self, state: StateDict, component: list[str], *, strict: bool
-    ) -> RestoreReport:
-        """Takes over a saved state, or that of a component, or changes nothing.
-
-        Returns:
-            What was done, without the path of the checkpoint.
-        """
+    def _plan_restore(self, state: StateDict, component: list[str]) -> RestorePlan:
+        """Returns how to take over a saved state, or that of a component."""
         if component:
             first, *rest = component
-            part = self._part(first)
-            return part._restore(state, rest, strict=strict).below(first)
-        self.set_state(state)
-        return RestoreReport(loaded=tuple(state))
+            plan = self._part(first)._plan_restore(state, rest)
+            return RestorePlan(plan.problems, lambda: plan.apply().below(first))
+
+        def apply() -> RestoreReport:
+            self.set_state(state)
+            return RestoreReport(loaded=tuple(state))
+
+        return RestorePlan([], apply)
 
     @classmethod
     def _rebuilt(cls, arguments: dict[str, Any]) -> Self:
@@ -299,8 +341,6 @@ class Checkpointable(abc.ABC):
                 "a component that cannot be built by itself",
                 hint="build the object it belongs to",
             )
-        if name == name_of(cls):
-            return cls
         try:
             saved: Any = rebuilder.builder(name)
         except BuilderError as error:
@@ -318,6 +358,19 @@ class Checkpointable(abc.ABC):
                 "name the part you want: component=...",
             )
         return saved
+
+
+@contextlib.contextmanager
+def _telling(checkpoint: Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, TFLearnerError):
+            raise
+        raise CheckpointMismatchError(
+            str(checkpoint.path),
+            f"a state of another form ({type(error).__name__}: {error})",
+        ) from error
 
 
 def _names(component: str | None) -> list[str]:

@@ -53,7 +53,7 @@ from tflearner.errors import (
 
 _LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
-_SPARE = 1.05  # Directories, and rounding up to whole blocks, take space as well.
+_SPARE, _SPARE_BYTES = 1.05, 16_384  # The manifest, directories, unfilled blocks.
 
 
 class CheckpointDirectory:
@@ -77,12 +77,8 @@ class CheckpointDirectory:
 
     def steps(self) -> list[int]:
         """Returns the committed steps in ascending order."""
-        numbers = {name: steps.number_of(name) for name in files.names(self.path)}
-        return sorted(
-            number
-            for name, number in numbers.items()
-            if number is not None and files.is_directory(self.path / name)
-        )
+        with _told(self.path):
+            return self._committed()
 
     def save(
         self,
@@ -118,25 +114,27 @@ class CheckpointDirectory:
             raise UsageError("step", repr(step), f"an int from 0 to {steps.MAX_STEP}")
         parts = state_files.encode(state, about)
         contents = parts.contents()
-        finite = not any(parts.non_finite())
-        if not finite and not allow_nonfinite:
-            steps.check_finite(parts, "state")
         need = sum(piece.nbytes for own in contents.values() for piece in own)
-        with self._saving(int(need * _SPARE)) as committed:
-            newest = committed[-1] if committed else None
-            if step is None:
-                step = 1 if newest is None else newest + 1
-            self._check_is_new(step)
-            path = steps.commit(
-                self.path,
-                step,
-                contents,
-                seq=_sequence_number(state),
-                finite=finite,
-                parent=newest,
-                modules=parts.modules(),
-            )
-            self._retire([*committed, step], step if finite else None, saved=step)
+        with steps.hashed(contents) as digests:
+            finite = not any(parts.non_finite())
+            if not finite and not allow_nonfinite:
+                steps.check_finite(parts, "state")
+            with self._saving(int(need * _SPARE) + _SPARE_BYTES) as committed:
+                newest = committed[-1] if committed else None
+                if step is None:
+                    step = 1 if newest is None else newest + 1
+                self._check_is_new(step)
+                path = steps.commit(
+                    self.path,
+                    step,
+                    contents,
+                    digests,
+                    seq=_sequence_number(state),
+                    finite=finite,
+                    parent=newest,
+                    modules=parts.modules(),
+                )
+                self._retire([*committed, step], step if finite else None, saved=step)
         return path
 
     def read(
@@ -162,6 +160,10 @@ class CheckpointDirectory:
         """
         if on_corrupt not in ("raise", "previous"):
             raise UsageError("on_corrupt", repr(on_corrupt), "'raise' or 'previous'")
+        with _told(self.path):
+            return self._read(step, on_corrupt == "previous", allow_nonfinite)
+
+    def _read(self, step: int | None, previous: bool, nonfinite: bool) -> Checkpoint:
         skipped: list[pathlib.Path] = []
         first: CheckpointError | None = None
         while True:
@@ -169,12 +171,12 @@ class CheckpointDirectory:
             path = self.path / steps.name_of(number)
             before = files.identity(path)
             try:
-                found = steps.read(path, allow_nonfinite=allow_nonfinite)
+                found = steps.read(path, allow_nonfinite=nonfinite)
                 return dataclasses.replace(found, skipped=tuple(skipped))
             except (CheckpointCorruptError, NonFiniteStateError) as error:
-                if files.identity(path) != before or before is None:
+                if before is None or files.identity(path) != before:
                     continue  # Retention removed it, so there is a newer one.
-                if on_corrupt == "raise":
+                if not previous:
                     raise
                 first = first or error
                 skipped.append(path)
@@ -187,7 +189,7 @@ class CheckpointDirectory:
         error: CheckpointError | None,
     ) -> int:
         """The step to try next: the newest that was not skipped."""
-        committed = self.steps()
+        committed = self._committed()
         if step is not None and step not in committed:
             where = f"step {step!r} of {self.path}"
             raise CheckpointNotFoundError(where, "none", f"one of {committed}")
@@ -214,6 +216,23 @@ class CheckpointDirectory:
             what += "; the newest is uncommitted, there is nothing to load"
         return CheckpointNotFoundError(f"directory {self.path}", what)
 
+    def _committed(self) -> list[int]:
+        """All steps at one moment.
+
+        A listing made while others save may lack both the step that was there before
+        and the one that replaced it, so only a directory that did not change counts.
+        """
+        while True:
+            names = files.names(self.path)
+            numbers = {name: steps.number_of(name) for name in names}
+            committed = sorted(
+                number
+                for name, number in numbers.items()
+                if number is not None and files.is_directory(self.path / name)
+            )
+            if files.names(self.path) == names:
+                return committed
+
     def _check_is_new(self, step: int) -> None:
         path = self.path / steps.name_of(step)
         if files.status(path) is not None:
@@ -237,7 +256,7 @@ class CheckpointDirectory:
                 free = files.free_bytes(self.path)
                 if free is not None and free < need:
                     raise _disk_full(where, need, free)
-                yield self.steps()
+                yield self._committed()
         except files.HeldError as error:
             raise _locked(where, error.holder) from None
         except CheckpointError:
@@ -303,14 +322,27 @@ def read_checkpoint(
         allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
     """
     path = files.absolute(path)
-    run, number = CheckpointDirectory(path), steps.number_of(path.name)
+    number = steps.number_of(path.name)
+    options: dict[str, Any] = {"allow_nonfinite": allow_nonfinite}
+    run = CheckpointDirectory(path)
+    with _told(path):
+        names = files.names(path)
     if number is not None and number in CheckpointDirectory(path.parent).steps():
-        run = CheckpointDirectory(path.parent)
-    elif files.status(path / manifest.NAME) is not None:  # Copied to another place.
-        return steps.read(path, allow_nonfinite=allow_nonfinite)
-    else:
-        number = None
-    return run.read(number, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite)
+        run, options["step"] = CheckpointDirectory(path.parent), number
+    elif manifest.NAME in names:  # A step that was copied to another place.
+        return steps.read(path, **options)
+    return run.read(on_corrupt=on_corrupt, **options)
+
+
+@contextlib.contextmanager
+def _told(path: pathlib.Path) -> Iterator[None]:
+    """Says which directory it was that the operating system did not let us look at."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f"directory {path}", str(error)) from error
 
 
 def _sequence_number(state: dict[str, Any]) -> int:

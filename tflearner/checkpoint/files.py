@@ -206,7 +206,11 @@ def replace_directory(stage: pathlib.Path, target: pathlib.Path) -> None:
     elif not _exchange(stage, target):
         old = stage.with_name(f"{stage.name}-old")
         os.rename(target, old)
-        os.rename(stage, target)
+        try:
+            os.rename(stage, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
     sync_directory(target.parent)
     if status(old) is not None:
         remove(old)

@@ -74,7 +74,16 @@ def merged(own: StateDict, saved: StateDict, paths: Collection[Path]) -> StateDi
     return result
 
 
+def problems_with_names(saved: Collection[str], own: Collection[str]) -> list[str]:
+    """Returns what is missing in `saved`, and what is unexpected there."""
+    missing = [f"missing {name!r}" for name in own if name not in saved]
+    return missing + [f"unexpected {name!r}" for name in saved if name not in own]
+
+
 def _fault(theirs: Any, mine: Any) -> str | None:
+    are_empty = isinstance(theirs, dict), isinstance(mine, dict)  # Others have leaves.
+    if any(are_empty):
+        return None if all(are_empty) else "with weights on one side only"
     theirs, mine = np.asarray(theirs), np.asarray(mine)
     if theirs.shape != mine.shape:
         return f"of shape {theirs.shape} instead of {mine.shape}"
@@ -84,7 +93,7 @@ def _fault(theirs: Any, mine: Any) -> str | None:
 
 
 def _leaves(node: Any, path: Path = ()):
-    if isinstance(node, dict):
+    if isinstance(node, dict) and (node or not path):
         for name, child in node.items():
             yield from _leaves(child, (*path, name))
     else:

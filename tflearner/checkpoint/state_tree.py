@@ -106,7 +106,7 @@ class _Writer:
             return {"$tuple": self._write_items(value, path, depth + 1)}
         if type(value) in (set, frozenset):
             items = self._write_items(value, path, depth + 1)
-            return {f"${type(value).__name__}": sorted(items, key=strict_json.dumps)}
+            return {f"${type(value).__name__}": sorted(items, key=repr)}
         return self._write_numpy(value, path)
 
     def _write_items(self, items: Iterable, path: Path, depth: int) -> list:

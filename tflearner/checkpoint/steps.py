@@ -23,6 +23,7 @@ from tflearner.errors import (
 _NAME = re.compile(r"step-(\d{12,18})")
 _DEBRIS = re.compile(r"\.(stage|trash)-\d{12,18}-[0-9a-f]{16}")
 MAX_STEP = 10**18 - 1
+Digests = dict[str, concurrent.futures.Future[str]]
 _NOT_AS_WRITTEN = (
     *(ValueError, TypeError, KeyError, AttributeError),
     *(IndexError, OverflowError, RecursionError, MemoryError),
@@ -94,10 +95,18 @@ def _hide(path: pathlib.Path) -> pathlib.Path:
     return hidden
 
 
+@contextlib.contextmanager
+def hashed(contents: dict[str, list[memoryview]]) -> Iterator[Digests]:
+    """Gives {file name: hash}, each worked out by another thread meanwhile."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(_sha256, own) for name, own in contents.items()}
+
+
 def commit(
     run: pathlib.Path,
     step: int,
     contents: dict[str, list[memoryview]],
+    digests: Digests,
     **facts: Any,
 ) -> pathlib.Path:
     """Writes a step; it is there, complete and durable, or not at all.
@@ -106,6 +115,7 @@ def commit(
         run: The directory of the run, locked by the caller.
         step: A number that is not taken.
         contents: {file name: pieces}.
+        digests: {file name: hash}, see `hashed`.
         **facts: What else the manifest says, see `manifest.build`.
 
     Returns:
@@ -115,7 +125,15 @@ def commit(
     target = run / name_of(step)
     try:
         files.make_directory(stage)
-        listed = _write(stage, contents)
+        for name, own in contents.items():
+            files.write_file(stage / name, own)
+        listed = {
+            name: {
+                "bytes": sum(piece.nbytes for piece in own),
+                "sha256": digests[name].result(),
+            }
+            for name, own in contents.items()
+        }
         text = manifest.build(step=step, files=listed, **facts)
         files.write_file(stage / manifest.NAME, [memoryview(text)])
         files.sync_directory(stage)
@@ -142,26 +160,6 @@ def _take_back(target: pathlib.Path, cause: BaseException) -> None:
     with contextlib.suppress(OSError):
         files.sync_directory(target.parent)
         files.remove(hidden)
-
-
-def _write(
-    stage: pathlib.Path, contents: dict[str, list[memoryview]]
-) -> dict[str, dict[str, Any]]:
-    """Writes files, and returns what a manifest says of them.
-
-    Other threads hash them while they are on their way to the disk.
-    """
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        digests = {name: pool.submit(_sha256, own) for name, own in contents.items()}
-        for name, own in contents.items():
-            files.write_file(stage / name, own)
-        return {
-            name: {
-                "bytes": sum(piece.nbytes for piece in own),
-                "sha256": digests[name].result(),
-            }
-            for name, own in contents.items()
-        }
 
 
 def _sha256(pieces: list[memoryview]) -> str:

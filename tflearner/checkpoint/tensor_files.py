@@ -170,8 +170,10 @@ def _fault(entry: Any) -> str | None:
     if len(shape) > MAX_AXES + 1 or len(offsets) != 2:
         return "too many axes, or not two offsets"
     numbers = shape + offsets
-    if set(map(type, numbers)) != {int} or min(numbers) < 0:
-        return "a shape or offsets that are no integers from 0"
+    if set(map(type, numbers)) != {int}:
+        return "a shape or offsets that are no integers"
+    if min(numbers) < 0:
+        return "a negative shape or offset"
     item_bytes = _SAFETENSORS[name].itemsize
     if math.prod(filter(None, shape)) * item_bytes >= 2**63:
         return "a shape whose product overflows"

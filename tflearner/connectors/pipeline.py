@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tflearner.checkpoint import matching
+from tflearner.checkpoint.checkpointable import RestorePlan, RestoreReport
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError
 from tflearner.types import StateDict
@@ -110,6 +112,17 @@ class ConnectorPipelineV2(ConnectorV2):
 
     def get_checkpointable_components(self):
         return [(name, piece) for name, piece in self._named() if piece.get_state()]
+
+    def _plan_restore(self, state, component):
+        if component:
+            return super()._plan_restore(state, component)
+        before = self.get_state()
+
+        def apply() -> RestoreReport:
+            self.set_state(before | {k: v for k, v in state.items() if k in before})
+            return RestoreReport.of_names(state, before)
+
+        return RestorePlan(matching.problems_with_names(state, before), apply)
 
     def _named(self) -> Iterator[tuple[str, ConnectorV2]]:
         taken: set[str] = set()

@@ -8,9 +8,14 @@ import numpy as np
 import tree
 from gymnasium.vector import VectorEnv
 
+from tflearner.checkpoint import matching
+from tflearner.checkpoint.builders import Given
+from tflearner.checkpoint.checkpointable import RestorePlan, RestoreReport
 from tflearner.columns import Columns
 from tflearner.constants import (
+    COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_METRICS_LOGGER,
+    COMPONENT_MODULE_TO_ENV_CONNECTOR,
     COMPONENT_RL_MODULE,
     EPISODE_LEN_MEAN,
     EPISODE_RETURN_MAX,
@@ -344,7 +349,7 @@ class SingleAgentEnvRunner(EnvRunner):
         *,
         not_components: str | Collection[str] | None = None,
     ) -> StateDict:
-        """Returns the random numbers' state, the metrics and the module's weights.
+        """Returns the random numbers' state, metrics, connectors' states and weights.
 
         Environments have no state that could be read, so a runner that takes this over
         starts new episodes, but with other seeds than this one began with.
@@ -355,7 +360,7 @@ class SingleAgentEnvRunner(EnvRunner):
         """
         state = {
             RNG: self._rng.bit_generator.state,
-            COMPONENT_METRICS_LOGGER: self.metrics.get_state(),
+            **{k: p.get_state() for k, p in self.get_checkpointable_components()},
         }
         wanted = components is None or COMPONENT_RL_MODULE in _names(components)
         if wanted and COMPONENT_RL_MODULE not in _names(not_components):
@@ -370,6 +375,49 @@ class SingleAgentEnvRunner(EnvRunner):
             "module_to_env": self.module_to_env,
         }
 
+    def get_checkpointable_components(self):
+        connectors = {
+            COMPONENT_ENV_TO_MODULE_CONNECTOR: self.env_to_module,
+            COMPONENT_MODULE_TO_ENV_CONNECTOR: self.module_to_env,
+        }
+        return [
+            (COMPONENT_METRICS_LOGGER, self.metrics),
+            *[(k, own) for k, own in connectors.items() if own and own.get_state()],
+        ]
+
+    def _arguments_to_save(self):
+        # A module built anew would act with other weights: it is the learner's.
+        return super()._arguments_to_save() | {"module": Given("the module that acts")}
+
+    def _plan_restore(self, state, component):
+        if component:
+            return super()._plan_restore(state, component)
+        before = self.get_state()
+        if COMPONENT_RL_MODULE not in state:
+            before.pop(COMPONENT_RL_MODULE)
+        parts = dict(self.get_checkpointable_components())
+        plans = {
+            k: p._plan_restore(state[k], []) for k, p in parts.items() if k in state
+        }
+        problems = matching.problems_with_names(state, before)
+        problems += [p for plan in plans.values() for p in plan.problems]
+
+        def apply() -> RestoreReport:
+            report = RestoreReport.of_names(
+                [name for name in state if name not in plans],
+                [name for name in before if name not in plans],
+            )
+            try:
+                self.set_state({k: v for k, v in state.items() if k in before})
+                for name, plan in plans.items():
+                    report += plan.apply().below(name)
+            except BaseException:
+                self.set_state(before)
+                raise
+            return report
+
+        return RestorePlan(problems, apply)
+
     def set_state(self, state: StateDict) -> None:
         """Takes over what `get_state` returned; parts that are missing stay.
 
@@ -378,7 +426,10 @@ class SingleAgentEnvRunner(EnvRunner):
         if COMPONENT_RL_MODULE in state:
             self.module.set_state(state[COMPONENT_RL_MODULE])
         if COMPONENT_METRICS_LOGGER in state:
-            self.metrics.set_state(state[COMPONENT_METRICS_LOGGER])
+            self.metrics.replace_state(state[COMPONENT_METRICS_LOGGER])
+        for name, part in self.get_checkpointable_components():
+            if name in state and part is not self.metrics:
+                part.set_state(state[name])
         if RNG in state:
             self._rng.bit_generator.state = state[RNG]
 

@@ -132,10 +132,16 @@ class _Runner:
         self._columns = columns
         if state is not None:
             self._columns[Columns.STATE_IN] = state
-        self._actors: Any = {
-            False: make_actor(policy.module),
-            True: ModuleActor(policy.module),
-        }
+        self._by_mode: dict[bool, dict[str, Any]] = {}
+
+    def _outputs(self, explore: bool) -> dict[str, Any]:
+        """Returns what the module puts out."""
+        if explore not in self._by_mode:
+            make = ModuleActor if explore else make_actor
+            actor: Any = make(self._policy.module)
+            outputs = actor(dict(self._columns), explore=explore, rng=self._rng)
+            self._by_mode[explore] = _arrays(dict(outputs))
+        return self._by_mode[explore]
 
     def act(self, seed: np.ndarray | None, nudge: float = 0.0) -> tuple:
         """Returns the environment's actions and, with a state, the next one.
@@ -145,9 +151,7 @@ class _Runner:
             nudge: How far to move `ACTION_DIST_INPUTS`, relative to their size.
         """
         module, explore = self._policy.module, seed is not None
-        actor = self._actors[explore]
-        outputs = actor(dict(self._columns), explore=explore, rng=self._rng)
-        outputs = _arrays(dict(outputs))
+        outputs = dict(self._outputs(explore))
         state = outputs.get(Columns.STATE_OUT)
         if nudge and Columns.ACTIONS not in outputs:
             inputs = outputs[Columns.ACTION_DIST_INPUTS]

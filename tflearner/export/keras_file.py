@@ -48,9 +48,7 @@ def write_keras_file(
         ExportError: If a part cannot be written in Keras' own layers.
     """
     model = _model(policy, greedy)
-    foreign = sorted(set(_foreign_names(model.get_config())))
-    if foreign:
-        raise _refusal("the module's networks", f"{', '.join(foreign)} in them")
+    _check_is_keras_own(model)
     with warnings.catch_warnings():
         # Keras reads TensorFlow's tensors in a way that NumPy is about to change.
         warnings.filterwarnings("ignore", "__array__ implementation doesn't accept")
@@ -199,6 +197,7 @@ class _Networks:
 
     def _own(self, model: Any, x: Any) -> Any:
         """The same with a user's model or layer: a copy made from its config."""
+        _check_is_keras_own(model)
         try:
             config = model.get_config() | {"name": self._name(model.name)}
             return _with_weights_of(model, type(model).from_config(config), x)
@@ -241,6 +240,18 @@ def _actions(policy: Policy, outputs: Any) -> Any:
         else:
             chosen = _connected(piece, chosen)
     return chosen
+
+
+def _check_is_keras_own(model: Any) -> None:
+    try:
+        config = keras.saving.serialize_keras_object(model)
+    except Exception as error:
+        raise _refusal(
+            f"model {type(model).__name__}", f"{type(error).__name__} in get_config()"
+        ) from error
+    foreign = sorted(set(_foreign_names(config)))
+    if foreign:
+        raise _refusal("the module's networks", f"{', '.join(foreign)} in them")
 
 
 def _foreign_names(config: Any) -> Iterator[str]:

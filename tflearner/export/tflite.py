@@ -1,6 +1,7 @@
 """A greedy policy as TFLite model, made of TFLite's own operations alone."""
 
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Mapping
 
@@ -34,10 +35,11 @@ def write_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> None:
     try:
         model = converter.convert()
     except Exception as error:  # ConverterError is not public.
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        ops = re.findall(r"(?:Select|Custom) ops: ([^\n]+)", str(error))
+        cause = ", ".join(ops) or str(error).strip().rpartition("\n")[2][-200:]
         raise ExportError(
             'export(format="tflite")',
-            f"a module that cannot be converted: {' '.join(lines[-3:])[-300:]}",
+            f"a module that cannot be converted: {cause}",
             "one of operations that TFLite has",
             'format="tf_saved_model" takes any',
         ) from error

@@ -10,7 +10,11 @@ import tree
 
 from tflearner import constants
 from tflearner.checkpoint import matching
-from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.checkpointable import (
+    Checkpointable,
+    RestorePlan,
+    RestoreReport,
+)
 from tflearner.checkpoint.components import Components
 from tflearner.errors import ModuleError, TFLearnerError, UsageError
 from tflearner.learner.components import (
@@ -20,7 +24,7 @@ from tflearner.learner.components import (
     checked_state,
 )
 from tflearner.learner.module_owner import ModuleOwner
-from tflearner.learner.restore_plan import RestorePlan, problems_with_names
+from tflearner.learner.restoring import Restoring
 from tflearner.types import StateDict
 
 _WEIGHTS = constants.COMPONENT_RL_MODULE
@@ -124,9 +128,9 @@ class LearnerState(ModuleOwner, Checkpointable):
     def _unchanged_on_error(self, before: StateDict) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
             self._apply_state(before)
-            if isinstance(error, TFLearnerError):
+            if isinstance(error, TFLearnerError) or not isinstance(error, Exception):
                 raise
             raise UsageError(
                 "set_state()", f"{type(error).__name__}: {error}", "what get_state gave"
@@ -146,7 +150,8 @@ class LearnerState(ModuleOwner, Checkpointable):
         if _OPTIMIZER in state:
             self._check_optimizer_state(state[_OPTIMIZER])
         if _LEARNER in state:
-            problems = problems_with_names(state[_LEARNER], self._get_learner_state())
+            own = self._get_learner_state()
+            problems = matching.problems_with_names(state[_LEARNER], own)
             if problems:
                 raise UsageError(
                     "set_state(), 'learner'",
@@ -166,7 +171,7 @@ class LearnerState(ModuleOwner, Checkpointable):
             self._set_learner_state(state[_LEARNER])
         if constants.COMPONENT_METRICS_LOGGER in state:
             metrics = state[constants.COMPONENT_METRICS_LOGGER]
-            self.metrics._restore(metrics, [], strict=True)
+            self.metrics.replace_state(metrics)
         if _CONNECTOR in state and self._learner_connector is not None:
             self._learner_connector.set_state(state[_CONNECTOR])
         self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
@@ -234,27 +239,28 @@ class LearnerState(ModuleOwner, Checkpointable):
         learner.build()
         return learner
 
-    def _restore(self, state, component, *, strict):
+    def _plan_restore(self, state, component):
         self.build()
         if component and component[0] != _WEIGHTS:
-            return super()._restore(state, component, strict=strict)
+            return super()._plan_restore(state, component)
         own = self.get_state()
+        given = own, state
         if component:  # The weights of all modules, or of one.
-            module_id = component[1] if len(component) > 1 else None
-            mine = own[_WEIGHTS]
-            if module_id is not None:
-                state = {module_id: state}
-                mine = {mid: w for mid, w in mine.items() if mid == module_id}
-            own, state = {_WEIGHTS: mine}, {_WEIGHTS: state}
-        plan = RestorePlan.make(state, own, self._optimizers, self._weight_keys())
-        if strict:
-            matching.check(f"{type(self).__name__}.restore_from_path()", plan.problems)
-        if component:  # Weights that are new to whoever acts with them.
-            plan.state[constants.WEIGHTS_SEQ_NO] = self._weights_seq_no + 1
-        with self._unchanged_on_error(self.get_state() if component else own):
-            self._apply_state(plan.state)
-            self._reset_optimizers(plan.stale)
-        return plan.report
+            given = {_WEIGHTS: own[_WEIGHTS]}, {_WEIGHTS: state}
+            for module_id in component[1:]:
+                mine = {m: w for m, w in own[_WEIGHTS].items() if m == module_id}
+                given = {_WEIGHTS: mine}, {_WEIGHTS: {module_id: state}}
+        restoring = Restoring.plan(*given, self._optimizers, self._weight_keys())
+        if component:  # Whoever acts with the weights has to take note of new ones.
+            restoring.state[constants.WEIGHTS_SEQ_NO] = self._weights_seq_no + 1
+
+        def apply() -> RestoreReport:
+            with self._unchanged_on_error(own):
+                self._apply_state(restoring.state)
+                self._reset_optimizers(restoring.stale)
+            return restoring.report
+
+        return RestorePlan(restoring.problems, apply)
 
 
 def _copied(module_ids: Any) -> Any:

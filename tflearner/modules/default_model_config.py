@@ -87,6 +87,12 @@ class DefaultModelConfig:
         for name in ("max_seq_len", "lstm_cell_size"):
             if not _is_count(getattr(self, name)):
                 raise _error(name, getattr(self, name), "a positive integer")
+        for field in dataclasses.fields(self):
+            # Keras would make objects of dicts, and files must not choose which.
+            is_layer_part = field.name.endswith(("_activation", "_initializer"))
+            value = getattr(self, field.name)
+            if is_layer_part and isinstance(value, Mapping):
+                raise _error(field.name, value, "a Keras name, a function or an object")
         if self.conv_filters is not None:
             if not all(map(_is_filter, self.conv_filters)):
                 want = "(filters, kernel, stride) for each layer, such as (32, 8, 4)"

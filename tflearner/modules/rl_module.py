@@ -9,7 +9,11 @@ import numpy as np
 
 from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import register_builder
-from tflearner.checkpoint.checkpointable import Checkpointable, RestoreReport
+from tflearner.checkpoint.checkpointable import (
+    Checkpointable,
+    RestorePlan,
+    RestoreReport,
+)
 from tflearner.constants import (
     ALL_MODULES,
     COMPONENT_LEARNER,
@@ -192,19 +196,17 @@ class RLModule(Checkpointable):
             "catalog_class": self.catalog_class,
         }
 
-    def _restore(self, state, component, *, strict):
+    def _plan_restore(self, state, component):
         if component:
-            return super()._restore(state, component, strict=strict)
+            return super()._plan_restore(state, component)
         own = self.get_state()
         fits = matching.match(state, own)
-        if strict:
-            matching.check(type(self).__name__, fits.problems)
-        self.set_state(matching.merged(own, state, fits.loaded))
-        return RestoreReport(
-            loaded=tuple(map("/".join, fits.loaded)),
-            kept=tuple(map("/".join, fits.kept)),
-            ignored=tuple(map("/".join, fits.ignored)),
-        )
+
+        def apply() -> RestoreReport:
+            self.set_state(matching.merged(own, state, fits.loaded))
+            return RestoreReport.of(fits)
+
+        return RestorePlan(fits.problems, apply)
 
     def as_multi_rl_module(self) -> "MultiRLModule":
         """Returns a `MultiRLModule` that holds this very object."""

@@ -26,8 +26,16 @@ def _of_box(space: gym.spaces.Box) -> dict[str, Any]:
 
 def _bound(bound: np.ndarray) -> Any:
     """One number where all are the same: an image's bounds are 28,224 zeros and 255s."""
-    is_uniform = bound.size > 0 and bool((bound == bound.flat[0]).all())
+    if not bound.size:
+        return 0
+    is_uniform = bool((bound == bound.flat[0]).all())
     return bound.flat[0].item() if is_uniform else bound.tolist()
+
+
+def _of_discrete(space: gym.spaces.Discrete) -> dict[str, Any]:
+    # The first versions of gymnasium 1 take no dtype; theirs is always int64.
+    dtype = {} if space.dtype == np.int64 else {"dtype": np.dtype(space.dtype).name}
+    return {"n": int(space.n), "start": int(space.start), **dtype}
 
 
 def _multi_discrete(nvec: Any, start: Any, dtype: str) -> gym.spaces.MultiDiscrete:
@@ -44,7 +52,7 @@ def register_builders() -> None:
     register_builder(
         "gymnasium/Discrete",
         gym.spaces.Discrete,
-        arguments=lambda s: {"n": int(s.n), "start": int(s.start)},
+        arguments=_of_discrete,
     )
     register_builder(
         "gymnasium/MultiDiscrete",
@@ -64,10 +72,13 @@ def register_builders() -> None:
     register_builder(
         "gymnasium/Dict",
         gym.spaces.Dict,
-        arguments=lambda s: {"spaces": dict(s.spaces)},
+        # A dict would be sorted by gymnasium.
+        arguments=lambda s: {"spaces": list(s.spaces.items())},
+        as_a_whole=True,
     )
     register_builder(
         "gymnasium/Tuple",
         gym.spaces.Tuple,
         arguments=lambda s: {"spaces": list(s.spaces)},
+        as_a_whole=True,
     )
