@@ -43,6 +43,16 @@ def test_parts_can_be_left_out():
         (errors.ScheduleError, ValueError),
         (errors.LossError, ValueError),
         (errors.NumericError, ArithmeticError),
+        (errors.CheckpointError, OSError),
+        (errors.CheckpointNotFoundError, FileNotFoundError),
+        (errors.CheckpointCorruptError, OSError),
+        (errors.CheckpointVersionError, OSError),
+        (errors.CheckpointLockedError, OSError),
+        (errors.StepExistsError, FileExistsError),
+        (errors.DiskFullError, OSError),
+        (errors.NonFiniteStateError, ArithmeticError),
+        (errors.CheckpointMismatchError, ValueError),
+        (errors.BuilderError, ValueError),
         (errors.EnvStepError, RuntimeError),
         (errors.EnvContractError, ValueError),
     ],
@@ -54,6 +64,20 @@ def test_errors_are_what_people_expect_and_survive_pickling(own, builtin):
     assert type(copy) is own
     assert str(copy) == str(error) == "where: got this, want that. Hint: do"
     assert vars(copy) == vars(error)
+
+
+@pytest.mark.parametrize(
+    ("own", "facts"),
+    [
+        (errors.CheckpointVersionError, {"found": 99, "supported": (1, 1)}),
+        (errors.CheckpointLockedError, {"pid": 1, "host": "a", "since": "2026"}),
+        (errors.DiskFullError, {"need": 2, "free": 1}),
+    ],
+)
+def test_facts_that_programs_need_survive_pickling(own, facts):
+    copy = pickle.loads(pickle.dumps(own("where", "this", **facts)))
+    assert vars(copy).items() >= facts.items()
+    assert str(copy) == "where: this. Nothing was changed."
 
 
 @pytest.mark.parametrize(

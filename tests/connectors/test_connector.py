@@ -5,6 +5,7 @@ import pytest
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.errors import ConfigError
 
 episodes_in = ConnectorV2.single_agent_episode_iterator
 
@@ -38,3 +39,15 @@ def test_episodes_with_the_entries_of_a_column():
     assert list(pairs) == [(single, 1), (a, None), (b, 3)]
     with pytest.raises(ValueError, match="shorter"):
         list(episodes_in([single, multi], zip_with_batch_column=[1]))
+
+
+class Plain(ConnectorV2):
+    def __call__(self, *, batch, **kwargs):
+        return batch
+
+
+def test_a_piece_has_no_state_unless_it_says_so():
+    assert Plain().get_state() == {}
+    Plain().set_state({})
+    with pytest.raises(ConfigError, match=r"Plain: got a state \['a'\], want none"):
+        Plain().set_state({"a": 1})

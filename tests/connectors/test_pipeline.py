@@ -141,3 +141,76 @@ def test_what_a_connector_function_returns():
     assert as_connectors(None) == []
     assert as_connectors(piece) == as_connectors([piece]) == as_connectors((piece,))
     assert as_connectors(piece) == [piece]
+
+
+# State.
+
+
+class Remembering(Note):
+    """Has one number as its state."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def get_state(self):
+        return {"value": self.value}
+
+    def set_state(self, state):
+        if state["value"] < 0:
+            raise ConfigError("Remembering", "a number below 0")
+        self.value = state["value"]
+
+
+class Remembering_1(Remembering):
+    pass
+
+
+def remembering(*values):
+    return ConnectorPipelineV2([A(), *map(Remembering, values), B()])
+
+
+def test_state_is_that_of_pieces_that_have_one():
+    assert ConnectorPipelineV2([A(), B()]).get_state() == {}
+    state = {"Remembering": {"value": 3}, "Remembering_1": {"value": 4}}
+    assert remembering(3, 4).get_state() == state
+    pipeline = remembering(0, 0)
+    pipeline.set_state(state)
+    assert pipeline.get_state() == state
+
+
+def test_names_of_pieces_are_unique():
+    pieces = [Remembering(0), Remembering_1(1), Remembering(2), Remembering_1(3)]
+    state = ConnectorPipelineV2(pieces).get_state()
+    assert [part["value"] for part in state.values()] == [0, 1, 2, 3]
+
+
+def test_pipelines_in_pipelines_have_a_state():
+    outer = ConnectorPipelineV2([A(), remembering(5), ConnectorPipelineV2([B()])])
+    state = {"ConnectorPipelineV2": {"Remembering": {"value": 5}}}
+    assert outer.get_state() == state
+    outer.set_state({"ConnectorPipelineV2": {"Remembering": {"value": 6}}})
+    assert outer.get_state()["ConnectorPipelineV2"] == {"Remembering": {"value": 6}}
+
+
+@pytest.mark.parametrize(
+    ("state", "match"),
+    [
+        ({}, r"unknown pieces \[\], missing pieces \['Remembering', 'Remembering_1'\]"),
+        (
+            {"Remembering": {"value": 1}, "Other": {}, "Remembering_1": {"value": 1}},
+            r"unknown pieces \['Other'\], missing pieces \[\]",
+        ),
+        ({"Remembering": {"value": 1}, "Remembering_1": {"value": -1}}, "below 0"),
+        ({"Remembering": {"value": 1}, "A": {"x": 1}}, r"missing .*_1"),
+        (
+            {"Remembering": {"value": 1}, "Remembering_1": {"value": 1}, "A": {"x": 1}},
+            r"piece A: got a state \['x'\], want none",
+        ),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(state, match):
+    pipeline = remembering(3, 4)
+    with pytest.raises(ConfigError, match=match):
+        pipeline.set_state(state)
+    assert [piece.value for piece in pipeline.connectors[1:3]] == [3, 4]

@@ -1,8 +1,8 @@
 """Saving while the run goes on."""
 
-import concurrent.futures
 import pathlib
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Self
 
 from tflearner.checkpoint.directory import CheckpointDirectory
@@ -20,8 +20,8 @@ class BackgroundSaver:
     """
 
     def __init__(self) -> None:
-        self._pool = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
-        self._running: concurrent.futures.Future | None = None
+        self._pool = ThreadPoolExecutor(1, "checkpoint")
+        self._running: Future | None = None
         self._mutex = threading.Lock()
         self._closed = False
 
@@ -79,7 +79,7 @@ class BackgroundSaver:
         if self._running is None:
             return None
         # Ctrl-C may end the wait: the save is still the running one then.
-        concurrent.futures.wait([self._running])
+        wait([self._running])
         done, self._running = self._running, None
         return done.result()
 

@@ -1,6 +1,5 @@
 """One step on disk: how it is committed, and how it is read."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import errno
@@ -8,6 +7,7 @@ import hashlib
 import pathlib
 import re
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from tflearner.errors import (
 _NAME = re.compile(r"step-(\d{12,18})")
 _DEBRIS = re.compile(r"\.(stage|trash)-\d{12,18}-[0-9a-f]{16}")
 MAX_STEP = 10**18 - 1
-Digests = dict[str, concurrent.futures.Future[str]]
+Digests = dict[str, Future[str]]
 _NOT_AS_WRITTEN = (
     *(ValueError, TypeError, KeyError, AttributeError),
     *(IndexError, OverflowError, RecursionError, MemoryError),
@@ -98,7 +98,7 @@ def _hide(path: pathlib.Path) -> pathlib.Path:
 @contextlib.contextmanager
 def hashed(contents: dict[str, list[memoryview]]) -> Iterator[Digests]:
     """Gives {file name: hash}, each worked out by another thread meanwhile."""
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(_sha256, own) for name, own in contents.items()}
 
 

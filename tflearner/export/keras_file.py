@@ -58,8 +58,15 @@ def write_keras_file(
 def load_keras_file(
     file: pathlib.Path, policy: Policy, greedy: TracedEndpoint
 ) -> Mapping[str, Callable]:
-    """Returns the endpoint of a file that was written a moment ago."""
-    model = keras.models.load_model(file, compile=False, safe_mode=True)
+    """Returns the endpoint of a file that was written a moment ago.
+
+    Raises:
+        ExportError: If Keras cannot load it.
+    """
+    try:
+        model = keras.models.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:
+        raise _refusal("the file", f"{type(error).__name__}: {error}") from error
 
     def call(named):
         return model(named) if policy.is_stateful else {"actions": model(named["obs"])}

@@ -9,7 +9,6 @@ import numpy as np
 import tree
 
 from tflearner import constants
-from tflearner.checkpoint import matching
 from tflearner.checkpoint.checkpointable import (
     Checkpointable,
     RestorePlan,
@@ -24,7 +23,7 @@ from tflearner.learner.components import (
     checked_state,
 )
 from tflearner.learner.module_owner import ModuleOwner
-from tflearner.learner.restoring import Restoring
+from tflearner.learner.restoring import Restoring, problems_of_learner
 from tflearner.types import StateDict
 
 _WEIGHTS = constants.COMPONENT_RL_MODULE
@@ -151,7 +150,7 @@ class LearnerState(ModuleOwner, Checkpointable):
             self._check_optimizer_state(state[_OPTIMIZER])
         if _LEARNER in state:
             own = self._get_learner_state()
-            problems = matching.problems_with_names(state[_LEARNER], own)
+            problems = problems_of_learner(state[_LEARNER], own)
             if problems:
                 raise UsageError(
                     "set_state(), 'learner'",
@@ -201,6 +200,11 @@ class LearnerState(ModuleOwner, Checkpointable):
 
     # Files.
 
+    def _build_if_new(self) -> None:
+        # Not `build()` alone: what an own class does there would be done again.
+        if not self._check_is_built(error=False):
+            self.build()
+
     def get_ctor_args_and_kwargs(self):
         return (), {
             "config": self.config,
@@ -209,7 +213,7 @@ class LearnerState(ModuleOwner, Checkpointable):
         }
 
     def get_checkpointable_components(self):
-        self.build()
+        self._build_if_new()
         return [
             (_WEIGHTS, self.module),
             (constants.COMPONENT_METRICS_LOGGER, self.metrics),
@@ -220,7 +224,7 @@ class LearnerState(ModuleOwner, Checkpointable):
         return {**super()._arguments_to_save(), "module": None}
 
     def _get_state_to_save(self):
-        self.build()
+        self._build_if_new()
         return self.without_functions(self.get_state())
 
     @staticmethod
@@ -240,7 +244,7 @@ class LearnerState(ModuleOwner, Checkpointable):
         return learner
 
     def _plan_restore(self, state, component):
-        self.build()
+        self._build_if_new()
         if component and component[0] != _WEIGHTS:
             return super()._plan_restore(state, component)
         own = self.get_state()

@@ -79,6 +79,12 @@ class Restoring:
         return cls(state, stale, problems, report)
 
 
+def problems_of_learner(saved: StateDict, own: StateDict) -> list[str]:
+    """Returns what is missing or unexpected in the component "learner" of a state."""
+    problems = problems_with_names(saved, own)
+    return problems + problems_with_names(_generators(saved), _generators(own))
+
+
 def _match(name: str, saved: StateDict, own: StateDict):
     return match(saved.get(name, {}), own.get(name, {}))
 
@@ -91,8 +97,7 @@ def _other_parts(
     if name not in own:
         return {}, [], RestoreReport()
     theirs, mine = saved.get(name, {}), own[name]
-    problems = problems_with_names(theirs, mine)
-    problems += problems_with_names(_generators(theirs), _generators(mine))
+    problems = problems_of_learner(theirs, mine)
     nested = (name, COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER)
     # A function of what to train is not saved, see `LearnerState`.
     wanted = [k for k in own if k in saved or k != SHOULD_BE_UPDATED]
@@ -106,15 +111,15 @@ def _other_parts(
     return state, problems, report
 
 
-def _generators(state: StateDict) -> set[str]:
+def _generators(state: StateDict) -> list[str]:
     """The paths of the random number generators in a learner's state."""
     owners = state.get("generators", {})
-    of_learner = {f"generators/{name}" for name in owners.get(COMPONENT_LEARNER, ())}
-    return of_learner | {
+    of_learner = [f"generators/{name}" for name in owners.get(COMPONENT_LEARNER, ())]
+    return of_learner + [
         f"generators/{module_id}/{name}"
         for module_id, own in owners.get(COMPONENT_RL_MODULE, {}).items()
         for name in own
-    }
+    ]
 
 
 def _slot_paths(record: OptimizerRecord, keys: dict[ParamRef, str]) -> set[Path]:
