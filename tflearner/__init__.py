@@ -116,7 +116,7 @@ _PUBLIC = {
     "CheckpointCallback": "reporting.checkpoint_callback",
     "CheckpointDirectory": "checkpoint.directory",
     "Checkpointable": "checkpoint.checkpointable",
-    "RestoreReport": "checkpoint.checkpointable",
+    "RestoreReport": "checkpoint.restoring",
     "register_builder": "checkpoint.builders",
     "register_config": "config",
     # Policies that run elsewhere.

@@ -8,8 +8,8 @@ from tflearner.algorithms.ppo import PPOConfig as PPOConfig
 from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
 from tflearner.checkpoint.builders import register_builder as register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable as Checkpointable
-from tflearner.checkpoint.checkpointable import RestoreReport as RestoreReport
 from tflearner.checkpoint.directory import CheckpointDirectory as CheckpointDirectory
+from tflearner.checkpoint.restoring import RestoreReport as RestoreReport
 from tflearner.columns import Columns as Columns
 from tflearner.config import AlgorithmConfig as AlgorithmConfig
 from tflearner.config import register_config as register_config

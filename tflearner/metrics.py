@@ -12,11 +12,8 @@ from typing import Any
 
 from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import register_builder
-from tflearner.checkpoint.checkpointable import (
-    Checkpointable,
-    RestorePlan,
-    RestoreReport,
-)
+from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import UsageError, did_you_mean
 from tflearner.stats import Stats
 from tflearner.types import StateDict

@@ -9,13 +9,10 @@ import numpy as np
 
 from tflearner.checkpoint import matching, steps
 from tflearner.checkpoint.background import BackgroundSaver
-from tflearner.checkpoint.checkpointable import (
-    Checkpointable,
-    RestorePlan,
-    RestoreReport,
-)
+from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.directory import CheckpointDirectory
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import (
     COMPONENT_ENV_RUNNER,

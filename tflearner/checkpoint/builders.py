@@ -184,6 +184,7 @@ class Rebuilder:
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     known: set[str] = dataclasses.field(default_factory=set)
     used: set[str] = dataclasses.field(default_factory=set)
+    _num_misses: int = 0
 
     def arguments(self, described: Mapping[str, Any]) -> dict[str, Any]:
         """Returns arguments by name; `None` for those that are missing."""
@@ -259,6 +260,7 @@ class Rebuilder:
 
     def _miss(self, name: str, what: str) -> None:
         # The models of two modules, say, are both called `model`.
+        self._num_misses += 1
         known = self.missing.get(name, what)
         self.missing[name] = known if what in known else f"{known}, {what}"
 
@@ -266,13 +268,13 @@ class Rebuilder:
         builder = self.builder(description[BUILDER])
         if ARGUMENTS not in description:
             return builder
-        num_missing = len(self.missing)
+        before = self._num_misses
         described = description[ARGUMENTS]
         refuse = _REFUSE.get(description[BUILDER], lambda described: {})
         refused = {name: {GIVEN: why} for name, why in refuse(described).items()}
         arguments = self.arguments({**described, **refused})
         # An incomplete object is never used: `check` comes before.
-        return None if len(self.missing) > num_missing else builder(**arguments)
+        return None if self._num_misses > before else builder(**arguments)
 
 
 def _is_key(key: Any) -> bool:

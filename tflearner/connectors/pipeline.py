@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tflearner.checkpoint import matching
-from tflearner.checkpoint.checkpointable import RestorePlan, RestoreReport
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError
 from tflearner.types import StateDict

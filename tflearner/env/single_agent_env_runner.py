@@ -10,7 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import Given
-from tflearner.checkpoint.checkpointable import RestorePlan, RestoreReport
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.columns import Columns
 from tflearner.constants import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,

@@ -9,12 +9,9 @@ import numpy as np
 import tree
 
 from tflearner import constants
-from tflearner.checkpoint.checkpointable import (
-    Checkpointable,
-    RestorePlan,
-    RestoreReport,
-)
+from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.components import Components
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ModuleError, TFLearnerError, UsageError
 from tflearner.learner.components import (
     ALL_COMPONENTS,

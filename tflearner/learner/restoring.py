@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from tflearner.checkpoint.checkpointable import RestoreReport
 from tflearner.checkpoint.matching import Path, match, merged, problems_with_names
+from tflearner.checkpoint.restoring import RestoreReport
 from tflearner.constants import (
     COMPONENT_LEARNER,
     COMPONENT_OPTIMIZER,

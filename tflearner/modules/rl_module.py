@@ -9,11 +9,8 @@ import numpy as np
 
 from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import register_builder
-from tflearner.checkpoint.checkpointable import (
-    Checkpointable,
-    RestorePlan,
-    RestoreReport,
-)
+from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.constants import (
     ALL_MODULES,
     COMPONENT_LEARNER,
