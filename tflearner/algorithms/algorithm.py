@@ -78,6 +78,12 @@ class Algorithm(AlgorithmState):
     def __init__(
         self, env: Any = None, *, config: AlgorithmConfig | None = None, **settings: Any
     ):
+        if not isinstance(config, AlgorithmConfig | None):
+            raise ConfigError(
+                f"{type(self).__name__}(config=...)",
+                repr(config),
+                f"a {self.config_class.__name__}",
+            )
         config = self.config_class() if config is None else config.copy(False)
         if env is not None:
             config.environment(env)

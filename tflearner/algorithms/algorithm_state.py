@@ -19,6 +19,7 @@ from tflearner.constants import (
     COMPONENT_LEARNER,
     COMPONENT_RL_MODULE,
 )
+from tflearner.errors import BuilderError
 from tflearner.reporting.run_directory import make_run_directory
 from tflearner.types import StateDict
 
@@ -194,7 +195,19 @@ class AlgorithmState(Checkpointable):
         config = self.config.copy(copy_frozen=False)
         for name in _OF_MODULES:
             setattr(config, name, getattr(self.learner.config, name))
-        return {"env": None, "config": config}
+        return {"config": config}
+
+    @classmethod
+    def _rebuilt(cls, arguments):
+        if arguments.keys() != {
+            "config"
+        }:  # Others would go around the config's checks.
+            raise BuilderError(
+                f"{cls.__name__}.from_checkpoint()",
+                f"arguments {sorted(arguments)} in the file",
+                "'config' alone",
+            )
+        return cls(**arguments)
 
     def _get_state_to_save(self):
         self._num_saves += 1

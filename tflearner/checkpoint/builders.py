@@ -121,9 +121,11 @@ def describe(value: Any) -> Any:
         return {GIVEN: value.what}
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         return value
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(map(describe, value))
-    if type(value) is dict:
+    # By `isinstance`: Keras wraps lists and dicts that are attributes of a layer.
+    for kind in (list, tuple, set, frozenset):
+        if isinstance(value, kind):
+            return kind(map(describe, value))
+    if isinstance(value, dict):
         if {GIVEN, BUILDER} & value.keys() or not all(map(_is_key, value)):
             raise Undescribable(value)
         return {key: describe(own) for key, own in value.items()}

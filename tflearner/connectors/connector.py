@@ -86,6 +86,11 @@ class ConnectorV2(Checkpointable):
             "write to_tensors(self, x), which returns x if the piece changes nothing",
         )
 
+    @property
+    def has_state(self) -> bool:
+        """Whether the piece remembers something: whether its class has `get_state`."""
+        return type(self).get_state is not ConnectorV2.get_state
+
     def get_state(self, components=None, *, not_components=None) -> StateDict:
         """Returns what the piece has to remember, as NumPy arrays and plain Python.
 

@@ -71,13 +71,17 @@ class ConnectorPipelineV2(ConnectorV2):
                 )
         return batch
 
+    @property
+    def has_state(self) -> bool:
+        """Whether one of the pieces remembers something."""
+        return any(piece.has_state for piece in self.connectors)
+
     def get_state(self, components=None, *, not_components=None) -> StateDict:
         """Returns the states of the pieces that have one, by the names of the pieces.
 
         A piece is called by its class, the second one of a class "Class_1" and so on.
         """
-        states = {name: piece.get_state() for name, piece in self._named()}
-        return {name: state for name, state in states.items() if state}
+        return {name: p.get_state() for name, p in self._named() if p.has_state}
 
     def set_state(self, state: StateDict) -> None:
         """Takes over the states of all pieces that have one.
@@ -111,7 +115,7 @@ class ConnectorPipelineV2(ConnectorV2):
         return (), {"connectors": list(self.connectors), **kwargs}
 
     def get_checkpointable_components(self):
-        return [(name, piece) for name, piece in self._named() if piece.get_state()]
+        return [(name, piece) for name, piece in self._named() if piece.has_state]
 
     def _plan_restore(self, state, component):
         if component:

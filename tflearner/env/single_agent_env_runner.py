@@ -382,7 +382,7 @@ class SingleAgentEnvRunner(EnvRunner):
         }
         return [
             (COMPONENT_METRICS_LOGGER, self.metrics),
-            *[(k, own) for k, own in connectors.items() if own and own.get_state()],
+            *[(k, own) for k, own in connectors.items() if own and own.has_state],
         ]
 
     def _arguments_to_save(self):

@@ -85,8 +85,9 @@ class LearnerState(ModuleOwner, Checkpointable):
             state[constants.COMPONENT_METRICS_LOGGER] = self.metrics.get_state()
         if selected.include(_LEARNER):
             state[_LEARNER] = self._get_learner_state()
-        if selected.include(_CONNECTOR) and self._connector_state():
-            state[_CONNECTOR] = self._connector_state()
+        connector = self._learner_connector
+        if selected.include(_CONNECTOR) and connector and connector.has_state:
+            state[_CONNECTOR] = connector.get_state()
         return state
 
     def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
@@ -171,10 +172,6 @@ class LearnerState(ModuleOwner, Checkpointable):
         if _CONNECTOR in state and self._learner_connector is not None:
             self._learner_connector.set_state(state[_CONNECTOR])
         self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
-
-    def _connector_state(self) -> StateDict:
-        connector = self._learner_connector
-        return {} if connector is None else connector.get_state()
 
     def _get_learner_state(self) -> StateDict:
         """Returns what the next update depends on besides weights and optimizers.
