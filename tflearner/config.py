@@ -581,7 +581,8 @@ class AlgorithmConfig:
         multi = own if isinstance(own, MultiRLModuleSpec) else MultiRLModuleSpec()
         single = own.rl_module_specs if isinstance(own, MultiRLModuleSpec) else own
         if isinstance(single, Mapping):
-            given.update(single)
+            # In its order: that of the modules when they were saved, say.
+            given = {**single, **{m: s for m, s in given.items() if m not in single}}
         else:
             ids = given or {DEFAULT_MODULE_ID: None}
             given = {mid: spec or single for mid, spec in ids.items()}

@@ -19,12 +19,11 @@ from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.env import vector_env
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
-from tflearner.errors import CheckpointError, ConfigError, SpaceError, UsageError
+from tflearner.errors import ConfigError, SpaceError, UsageError
 from tflearner.export.report import ExportReport
 from tflearner.modules import inference
 from tflearner.reporting import names, summary
 from tflearner.reporting.callbacks import CallbackModel, CallbackRunner
-from tflearner.reporting.checkpoint_callback import warn_not_saved
 from tflearner.reporting.history import History
 from tflearner.reporting.progress import Progress, check_verbose
 from tflearner.reporting.run_directory import JsonLinesWriter, make_run_directory
@@ -248,14 +247,12 @@ class Algorithm(AlgorithmState):
                 steps = self.num_env_steps_sampled_lifetime - first
                 message = f"interrupted after {steps:,} steps"
             runner.end(logs)
+            self._warn_unless_saved()
             if interruption.requested and message is None:
                 saved = self._saved_after_this_iteration()
-                message = f"interrupted after {steps:,} steps, saved in {saved}/"
+                where = f", saved in {saved}/" if saved else ""
+                message = f"interrupted after {steps:,} steps{where}"
             progress.close(message)
-            try:
-                self._wait_until_saved()
-            except CheckpointError as error:
-                warn_not_saved(error)
         interruption.pass_on()
         return history
 

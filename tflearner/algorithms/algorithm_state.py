@@ -19,7 +19,8 @@ from tflearner.constants import (
     COMPONENT_LEARNER,
     COMPONENT_RL_MODULE,
 )
-from tflearner.errors import BuilderError
+from tflearner.errors import BuilderError, CheckpointError
+from tflearner.reporting.checkpoint_callback import warn_not_saved
 from tflearner.reporting.run_directory import make_run_directory
 from tflearner.types import StateDict
 
@@ -88,7 +89,8 @@ class AlgorithmState(Checkpointable):
                 in the directory of this run.
             keep: How many checkpoints to leave there; `None` leaves all.
             background: Whether to write on a thread, so that training goes on as soon as
-                the state is copied. An error is raised by the next `save` or by `stop`.
+                the state is copied. An error is raised by the next `save`, which saves
+                all the same, or by `stop`.
 
         Returns:
             The directory of the checkpoint, "step-<environment steps>".
@@ -98,12 +100,14 @@ class AlgorithmState(Checkpointable):
         """
         if path is None:
             path = self._directory() / CHECKPOINTS
-        self._wait_until_saved()
+        failed = self._error_of_last_save()
         if background:
             saved = self._save_in_background(CheckpointDirectory(path, keep=keep))
         else:
             saved = self.save_to_path(path, keep=keep)
         self._last_save = self._iteration, saved
+        if failed is not None:
+            raise failed
         return saved
 
     def _save_in_background(self, directory: CheckpointDirectory) -> str:
@@ -114,14 +118,39 @@ class AlgorithmState(Checkpointable):
         self._saver.save(directory, state, self.get_metadata(), step=step)
         return str(directory.path / steps.name_of(step))
 
+    def _error_of_last_save(self) -> CheckpointError | None:
+        """Waits for the thread that saves; returns why it could not."""
+        try:
+            if self._saver is not None:
+                self._saver.wait()
+        except CheckpointError as error:
+            self._last_save = (0, "")
+            return error
+        return None
+
     def _wait_until_saved(self) -> None:
-        if self._saver is not None:
-            self._saver.wait()
+        error = self._error_of_last_save()
+        if error is not None:
+            raise error
+
+    def _warn_unless_saved(self) -> None:
+        error = self._error_of_last_save()
+        if error is not None:
+            warn_not_saved(error)
 
     def _saved_after_this_iteration(self) -> str:
-        """Returns the path of a checkpoint of this moment, saved now if need be."""
+        """Returns the path of a checkpoint of this moment, saved now if need be.
+
+        Warns and returns nothing if it cannot be.
+        """
         iteration, path = self._last_save
-        return path if path and iteration == self._iteration else self.save()
+        if path and iteration == self._iteration:
+            return path
+        try:
+            return self.save()
+        except CheckpointError as error:
+            warn_not_saved(error)
+            return ""
 
     def _directory(self) -> pathlib.Path:
         """The directory of this run, made when it is needed first."""

@@ -249,6 +249,11 @@ class LearnerState(ModuleOwner, Checkpointable):
                 mine = {m: w for m, w in own[_WEIGHTS].items() if m == module_id}
                 given = {_WEIGHTS: mine}, {_WEIGHTS: {module_id: state}}
         restoring = Restoring.plan(*given, self._optimizers, self._weight_keys())
+        connector, problems = None, restoring.problems
+        if _CONNECTOR in restoring.state and self._learner_connector is not None:
+            pieces = restoring.state.pop(_CONNECTOR)
+            connector = self._learner_connector._plan_restore(pieces, [])
+            problems = problems + connector.problems
         if component:  # Whoever acts with the weights has to take note of new ones.
             restoring.state[constants.WEIGHTS_SEQ_NO] = self._weights_seq_no + 1
 
@@ -256,9 +261,11 @@ class LearnerState(ModuleOwner, Checkpointable):
             with self._unchanged_on_error(own):
                 self._apply_state(restoring.state)
                 self._reset_optimizers(restoring.stale)
-            return restoring.report
+                if connector is None:
+                    return restoring.report
+                return restoring.report + connector.apply().below(_CONNECTOR)
 
-        return RestorePlan(restoring.problems, apply)
+        return RestorePlan(problems, apply)
 
 
 def _copied(module_ids: Any) -> Any:

@@ -105,7 +105,9 @@ def _other_parts(
     report = RestoreReport.of_names(
         [k for k in saved if k not in nested], [k for k in own if k not in nested]
     )
-    report += RestoreReport.of_names(theirs, mine).below(name)
+    generators = RestoreReport.of_names(_generators(theirs), _generators(mine))
+    names = [[k for k in part if k != "generators"] for part in (theirs, mine)]
+    report += (RestoreReport.of_names(*names) + generators).below(name)
     state = {k: v for k, v in saved.items() if k in own and k not in nested}
     state[name] = mine | {k: v for k, v in theirs.items() if k in mine}
     return state, problems, report

@@ -1,0 +1,191 @@
+"""Ctrl-C and SIGTERM while a run is trained."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+import keras
+import pytest
+
+import tflearner as tfl
+from tflearner.algorithms.interruption import Interruption
+from tflearner.checkpoint.directory import CheckpointDirectory
+from tflearner.errors import CheckpointError
+
+ROOT = pathlib.Path(__file__).parents[2]
+PROGRAM = ROOT / "tests" / "promises" / "programs" / "interrupt_fit.py"
+TINY = {
+    "train_batch_size_per_learner": 32,
+    "minibatch_size": 16,
+    "num_epochs": 1,
+    "model_config": tfl.DefaultModelConfig(fcnet_hiddens=[4]),
+    "run_eagerly": True,
+    "jit_compile": False,
+    "seed": 1,
+}
+FOR_EVER = 10_000_000
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch, tmp_path):
+    """Handlers are afterwards what they were before."""
+    monkeypatch.chdir(tmp_path)
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    yield before
+    after = {s: signal.getsignal(s) for s in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before
+
+
+@pytest.fixture
+def algo():
+    """A tiny algorithm, stopped after the test."""
+    algo = tfl.PPO("CartPole-v1", **TINY)
+    yield algo
+    algo.stop()
+
+
+def raises(*numbers, epoch=1):
+    """Returns a callback that sends this process signals at the end of an epoch."""
+
+    def on_epoch_end(now, logs):
+        if now == epoch:
+            for number in numbers:
+                signal.raise_signal(number)
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
+
+
+# The signals alone.
+
+
+def test_first_signal_is_noted_and_the_second_acts(handlers):
+    with Interruption() as interruption:
+        assert interruption.requested is None
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.requested == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    interruption.pass_on()
+
+
+def test_sigterm_is_passed_on_as_its_exit_status(handlers):
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as raised:
+        interruption.pass_on()
+    assert raised.value.code == 143
+
+
+def test_sigterm_goes_to_the_handler_of_the_program(handlers):
+    seen = []
+    signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    with Interruption() as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        assert not seen
+    interruption.pass_on()
+    assert seen == [signal.SIGTERM]
+    signal.signal(signal.SIGTERM, handlers[signal.SIGTERM])
+
+
+def test_handlers_are_given_back_after_an_error():
+    with pytest.raises(ZeroDivisionError), Interruption():
+        raise ZeroDivisionError
+
+
+# In `fit`.
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_checkpoint_of_the_last_iteration_is_left(algo, capsys, number):
+    if number == signal.SIGTERM:
+        with pytest.raises(SystemExit):
+            algo.fit(FOR_EVER, callbacks=[raises(number)], verbose=2)
+    else:
+        history = algo.fit(FOR_EVER, callbacks=[raises(number)], verbose=2)
+        assert history.history["steps"] == [32, 64]
+    (run,) = pathlib.Path("runs").iterdir()
+    assert CheckpointDirectory(run / "checkpoints").steps() == [64]
+    saved = (run / "checkpoints" / "step-000000000064").absolute()
+    last_line = f"interrupted after 64 steps, saved in {saved}/"
+    assert capsys.readouterr().out.splitlines()[-1] == last_line
+
+
+def test_what_a_callback_just_saved_is_not_saved_again(algo, capsys):
+    callbacks = [raises(signal.SIGINT), tfl.CheckpointCallback("c", every=2)]
+    algo.fit(FOR_EVER, callbacks=callbacks, verbose=2)
+    assert CheckpointDirectory("c").steps() == [64]
+    assert "c/step-000000000064/" in capsys.readouterr().out
+    (run,) = pathlib.Path("runs").iterdir()
+    assert [path.name for path in run.iterdir()] == ["metrics.jsonl"]
+
+
+def test_second_ctrl_c_stops_at_once_and_saves_nothing(algo, capsys):
+    twice = raises(signal.SIGINT, signal.SIGINT)
+    history = algo.fit(FOR_EVER, callbacks=[twice], verbose=2)
+    assert history.history["steps"] == [32]
+    printed = capsys.readouterr().out
+    assert "interrupted after 64 steps" in printed and "saved" not in printed
+    assert not [*pathlib.Path("runs").glob("*/checkpoints")]
+    assert algo.train()["training_iteration"] == 3
+
+
+@pytest.mark.parametrize("background", [False, True], ids=["inline", "background"])
+def test_ctrl_c_with_a_disk_that_fails_ends_fit_all_the_same(
+    algo, capsys, monkeypatch, background
+):
+    def fail(self, *args, **kwargs):
+        raise CheckpointError(f"directory {self.path}", "cannot be saved to: gone")
+
+    monkeypatch.setattr(CheckpointDirectory, "save", fail)
+    saving = tfl.CheckpointCallback("c", every=2, background=background)
+    callbacks = [raises(signal.SIGINT), saving]
+    with pytest.warns(RuntimeWarning, match="not saved: .*gone"):
+        history = algo.fit(FOR_EVER, callbacks=callbacks, verbose=2)
+    assert history.history["steps"] == [32, 64]
+    printed = capsys.readouterr().out
+    assert "interrupted after 64 steps" in printed and "saved in" not in printed
+
+
+def test_fit_works_on_another_thread(algo):
+    ended = []
+    thread = threading.Thread(
+        target=lambda: ended.append(algo.fit(64, verbose=0).history["steps"])
+    )
+    thread.start()
+    thread.join()
+    assert ended == [[32, 64]]
+
+
+# At random moments, in processes of their own.
+
+
+@pytest.mark.parametrize(
+    "count", [4, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
+def test_signals_at_random_moments(tmp_path, count):
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), json.dumps({"count": count, "seed": 0})],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.splitlines()[-1])["results"]
+    assert len(results) == count
+    for told in results:
+        assert "error" not in told and told["handlers_are_back"], told
+        if len(told["signals"]) == 2:
+            assert told["status"] == 0 and told["seconds"] < 1.5, told
+            assert "saved" not in told["printed"]
+        else:
+            is_term = told["signals"] == [signal.SIGTERM]
+            assert told["status"] == (143 if is_term else 0), told
+            assert told["steps_are_right"] and told["goes_on"], told
