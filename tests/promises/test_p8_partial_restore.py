@@ -203,7 +203,7 @@ def other_names(state):
     names = {
         name for name in state if name not in ("rl_module", "optimizer", "learner")
     }
-    learner = {f"learner/{name}" for name in state["learner"]}
+    learner = {f"learner/{name}" for name in state["learner"] if name != "generators"}
     return names | learner
 
 

@@ -1,0 +1,240 @@
+"""Nothing in the package can run code that comes from a file: a look at its source.
+
+What a name stands for is resolved through the imports of its file, and mentioning a
+banned function is enough: it need not be called.
+"""
+
+import ast
+import pathlib
+
+import pytest
+
+import tflearner
+
+PACKAGE = pathlib.Path(tflearner.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Banned with everything below them.
+BANNED = {
+    *("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"),
+    *("joblib", "jsonpickle", "msgpack_numpy", "pickletools", "copyreg", "h5py"),
+    *("multiprocessing.reduction", "ray.cloudpickle", "ctypes", "subprocess"),
+    *("eval", "exec", "compile", "__import__", "builtins", "code", "codeop", "runpy"),
+    *("importlib.import_module", "importlib.__import__", "importlib.util", "imp"),
+    *("importlib.machinery", "pkgutil.resolve_name", "zipimport"),
+    *("os.system", "os.popen", "pty", "pydoc.locate", "logging.config"),
+    *("yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"),
+    *("numpy.load", "numpy.lib.npyio", "numpy.lib.format", "torch.load"),
+    *("torch.jit.load", "pandas.read_pickle", "pandas.eval"),
+}
+# Banned as the end of a dotted name, whichever module it is reached through.
+BANNED_ENDS = {
+    *("load_model", "model_from_json", "model_from_config", "model_from_yaml"),
+    *("deserialize", "deserialize_keras_object", "enable_unsafe_deserialization"),
+    *("import_module", "__import__", "__builtins__", "saved_model.load"),
+    *("load_op_library", "load_library", "__globals__", "__subclasses__"),
+}
+BANNED_STARTS = ("exec", "spawn", "posix_spawn")  # Of functions of `os`.
+# Fine only with `allow_pickle=False`: these would write objects.
+OBJECT_WRITERS = {"numpy.save", "numpy.savez", "numpy.savez_compressed"}
+SWITCHES = {"allow_pickle": True, "safe_mode": False, "weights_only": False}
+
+# (file, what is banned): why it is safe there.
+ALLOWED = {
+    ("__init__.py", "importlib.import_module"): "names from a literal table",
+    ("checkpoint/files.py", "ctypes"): "calls renameat2, which `os` does not have",
+    ("env/guarded_env.py", "multiprocessing.reduction"): "reads what it wrote itself",
+    ("export/keras_file.py", "load_model"): "compares what it wrote itself",
+    ("export/saved_model.py", "saved_model.load"): "compares what it wrote itself",
+}
+
+
+def findings(source: str) -> list[tuple[int, str]]:
+    """Returns (line, what is banned) of everything in a source that is."""
+    tree = ast.parse(source)
+    aliases = _aliases(tree)
+    found = {
+        (node.lineno, banned)
+        for node in ast.walk(tree)
+        for name in _names(node, aliases)
+        for banned in _banned(name)
+    }
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    found |= {pair for call in calls for pair in _of_call(call, aliases)}
+    return sorted(found)
+
+
+def _aliases(tree) -> dict[str, str]:
+    """Returns {name in this file: what it stands for}."""
+    aliases = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                if each.asname:
+                    aliases[each.asname] = each.name
+        elif isinstance(node, ast.ImportFrom):
+            for each in node.names:
+                aliases[each.asname or each.name] = f"{node.module}.{each.name}"
+    return aliases
+
+
+def _names(node, aliases):
+    """Yields the full names that a node mentions."""
+    if isinstance(node, ast.Import):
+        yield from (each.name for each in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        for each in node.names:
+            yield str(node.module) if each.name == "*" else f"{node.module}.{each.name}"
+    elif isinstance(node, ast.Name | ast.Attribute):
+        yield _full_name(node, aliases)
+
+
+def _full_name(node, aliases) -> str:
+    """Returns "numpy.load" for `np.load`; what is no name counts as "?"."""
+    if isinstance(node, ast.Attribute):
+        return f"{_full_name(node.value, aliases)}.{node.attr}"
+    return aliases.get(node.id, node.id) if isinstance(node, ast.Name) else "?"
+
+
+def _banned(name: str) -> set[str]:
+    """Returns what is banned of a full name."""
+    parts = name.split(".")
+    starts = {".".join(parts[: n + 1]) for n in range(len(parts))}
+    ends = {".".join(parts[n:]) for n in range(len(parts))}
+    found = (starts & BANNED) | (ends & BANNED_ENDS)
+    if parts[0] == "os" and len(parts) > 1 and parts[1].startswith(BANNED_STARTS):
+        found.add(f"os.{parts[1]}")
+    # A name from both lists counts once, as what says more.
+    return {each for each in found if not any(each in o for o in found - {each})}
+
+
+def _of_call(call, aliases):
+    """Yields what is banned because of the arguments of a call."""
+    name = _full_name(call.func, aliases)
+    given = {each.arg: each.value for each in call.keywords}
+    if name in OBJECT_WRITERS and not _is_constant(given.get("allow_pickle"), False):
+        yield call.lineno, f"{name} without allow_pickle=False"
+    for switch, unsafe in SWITCHES.items():
+        if switch in given and not _is_constant(given[switch], not unsafe):
+            yield call.lineno, f"{switch} other than {not unsafe}"
+    if name in ("getattr", "builtins.getattr") and len(call.args) > 1:
+        attribute = call.args[1]
+        if isinstance(attribute, ast.Constant):
+            owner = _full_name(call.args[0], aliases)
+            for banned in _banned(f"{owner}.{attribute.value}"):
+                yield call.lineno, banned
+
+
+def _is_constant(node, value) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_can_run_code_from_elsewhere(path):
+    file = str(path.relative_to(PACKAGE))
+    found = findings(path.read_text())
+    assert not [pair for pair in found if (file, pair[1]) not in ALLOWED]
+
+
+@pytest.mark.parametrize(("file", "banned"), ALLOWED)
+def test_what_is_allowed_is_in_one_place(file, banned):
+    """So that a second use, or an exception nobody needs any more, is looked at."""
+    source = (PACKAGE / file).read_text()
+    lines = {
+        line
+        for line, found in findings(source)
+        if found == banned
+        and not source.splitlines()[line - 1].startswith(("import ", "from "))
+    }
+    assert len(lines) == 1, lines
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import pickle as p",
+        "import _pickle",
+        "from pickle import loads",
+        "from pickle import *",
+        "import cloudpickle",
+        "from ray import cloudpickle",
+        "import dill",
+        "import marshal",
+        "import shelve",
+        "import joblib",
+        "def f():\n    import marshal",
+        "eval('1')",
+        "f = eval",
+        "exec('1')",
+        "compile('1', '', 'eval')",
+        "__import__('os')",
+        "import builtins\nbuiltins.eval('1')",
+        "from builtins import eval as e",
+        "getattr(builtins, 'exec')",
+        "getattr(np, 'load')\nimport numpy as np",
+        "f(__builtins__)",
+        "import importlib\nimportlib.import_module('a')",
+        "import importlib as i\ni.import_module('a')",
+        "from importlib import import_module",
+        "from importlib import util",
+        "import importlib.util",
+        "import runpy",
+        "import yaml\nyaml.load(f)",
+        "from yaml import load",
+        "import numpy as np\nnp.load('a.npy')",
+        "import numpy as np\nread = np.load",
+        "import numpy\nnumpy.load('a.npy', allow_pickle=False)",
+        "from numpy import load as read",
+        "import numpy as np\nnp.lib.format.read_array(f)",
+        "import numpy as np\nnp.save(f, a)",
+        "import numpy as np\nnp.save(f, a, allow_pickle=True)",
+        "from numpy import savez\nsavez(f, a=a)",
+        "f(allow_pickle=True)",
+        "f(allow_pickle=flag)",
+        "f(safe_mode=False)",
+        "f(weights_only=False)",
+        "import torch\ntorch.load(f)",
+        "import keras\nkeras.models.load_model('a')",
+        "import keras\nkeras.saving.load_model('a')",
+        "from keras.models import load_model",
+        "import keras\nkeras.models.model_from_json(text)",
+        "import keras\nkeras.layers.deserialize(config)",
+        "import keras\nkeras.saving.deserialize_keras_object(config)",
+        "import keras\nkeras.config.enable_unsafe_deserialization()",
+        "import tensorflow as tf\ntf.keras.models.load_model('a')",
+        "import tensorflow as tf\ntf.saved_model.load('a')",
+        "import tensorflow as tf\ntf.compat.v1.saved_model.load('a')",
+        "from tensorflow import saved_model\nsaved_model.load('a')",
+        "from tensorflow.saved_model import load",
+        "import tensorflow as tf\nload = tf.saved_model.load",
+        "import tensorflow as tf\ntf.load_op_library('a.so')",
+        "import os\nos.system('a')",
+        "import os\nos.execv('a', [])",
+        "from os import popen",
+        "import subprocess",
+        "import ctypes",
+        "().__class__.__base__.__subclasses__()",
+    ],
+)
+def test_what_is_banned_is_found(source):
+    assert findings(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import re\nre.compile('a')",
+        "model.compile(jit_compile=True)",
+        "import json\njson.loads('1')",
+        "import numpy as np\nnp.save(f, a, allow_pickle=False)",
+        "import numpy as np\nnp.frombuffer(b'', '<f4')",
+        "import tensorflow as tf\ntf.saved_model.save(m, 'a')",
+        "from safetensors.numpy import load",
+        "self.load(path)",
+        "evaluate(1)",
+        "type(layer).from_config(layer.get_config())",
+    ],
+)
+def test_what_is_harmless_is_not(source):
+    assert not findings(source)
