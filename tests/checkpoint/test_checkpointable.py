@@ -596,11 +596,8 @@ def test_pipelines_of_other_pieces(tmp_path):
     assert "missing 'Other'" in str(caught.value)
     assert "unexpected 'Own_1'" in str(caught.value)
     report = pipeline.restore_from_path(path, strict=False)
-    assert (report.loaded, report.kept, report.ignored) == (
-        ("Own",),
-        ("Other",),
-        ("Own_1",),
-    )
+    assert {path.split("/")[0] for path in report.loaded} == {"Own"}
+    assert (report.kept, report.ignored) == (("Other",), ("Own_1",))
     assert pipeline.connectors[1].count == 1
     pipeline.restore_from_path(path, component="Own", strict=False)
 
@@ -720,7 +717,7 @@ def test_a_run_that_breaks_off_while_it_restores_is_as_before(algo_path, monkeyp
         if len(calls) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(algo, "_set_counters", breaks_off)
+    monkeypatch.setattr(algo, "_set_own_state", breaks_off)
     with pytest.raises(KeyboardInterrupt):
         algo.restore_from_path(algo_path)
     assert_same(algo.get_state(), before)

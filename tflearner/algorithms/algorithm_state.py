@@ -254,44 +254,20 @@ class AlgorithmState(Checkpointable):
         self.env_runner.end_episodes(int(entropy.generate_state(1)[0]) >> 1)
 
     def _plan_restore(self, state, component):
-        if component:
-            return super()._plan_restore(state, component)
-        parts = dict(self.get_checkpointable_components())
-        before = self.get_state()
-        plans = {
-            k: p._plan_restore(state[k], []) for k, p in parts.items() if k in state
-        }
-        problems = matching.problems_with_names(state, before)
-        for name, plan in plans.items():
-            problems += [f"{name}: {problem}" for problem in plan.problems]
+        plan = super()._plan_restore(state, component)
 
         def apply() -> RestoreReport:
-            report = RestoreReport.of_names(
-                [name for name in state if name not in plans],
-                [name for name in before if name not in plans],
-            )
-            try:
-                for name, plan in plans.items():
-                    report += plan.apply().below(name)
-                self._set_counters(state)
-            except BaseException:
-                self._put_back(before)
-                raise
-            self._end_episodes()
+            report = plan.apply()
+            self._last_save = (0, "")
+            if not component:
+                self._end_episodes()
             return report
 
-        return RestorePlan(problems, apply)
+        return RestorePlan(plan.problems, apply)
 
-    def _put_back(self, state: StateDict) -> None:
-        for name, part in self.get_checkpointable_components():
-            if name in state:
-                part._plan_restore(state[name], []).apply()
-        self._set_counters(state)
-
-    def _set_counters(self, state: StateDict) -> None:
+    def _set_own_state(self, state):
         self._iteration = state.get("iteration", self._iteration)
         self._seconds = state.get("seconds", self._seconds)
         self._num_evaluations = state.get("num_evaluations", self._num_evaluations)
         self._num_saves = state.get("num_saves", self._num_saves)
         self._run_seed = state.get("run_seed", self._run_seed)
-        self._last_save = (0, "")

@@ -238,12 +238,41 @@ class Checkpointable(abc.ABC):
             first, *rest = component
             plan = self._part(first)._plan_restore(state, rest)
             return RestorePlan(plan.problems, lambda: plan.apply().below(first))
+        before = self._state_before(state)
+        parts = {
+            name: part
+            for name, part in self.get_checkpointable_components()
+            if name in state
+        }
+        plans = {k: part._plan_restore(state[k], []) for k, part in parts.items()}
+        problems = matching.problems_with_names(state, before)
+        problems += [f"{k}: {p}" for k, plan in plans.items() for p in plan.problems]
 
         def apply() -> RestoreReport:
-            self.set_state(state)
-            return RestoreReport(loaded=tuple(state))
+            known = {k: own for k, own in state.items() if k in before}
+            report = RestoreReport.of_names(
+                _without(state, parts), _without(before, parts)
+            )
+            try:
+                for name, plan in plans.items():
+                    report += plan.apply().below(name)
+                self._set_own_state(_without(known, parts))
+            except BaseException:
+                for name, part in parts.items():
+                    part._plan_restore(before[name], []).apply()
+                self._set_own_state(_without(before, parts))
+                raise
+            return report
 
-        return RestorePlan([], apply)
+        return RestorePlan(problems, apply)
+
+    def _state_before(self, state: StateDict) -> StateDict:
+        """Returns one's own state, in the extent of what is to be restored."""
+        return self.get_state()
+
+    def _set_own_state(self, state: StateDict) -> None:
+        """Replaces what is not the state of a component."""
+        self.set_state(state)
 
     @classmethod
     def _rebuilt(cls, arguments: dict[str, Any]) -> Self:
@@ -286,6 +315,10 @@ class Checkpointable(abc.ABC):
                 "name the part you want: component=...",
             )
         return saved
+
+
+def _without(state: StateDict, parts: Collection[str]) -> StateDict:
+    return {name: own for name, own in state.items() if name not in parts}
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
 
@@ -112,6 +113,18 @@ class ConnectorV2(Checkpointable):
             "input_observation_space": self.input_observation_space,
             "input_action_space": self.input_action_space,
         }
+
+    def _plan_restore(self, state, component):
+        if component:
+            return super()._plan_restore(state, component)
+
+        # What is no state of its own the piece says itself: it may have other names in
+        # it from one moment to the next.
+        def apply() -> RestoreReport:
+            self.set_state(state)
+            return RestoreReport(loaded=tuple(state))
+
+        return RestorePlan([], apply)
 
     @staticmethod
     def single_agent_episode_iterator(

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tflearner.checkpoint import matching
-from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
+from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError
 from tflearner.types import StateDict
@@ -118,15 +117,10 @@ class ConnectorPipelineV2(ConnectorV2):
         return [(name, piece) for name, piece in self._named() if piece.has_state]
 
     def _plan_restore(self, state, component):
-        if component:
-            return super()._plan_restore(state, component)
-        before = self.get_state()
+        return Checkpointable._plan_restore(self, state, component)  # Piece by piece.
 
-        def apply() -> RestoreReport:
-            self.set_state(before | {k: v for k, v in state.items() if k in before})
-            return RestoreReport.of_names(state, before)
-
-        return RestorePlan(matching.problems_with_names(state, before), apply)
+    def _set_own_state(self, state):
+        pass  # Its state is that of its pieces.
 
     def _named(self) -> Iterator[tuple[str, ConnectorV2]]:
         taken: set[str] = set()

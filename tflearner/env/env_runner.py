@@ -1,11 +1,10 @@
 """What every environment runner offers."""
 
 import abc
-from collections.abc import Collection
 from typing import Any
 
 from tflearner.checkpoint.checkpointable import Checkpointable
-from tflearner.types import ResultDict, StateDict
+from tflearner.types import ResultDict
 
 
 class EnvRunner(Checkpointable):
@@ -46,19 +45,6 @@ class EnvRunner(Checkpointable):
         Args:
             seed: With it the next `sample()` resets every environment.
         """
-
-    @abc.abstractmethod
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-    ) -> StateDict:
-        """Returns what another runner needs to go on from here."""
-
-    @abc.abstractmethod
-    def set_state(self, state: StateDict) -> None:
-        """Takes over what `get_state` returned; parts that are missing stay."""
 
     @abc.abstractmethod
     def stop(self) -> None:

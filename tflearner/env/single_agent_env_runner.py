@@ -8,9 +8,7 @@ import numpy as np
 import tree
 from gymnasium.vector import VectorEnv
 
-from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import Given
-from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.columns import Columns
 from tflearner.constants import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
@@ -389,34 +387,10 @@ class SingleAgentEnvRunner(EnvRunner):
         # A module built anew would act with other weights: it is the learner's.
         return super()._arguments_to_save() | {"module": Given("the module that acts")}
 
-    def _plan_restore(self, state, component):
-        if component:
-            return super()._plan_restore(state, component)
-        before = self.get_state()
-        if COMPONENT_RL_MODULE not in state:
-            before.pop(COMPONENT_RL_MODULE)
-        parts = dict(self.get_checkpointable_components())
-        plans = {
-            k: p._plan_restore(state[k], []) for k, p in parts.items() if k in state
-        }
-        problems = matching.problems_with_names(state, before)
-        problems += [p for plan in plans.values() for p in plan.problems]
-
-        def apply() -> RestoreReport:
-            report = RestoreReport.of_names(
-                [name for name in state if name not in plans],
-                [name for name in before if name not in plans],
-            )
-            try:
-                self.set_state({k: v for k, v in state.items() if k in before})
-                for name, plan in plans.items():
-                    report += plan.apply().below(name)
-            except BaseException:
-                self.set_state(before)
-                raise
-            return report
-
-        return RestorePlan(problems, apply)
+    def _state_before(self, state):
+        # In an algorithm's checkpoint the weights are the learner's.
+        has_weights = COMPONENT_RL_MODULE in state
+        return self.get_state(not_components=() if has_weights else COMPONENT_RL_MODULE)
 
     def set_state(self, state: StateDict) -> None:
         """Takes over what `get_state` returned; parts that are missing stay.
