@@ -23,7 +23,9 @@ def write_saved_model(
         endpoints: What the object can be asked.
         attributes: What else the object has to hold, such as lists of variables.
     """
-    root = tf.__internal__.tracking.AutoTrackable()
+    root = (
+        tf.train.Checkpoint()
+    )  # Tracks what is assigned to it; nothing more is wanted.
     variables = {v.ref(): v for each in endpoints for v in each.concrete.variables}
     root.variables_ = list(variables.values())
     functions = {each.endpoint.name: each.function for each in endpoints}
