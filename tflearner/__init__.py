@@ -113,6 +113,7 @@ _PUBLIC = {
     "SingleAgentEnvRunner": "env.single_agent_env_runner",
     "SingleAgentEpisode": "data.single_agent_episode",
     # What is saved, and rebuilt from files.
+    "BackgroundSaver": "checkpoint.background",
     "CheckpointCallback": "reporting.checkpoint_callback",
     "CheckpointDirectory": "checkpoint.directory",
     "Checkpointable": "checkpoint.checkpointable",

@@ -6,6 +6,7 @@ from tflearner.algorithms.algorithm import EvaluationResult as EvaluationResult
 from tflearner.algorithms.ppo import PPO as PPO
 from tflearner.algorithms.ppo import PPOConfig as PPOConfig
 from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
+from tflearner.checkpoint.background import BackgroundSaver as BackgroundSaver
 from tflearner.checkpoint.builders import register_builder as register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable as Checkpointable
 from tflearner.checkpoint.directory import CheckpointDirectory as CheckpointDirectory

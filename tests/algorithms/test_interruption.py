@@ -189,3 +189,30 @@ def test_signals_at_random_moments(tmp_path, count):
             is_term = told["signals"] == [signal.SIGTERM]
             assert told["status"] == (143 if is_term else 0), told
             assert told["steps_are_right"] and told["goes_on"], told
+
+
+def test_nothing_is_saved_in_the_middle_of_an_iteration(algo, monkeypatch, tmp_path):
+    callback = tfl.CheckpointCallback(tmp_path / "saved", every=10)
+    train = algo.learner.update_from_episodes
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    monkeypatch.setattr(algo.learner, "update_from_episodes", interrupted)
+    algo.fit(FOR_EVER, callbacks=[callback], verbose=0)
+    assert CheckpointDirectory(tmp_path / "saved").steps() == []
+
+
+def test_what_the_program_ignores_stays_ignored(algo, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            signal.raise_signal(signal.SIGINT)
+        assert interruption.requested is None
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -422,3 +422,80 @@ def test_component_that_is_not_there_is_named(make_algo, component, text):
     with pytest.raises((UsageError, CheckpointMismatchError), match=text):
         algo.restore_from_path("c", component=component)
     assert run_digest(algo) == before
+
+
+# What is given wins over what was saved.
+
+
+@pytest.mark.parametrize("lr", [1e-5, [[0, 1e-5], [100, 1e-5]]])
+def test_given_settings_take_effect(make_algo, continued, tmp_path, lr):
+    algo = make_algo(lr=1e-2, kl_coeff=0.3)
+    algo.train()
+    algo.save(tmp_path / "saved")
+    again = continued(tmp_path / "saved", lr=lr, kl_coeff=0.7)
+    rate = again.learner.get_optimizer().learning_rate
+    np.testing.assert_allclose(np.asarray(rate), 1e-5)
+    state = again.learner.get_state("learner")["learner"]
+    np.testing.assert_allclose(state["kl_coeffs"][POLICY], 0.7)
+    same = continued(tmp_path / "saved")
+    np.testing.assert_allclose(
+        np.asarray(same.learner.get_optimizer().learning_rate), 1e-2
+    )
+
+
+# `set_state`, and parts of an algorithm's checkpoint.
+
+
+def test_components_go_back_by_set_state(make_algo):
+    algo = make_algo()
+    state = algo.get_state("learner/rl_module")
+    before = state_digest(state["learner"]["rl_module"])
+    algo.train()
+    algo.set_state(state)
+    weights = algo.get_state("learner/rl_module")["learner"]["rl_module"]
+    assert state_digest(weights) == before
+    algo.train()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"run_seed": "x"},
+        {"iteration": -1},
+        {"num_saves": 1.5},
+        {"seconds": None},
+        {"learner": 3},
+        {"env_runner": 3},
+        {"unknown": {}},
+        3,
+    ],
+)
+def test_what_is_no_state_of_a_run_changes_nothing(make_algo, state):
+    algo = make_algo()
+    before = run_digest(algo)
+    with pytest.raises(TFLearnerError, match=r"set_state\(\)"):
+        algo.set_state(state)
+    assert run_digest(algo) == before
+    algo.train()
+
+
+def test_parts_restore_from_an_algorithms_checkpoint(make_algo, tmp_path):
+    algo = make_algo()
+    algo.train()
+    path = algo.save(tmp_path / "saved")
+    wanted = learner_digest(algo.learner)
+    algo.train()
+    algo.learner.restore_from_path(path, component="learner")
+    assert learner_digest(algo.learner) == wanted
+    module = algo.get_module()
+    report = module.restore_from_path(path, component=f"learner/rl_module/{POLICY}")
+    assert len(report.loaded) == len(module.get_state())
+    with pytest.raises(CheckpointMismatchError, match="component='learner'"):
+        algo.learner.restore_from_path(path)
+
+
+def test_saving_by_path_waits_for_the_background(make_algo, tmp_path):
+    algo = make_algo()
+    algo.save(tmp_path, background=True)
+    algo.save_to_path(tmp_path)
+    assert len(CheckpointDirectory(tmp_path).steps()) == 2

@@ -2,7 +2,10 @@
 
 import dataclasses
 import enum
+import json
 import os
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -321,3 +324,42 @@ def test_names_are_strings_and_builders_callable(name, builder):
         UsageError, match=r"register_builder\(\).*a name and a callable"
     ):
         register_builder(name, builder)
+
+
+def test_a_builder_is_found_by_where_it_was_from_when_it_was_saved():
+    name = describe(Made)[BUILDER]
+    register_builder("tests/Made", Made)
+    assert Rebuilder().builder(name) is Made
+    assert Rebuilder().builder("tests/Made") is Made
+
+
+class Made:
+    """Saved under its full name, registered afterwards."""
+
+
+NAMES_IN_FILES = """
+import json, sys
+import tflearner
+from tflearner.checkpoint.builders import Rebuilder
+for name in json.loads(sys.argv[1]):
+    assert Rebuilder().builder(name) is not None, name
+assert "tflearner.algorithms.ppo" in sys.modules
+"""
+
+
+def test_builders_of_this_library_are_found_in_a_fresh_process():
+    names = [
+        *("PPO", "PPOConfig", "PPOTfLearner", "PPOTfRLModule"),
+        *("AlgorithmConfig", "DefaultModelConfig", "MeanStdFilter", "MetricsLogger"),
+        *("MultiRLModule", "MultiRLModuleSpec", "PPOCatalog", "RLModule"),
+        "RLModuleSpec",
+    ]
+    saved = [f"tflearner/{name}" for name in names]
+    command = [sys.executable, "-c", NAMES_IN_FILES, json.dumps(saved)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_names_that_are_not_public_import_nothing():
+    with pytest.raises(BuilderError, match="not registered"):
+        Rebuilder().builder("tflearner/checkpoint.builders")

@@ -244,6 +244,7 @@ class Algorithm(AlgorithmState):
                     if steps >= total_steps:
                         break
             except KeyboardInterrupt:
+                runner.break_off()
                 steps = self.num_env_steps_sampled_lifetime - first
                 message = f"interrupted after {steps:,} steps"
             runner.end(logs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tflearner.checkpoint import matching, steps
 from tflearner.checkpoint.background import BackgroundSaver
-from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.checkpointable import Checkpointable, telling
 from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.directory import CheckpointDirectory
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
@@ -93,7 +93,8 @@ class AlgorithmState(Checkpointable):
                 all the same, or by `stop`.
 
         Returns:
-            The directory of the checkpoint, "step-<environment steps>".
+            The directory of the checkpoint, "step-<number>": the environment steps so
+            far, or more where there is such a number already.
 
         Raises:
             CheckpointError: If it cannot be written. Those before are as they were.
@@ -174,8 +175,8 @@ class AlgorithmState(Checkpointable):
         """Returns the state of the run as NumPy arrays and plain Python.
 
         Args:
-            components: Which of "learner", "env_runner" and the connectors, or paths
-                below the learner such as "learner/rl_module"; `None` is all of them.
+            components: Which of "learner" and "env_runner", or paths below the learner
+                such as "learner/rl_module"; `None` is all of them.
             not_components: Which of them to leave out.
         """
         parts = dict(self.get_checkpointable_components())
@@ -202,12 +203,23 @@ class AlgorithmState(Checkpointable):
         """Replaces what `state` holds, or nothing, and starts new episodes.
 
         Raises:
-            CheckpointMismatchError: If parts of it do not fit.
+            CheckpointMismatchError: If it is no state of such a run.
         """
-        plan = self._plan_restore(state, [])
-        unfit = [p for p in plan.problems if not p.startswith("missing ")]
-        matching.check(f"{self._name}.set_state()", unfit)
-        plan.apply()
+        before = self.get_state()
+        where = f"{self._name}.set_state()"
+        with telling(where):
+            unknown = [f"unexpected {name!r}" for name in state if name not in before]
+            matching.check(where, unknown + _faults_of_counters(state))
+            try:
+                if COMPONENT_LEARNER in state:
+                    self.learner.set_state(state[COMPONENT_LEARNER], force=True)
+                if COMPONENT_ENV_RUNNER in state:
+                    self.env_runner.set_state(state[COMPONENT_ENV_RUNNER])
+                self._set_own_state(state)
+            except BaseException:
+                super()._plan_restore(before, []).apply()
+                raise
+        self._end_episodes()
 
     def get_ctor_args_and_kwargs(self):
         return (), {"env": None, "config": self.config}
@@ -239,6 +251,7 @@ class AlgorithmState(Checkpointable):
         return cls(**arguments)
 
     def _get_state_to_save(self):
+        self._warn_unless_saved()  # Two saves at a time would meet at the lock.
         self._num_saves += 1
         self._end_episodes()
         state = self.get_state()
@@ -263,7 +276,11 @@ class AlgorithmState(Checkpointable):
                 self._end_episodes()
             return report
 
-        return RestorePlan(plan.problems, apply)
+        faults = [] if component else _faults_of_counters(state)
+        return RestorePlan(plan.problems + faults, apply)
+
+    def _take_settings(self, names):
+        self.learner._take_settings(names)
 
     def _set_own_state(self, state):
         self._iteration = state.get("iteration", self._iteration)
@@ -271,3 +288,15 @@ class AlgorithmState(Checkpointable):
         self._num_evaluations = state.get("num_evaluations", self._num_evaluations)
         self._num_saves = state.get("num_saves", self._num_saves)
         self._run_seed = state.get("run_seed", self._run_seed)
+
+
+def _faults_of_counters(state: StateDict) -> list[str]:
+    """Returns what is wrong with what is counted, in the state of a run."""
+    counters = ("iteration", "num_evaluations", "num_saves", "run_seed")
+    faults = [
+        f"{name!r} of {state[name]!r}"
+        for name in counters
+        if name in state and not (type(state[name]) is int and state[name] >= 0)
+    ]
+    seconds = state.get("seconds", 0.0)
+    return faults + [f"'seconds' of {seconds!r}"] * (not type(seconds) in (int, float))

@@ -27,7 +27,10 @@ class Interruption:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._handlers[number] = signal.signal(number, self._take_note)
+                # What the program ignores, as jobs in the background do Ctrl-C, stays
+                # ignored; a handler of `None` could not be given back.
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._handlers[number] = signal.signal(number, self._take_note)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -44,7 +47,7 @@ class Interruption:
         if callable(self._handlers.get(signal.SIGTERM)):
             self._give_back()
             signal.raise_signal(signal.SIGTERM)
-        elif self._handlers.get(signal.SIGTERM) != signal.SIG_IGN:
+        else:
             raise SystemExit(128 + signal.SIGTERM)
 
     def _take_note(self, number: int, frame: Any) -> None:

@@ -251,6 +251,13 @@ class PPOTfLearner(TfLearner):
             own.kl.assign(state["kl_coeffs"].get(module_id, own.kl))
             own.entropy.update(timestep=self._last_timestep)
 
+    def _take_settings(self, names):
+        super()._take_settings(names)
+        if "kl_coeff" in names:
+            for module_id, own in self._coefficients.items():
+                config = self.config.get_config_for_module(module_id)
+                own.kl.assign(config.kl_coeff)
+
     def get_required_columns(self, module_id):
         return (
             Columns.OBS,

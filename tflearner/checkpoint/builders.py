@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+import tflearner
 from tflearner.errors import BuilderError, TFLearnerError, UsageError
 
 Arguments = Callable[[Any], Mapping[str, Any]]
@@ -224,7 +225,7 @@ class Rebuilder:
         """
         found = None
         if isinstance(name, str):
-            found = self.builders.get(name, _BUILDERS.get(name))
+            found = self.builders.get(name) or _registered(name)
         if found is None:
             raise BuilderError(
                 f"builder {name!r}",
@@ -245,7 +246,8 @@ class Rebuilder:
             f"{len(self.missing)} settings that a file cannot hold ({listed})",
             f"them given again: from_checkpoint(path, {again})",
             "classes and functions that are registered by register_builder(), or "
-            "passed as builders={name: builder}, are found by name",
+            "passed as builders={name: builder}, are found by name; modules that need "
+            "different ones can be given as a whole, by rl_module_spec= or module_spec=",
         )
 
     def _argument(self, name: str, description: Any) -> Any:
@@ -277,6 +279,18 @@ class Rebuilder:
         arguments = self.arguments({**described, **refused})
         # An incomplete object is never used: `check` comes before.
         return None if self._num_misses > before else builder(**arguments)
+
+
+def _registered(name: str) -> Callable | None:
+    """Returns a builder by its registered name, or by where it is from."""
+    project, _, public = name.partition("/")
+    if project == "tflearner":
+        # Public names of this library load, and so register, when they are first used.
+        getattr(tflearner, public, None)
+    if name in _BUILDERS:
+        return _BUILDERS[name]
+    # It was saved before it was registered.
+    return next((b for b in _BUILDERS.values() if _full_name(b) == name), None)
 
 
 def _is_key(key: Any) -> bool:

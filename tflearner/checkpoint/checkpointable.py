@@ -152,10 +152,18 @@ class Checkpointable(abc.ABC):
             path, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite
         )
         names = _names(component)
-        with _telling(checkpoint):
-            plan = self._plan_restore(_below(checkpoint, names), names)
+        state, metadata = _below(checkpoint, names), _about(checkpoint, names)
+        # Of an algorithm's checkpoint, "learner" is also what a learner can restore.
+        is_own = bool(names) and metadata.get(CLASS) == name_of(type(self))
+        with telling(str(checkpoint.path)):
+            plan = self._plan_restore(state, [] if is_own else names)
         if strict:
-            matching.check(f"{type(self).__name__}.restore_from_path()", plan.problems)
+            matching.check(
+                f"{type(self).__name__}.restore_from_path()",
+                plan.problems,
+                self._hint_of_parts(checkpoint)
+                or "strict=False loads what fits and reports the rest",
+            )
         report = plan.apply()
         return dataclasses.replace(
             report,
@@ -171,6 +179,7 @@ class Checkpointable(abc.ABC):
         component: str | None = None,
         builders: Mapping[str, Callable] | None = None,
         on_corrupt: str = "raise",
+        allow_nonfinite: bool = False,
         **settings: Any,
     ) -> Self:
         """Returns a new object that goes on where the saved one was.
@@ -183,6 +192,7 @@ class Checkpointable(abc.ABC):
             builders: Functions and classes by the names that files have for them,
                 besides those of `register_builder`.
             on_corrupt: "raise", or "previous" to go back to the newest intact step.
+            allow_nonfinite: Whether to load weights that are not finite.
             **settings: Constructor arguments and settings by name. Those that files
                 cannot hold, such as functions, have to be given again; others replace
                 what was saved.
@@ -191,13 +201,13 @@ class Checkpointable(abc.ABC):
             BuilderError: If settings are missing; names all of them.
             UsageError: If the checkpoint is of another class.
         """
-        checkpoint = read_checkpoint(path, on_corrupt=on_corrupt)
+        checkpoint = read_checkpoint(
+            path, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite
+        )
         names = _names(component)
-        state, metadata = _below(checkpoint, names), checkpoint.about
-        for name in names:
-            metadata = metadata.get(COMPONENTS, {}).get(name, {})
+        state, metadata = _below(checkpoint, names), _about(checkpoint, names)
         builders = {name_of(cls): cls} | dict(builders or {})
-        rebuilder = Rebuilder(given=settings, builders=builders)
+        rebuilder = Rebuilder(given=cls._given(settings), builders=builders)
         made_of = cls._saved_class(metadata.get(CLASS), rebuilder)
         where = f"{made_of.__name__}.from_checkpoint()"
         with rebuilder.telling(where):
@@ -212,10 +222,11 @@ class Checkpointable(abc.ABC):
         rebuilder.check(where)
         with rebuilder.telling(where, of=TypeError):  # Of the file's arguments.
             made = made_of._rebuilt(arguments)
-        with _telling(checkpoint):
+        with telling(str(checkpoint.path)):
             plan = made._plan_restore(state, [])
         matching.check(where, plan.problems)
         plan.apply()
+        made._take_settings(rebuilder.used)
         return made
 
     # What subclasses may change.
@@ -274,9 +285,26 @@ class Checkpointable(abc.ABC):
         """Replaces what is not the state of a component."""
         self.set_state(state)
 
+    def _take_settings(self, names: Collection[str]) -> None:
+        """Lets settings that were given to `from_checkpoint` win over what was saved."""
+
+    @classmethod
+    def _given(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Returns what is given for arguments in the file, by name."""
+        return settings
+
     @classmethod
     def _rebuilt(cls, arguments: dict[str, Any]) -> Self:
         return cls(**arguments)
+
+    def _hint_of_parts(self, checkpoint: Checkpoint) -> str | None:
+        """Says which component to name, for a checkpoint of something larger."""
+        parts = checkpoint.about.get(COMPONENTS, {})
+        for name, metadata in parts.items():
+            if metadata.get(CLASS) == name_of(type(self)):
+                of = checkpoint.about.get(CLASS)
+                return f"this is a checkpoint of {of!r}: pass component={name!r}"
+        return None
 
     def _part(self, name: str) -> "Checkpointable":
         parts = dict(self.get_checkpointable_components())
@@ -322,20 +350,28 @@ def _without(state: StateDict, parts: Collection[str]) -> StateDict:
 
 
 @contextlib.contextmanager
-def _telling(checkpoint: Checkpoint) -> Iterator[None]:
+def telling(where: str) -> Iterator[None]:
+    """Turns what a state of another form leads to into `CheckpointMismatchError`."""
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, TFLearnerError):
             raise
         raise CheckpointMismatchError(
-            str(checkpoint.path),
+            where,
             f"a state of another form ({type(error).__name__}: {error})",
         ) from error
 
 
 def _names(component: str | None) -> list[str]:
     return component.split("/") if component else []
+
+
+def _about(checkpoint: Checkpoint, names: list[str]) -> dict[str, Any]:
+    metadata = checkpoint.about
+    for name in names:
+        metadata = metadata.get(COMPONENTS, {}).get(name, {})
+    return metadata
 
 
 def _below(checkpoint: Checkpoint, names: list[str]) -> StateDict:

@@ -158,8 +158,7 @@ class CheckpointDirectory:
             CheckpointVersionError: If it was written by a newer version.
             NonFiniteStateError: Names the module and the tensor.
         """
-        if on_corrupt not in ("raise", "previous"):
-            raise UsageError("on_corrupt", repr(on_corrupt), "'raise' or 'previous'")
+        _check_on_corrupt(on_corrupt)
         with _told(self.path):
             return self._read(step, on_corrupt == "previous", allow_nonfinite)
 
@@ -321,6 +320,7 @@ def read_checkpoint(
         on_corrupt: "raise", or "previous" to go back to the newest undamaged step.
         allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
     """
+    _check_on_corrupt(on_corrupt)
     path = files.absolute(path)
     number = steps.number_of(path.name)
     options: dict[str, Any] = {"allow_nonfinite": allow_nonfinite}
@@ -332,6 +332,11 @@ def read_checkpoint(
     elif manifest.NAME in names:  # A step that was copied to another place.
         return steps.read(path, **options)
     return run.read(on_corrupt=on_corrupt, **options)
+
+
+def _check_on_corrupt(wanted: str) -> None:
+    if wanted not in ("raise", "previous"):
+        raise UsageError("on_corrupt", repr(wanted), "'raise' or 'previous'")
 
 
 @contextlib.contextmanager

@@ -52,13 +52,12 @@ def match(saved: StateDict, own: StateDict) -> Match:
     return result
 
 
-def check(where: str, problems: list[str]) -> None:
+def check(where: str, problems: list[str], hint: str | None = None) -> None:
     """Raises `CheckpointMismatchError` listing all problems, if there are any."""
     if problems:
+        listed = "; ".join(problems)
         raise CheckpointMismatchError(
-            where,
-            f"{len(problems)} problems: {'; '.join(problems)}",
-            hint="strict=False loads what fits and reports the rest",
+            where, f"{len(problems)} problems: {listed}", hint=hint
         )
 
 

@@ -26,7 +26,7 @@ MAX_STEP = 10**18 - 1
 Digests = dict[str, Future[str]]
 _NOT_AS_WRITTEN = (
     *(ValueError, TypeError, KeyError, AttributeError),
-    *(IndexError, OverflowError, RecursionError, MemoryError),
+    *(IndexError, OverflowError, RecursionError),
 )
 
 

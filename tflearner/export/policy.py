@@ -1,7 +1,6 @@
 """Exports a module with its connectors."""
 
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,7 +101,7 @@ def export_policy(
             f"export({str(path)!r})", f"{type(error).__name__}: {error}"
         ) from error
     return ExportReport(
-        path=pathlib.Path(path),
+        path=target,
         format=format,
         endpoints=tuple(each.endpoint.name for each in traced),
         size_in_bytes=size,

@@ -69,7 +69,9 @@ def export_update(
     gradients, clipping, optimizers and the guard against numbers that are not finite,
     on the learner's own variables. What a learner does in Python around its gradient
     steps stays out: schedules do not move, so that learning rates and coefficients in
-    the loss stay as they are at export, and columns are not checked.
+    the loss stay as they are at export, and columns are not checked. They are those of
+    train batches: observations as the module saw them, behind the connector pieces in
+    front of it, where the policy's own endpoints take raw ones.
 
     Args:
         learner: A `TfLearner` that is built.
@@ -98,7 +100,11 @@ def export_update(
     return ExportedUpdate(
         Endpoint(UPDATE, update, {"columns": specs}),
         attributes={name: [*own.values()] for name, own in by_key.items()},
-        spec={"module_id": module_id, "columns": columns}
+        spec={
+            "module_id": module_id,
+            "columns": columns,
+            "observations": "as the module sees them, behind the connectors",
+        }
         | {name: [*own] for name, own in by_key.items()},
     )
 

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tree
@@ -12,6 +12,7 @@ from tflearner import constants
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
+from tflearner.constants import DEFAULT_OPTIMIZER
 from tflearner.errors import ModuleError, TFLearnerError, UsageError
 from tflearner.learner.components import (
     ALL_COMPONENTS,
@@ -230,6 +231,25 @@ class LearnerState(ModuleOwner, Checkpointable):
         if callable(state.get(SHOULD_BE_UPDATED)):
             return {k: own for k, own in state.items() if k != SHOULD_BE_UPDATED}
         return state
+
+    def _take_settings(self, names):
+        if "lr" not in names:
+            return
+        for record in self._optimizers:
+            if record.schedule is not None:
+                rate = record.schedule.update(timestep=self._last_timestep)
+                self._set_optimizer_lr(record.optimizer, lr=cast(float, rate))
+            elif record.name == DEFAULT_OPTIMIZER:
+                config = self.config.get_config_for_module(record.module_id)
+                self._set_optimizer_lr(record.optimizer, lr=cast(float, config.lr))
+
+    @classmethod
+    def _given(cls, settings):
+        # A module that is given needs neither specification nor model.
+        has_module = settings.get("module") is not None
+        return (
+            {"module_spec": None, "model": None, **settings} if has_module else settings
+        )
 
     @classmethod
     def _rebuilt(cls, arguments):

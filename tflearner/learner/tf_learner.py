@@ -124,6 +124,13 @@ class TfLearner(Learner):
         if module_id is None and len(self.module) == 1:
             module_id = next(iter(self.module))
         module_id = DEFAULT_MODULE_ID if module_id is None else module_id
+        if module_id not in self.module:
+            raise ExportError(
+                "TfLearner.export()",
+                f"module {module_id!r}, which is not in this learner",
+                f"one of {sorted(self.module)}",
+                "name the one to export: module_id=...",
+            )
         module: Any = self.module[module_id].unwrapped()
         if env_to_module is None and self.config.env_to_module_connector is not None:
             raise ExportError(

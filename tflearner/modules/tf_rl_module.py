@@ -145,11 +145,11 @@ class TfRLModule(RLModule, keras.layers.Layer):
         """The weights of each attribute that acting does not need."""
         if not isinstance(self, InferenceOnlyAPI):
             return []
-        parts = [self._part(path) for path in self.get_non_inference_attributes()]
+        parts = [self._attribute(path) for path in self.get_non_inference_attributes()]
         leaves = [leaf for part in parts for leaf in tf.nest.flatten(part)]
         return [getattr(leaf, "weights", [leaf]) for leaf in leaves if leaf is not None]
 
-    def _part(self, path: str) -> Any:
+    def _attribute(self, path: str) -> Any:
         """What an attribute path leads to; `None` for a part that is not made yet."""
         try:
             return operator.attrgetter(path)(self)
@@ -161,6 +161,6 @@ class TfRLModule(RLModule, keras.layers.Layer):
         if isinstance(self, InferenceOnlyAPI):
             for path in self.get_non_inference_attributes():
                 *parents, name = path.split(".")
-                owner = self._part(".".join(parents)) if parents else self
-                if self._part(path) is not None:
+                owner = self._attribute(".".join(parents)) if parents else self
+                if self._attribute(path) is not None:
                     setattr(owner, name, None)

@@ -28,6 +28,7 @@ class CallbackModel:
 
     Attributes:
         stop_training: Set by a callback to end training after this interval.
+        is_torn: Whether training broke off inside an interval: nothing to be saved.
         optimizer: As given.
         save_checkpoint: As given.
     """
@@ -44,6 +45,7 @@ class CallbackModel:
         self.optimizer = optimizer
         self.save_checkpoint = save_checkpoint
         self.stop_training = False
+        self.is_torn = False
 
     def get_weights(self) -> list[np.ndarray]:
         """Returns the weights as a list of arrays."""
@@ -105,9 +107,13 @@ class CallbackRunner:
         """Whether a callback asked for the end of training."""
         return self._model.stop_training
 
+    def break_off(self) -> None:
+        """Training has ended inside of an interval; `end` comes next."""
+        self._model.is_torn = True
+
     def begin(self) -> None:
         """Training begins."""
-        self._model.stop_training = False
+        self._model.stop_training = self._model.is_torn = False
         for callback in self._callbacks:
             callback.on_train_begin({})
 

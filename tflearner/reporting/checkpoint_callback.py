@@ -58,7 +58,7 @@ class CheckpointCallback(keras.callbacks.Callback):
             self._save()
 
     def on_train_end(self, logs=None):
-        if self._since_last:
+        if self._since_last and not self.model.is_torn:
             self._save()
 
     def _save(self) -> None:
