@@ -110,7 +110,11 @@ def test_merged_takes_the_paths_and_changes_neither_state():
 def test_all_problems_are_in_one_error():
     check("here", [])
     with pytest.raises(CheckpointMismatchError) as caught:
-        check("here", ["missing 'a'", "unexpected 'b'", "'c' of shape (1,)"], "strict=False")
+        check(
+            "here",
+            ["missing 'a'", "unexpected 'b'", "'c' of shape (1,)"],
+            "strict=False",
+        )
     text = str(caught.value)
     assert text.startswith(
         "here: 3 problems: missing 'a'; unexpected 'b'; 'c' of shape"
