@@ -24,7 +24,7 @@ SETTINGS: dict[str, Any] = {"hiddens": [2230, 2230], "rounds": 9, "calls": 200}
 TARGETS = {
     "save": ("write and fsync the same bytes", 2.0),
     "restore": ("read and hash the same bytes", 2.0),
-    "background": ("copy the state", 1.5),
+    "background": ("copy the state", 1.25),
     "act_greedy": ("the module's own function", 1.1),
 }
 

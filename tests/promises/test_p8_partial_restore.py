@@ -363,7 +363,9 @@ class Trial:
         if any(now[path].tobytes() != saved[path].tobytes() for path in saved):
             yield "other numbers after a full restore"
         again = learner.save_to_path(self.directory)
-        if files_of(again) != files_of(self.path):
+        # A learner that names the same optimizers in another order writes them so.
+        made_alike = str(learner.get_metadata()) == str(self.saver.get_metadata())
+        if made_alike and files_of(again) != files_of(self.path):
             yield "other bytes after save, load, save"
 
 
