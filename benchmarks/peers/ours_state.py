@@ -71,7 +71,7 @@ def _state_cases(folder: pathlib.Path, s: dict) -> dict[str, dict]:
             save_in_background,
             algo.get_state,
             s["rounds"],
-            between=algo._wait_until_saved,
+            between=algo.wait_until_saved,
         ),
     }
     algo.stop()
@@ -85,9 +85,9 @@ def _act_case(folder: pathlib.Path, s: dict) -> dict:
     algo = tfl.PPO("CartPole-v1", seed=0)
     module = algo.get_module()
     algo.export(folder / "policy")
-    exported = tf.saved_model.load(folder / "policy").act_greedy
+    policy = tf.saved_model.load(folder / "policy")  # Holds the variables.
     spec = tf.TensorSpec([None, 4], tf.float32)
-    exported = exported.get_concrete_function(spec)
+    exported = policy.act_greedy.get_concrete_function(spec)
 
     def greedy(observations):
         outputs = module.forward_inference({"obs": observations})

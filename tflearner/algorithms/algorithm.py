@@ -363,7 +363,7 @@ class Algorithm(AlgorithmState):
     def stop(self) -> None:
         """Closes the environments, once what is being saved is saved."""
         try:
-            self._wait_until_saved()
+            self.wait_until_saved()
         finally:
             self.env_runner.stop()
 

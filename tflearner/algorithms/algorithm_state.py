@@ -90,7 +90,7 @@ class AlgorithmState(Checkpointable):
             keep: How many checkpoints to leave there; `None` leaves all.
             background: Whether to write on a thread, so that training goes on as soon as
                 the state is copied. An error is raised by the next `save`, which saves
-                all the same, or by `stop`.
+                all the same, or by `wait_until_saved` or `stop`.
 
         Returns:
             The directory of the checkpoint, "step-<number>": the environment steps so
@@ -129,7 +129,12 @@ class AlgorithmState(Checkpointable):
             return error
         return None
 
-    def _wait_until_saved(self) -> None:
+    def wait_until_saved(self) -> None:
+        """Waits for a save in the background.
+
+        Raises:
+            CheckpointError: If it failed.
+        """
         error = self._error_of_last_save()
         if error is not None:
             raise error
