@@ -86,7 +86,10 @@ PLAIN = {
 def test_plain_python_comes_back(name):
     value = PLAIN[name]
     rebuilt = again(value)
-    assert rebuilt == value and repr(rebuilt) == repr(value) or isinstance(value, set)
+    is_set = isinstance(
+        value, set | frozenset
+    )  # Their order changes between processes.
+    assert rebuilt == value and (is_set or repr(rebuilt) == repr(value))
     assert type(rebuilt) is type(value)
 
 
