@@ -245,9 +245,7 @@ class AlgorithmState(Checkpointable):
 
     @classmethod
     def _rebuilt(cls, arguments):
-        if arguments.keys() != {
-            "config"
-        }:  # Others would go around the config's checks.
+        if [*arguments] != ["config"]:  # Others would go around the config's checks.
             raise BuilderError(
                 f"{cls.__name__}.from_checkpoint()",
                 f"arguments {sorted(arguments)} in the file",
@@ -304,4 +302,6 @@ def _faults_of_counters(state: StateDict) -> list[str]:
         if name in state and not (type(state[name]) is int and state[name] >= 0)
     ]
     seconds = state.get("seconds", 0.0)
-    return faults + [f"'seconds' of {seconds!r}"] * (not type(seconds) in (int, float))
+    if type(seconds) not in (int, float):
+        faults.append(f"'seconds' of {seconds!r}")
+    return faults
