@@ -55,6 +55,7 @@ _PUBLIC = {
     "WEIGHTS_SEQ_NO": "constants",
     "CheckpointError": "errors",
     "LostDataError": "errors",
+    "NonFiniteUpdateError": "errors",
     "ExportError": "errors",
     "TFLearnerError": "errors",
     # Algorithms.

@@ -119,6 +119,7 @@ from tflearner.env.single_agent_env_runner import (
 from tflearner.errors import CheckpointError as CheckpointError
 from tflearner.errors import ExportError as ExportError
 from tflearner.errors import LostDataError as LostDataError
+from tflearner.errors import NonFiniteUpdateError as NonFiniteUpdateError
 from tflearner.errors import TFLearnerError as TFLearnerError
 from tflearner.export.report import ExportReport as ExportReport
 from tflearner.learner.learner import Learner as Learner

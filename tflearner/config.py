@@ -10,6 +10,7 @@ import difflib
 import functools
 import math
 import numbers
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
 from typing import Any, Self
@@ -86,6 +87,7 @@ LEARNER_WIDE = (
     "minibatch_size",
     "shuffle_batch_per_epoch",
     "non_finite_updates",
+    "max_non_finite_updates_in_a_row",
     "never_skip_update",
     "batch_checks",
     "learner_class",
@@ -161,6 +163,9 @@ class AlgorithmConfig:
     non_finite_updates: str = field(default="skip", metadata=TRAINING)
     """What happens to a module whose loss or gradients are not finite: "skip" leaves it
     unchanged and counts, "raise" does so and raises, "off" does not look."""
+    max_non_finite_updates_in_a_row: int | None = field(default=100, metadata=TRAINING)
+    """Gradient steps in a row, from update to update, that "skip" leaves out of a module
+    before it raises `NonFiniteUpdateError`; `None` never raises."""
     never_skip_update: bool = field(default=False, metadata=TRAINING)
     """Whether an update without data still runs the hooks around it."""
     batch_checks: str = field(default="full", metadata=TRAINING)
@@ -181,6 +186,13 @@ class AlgorithmConfig:
     # --- learners ---
     num_learners: int = field(default=0, metadata=LEARNERS)
     """Learner processes; 0 is one learner in this process."""
+    num_gpus_per_learner: int | None = field(default=None, metadata=LEARNERS)
+    """GPUs of this machine to learn on: several share every minibatch, 0 is the CPU,
+    `None` the first GPU if there is one."""
+    local_gpu_idx: int = field(default=0, metadata=LEARNERS)
+    """Number of the first of these GPUs."""
+    strategy: Any = field(default=None, metadata=LEARNERS)
+    """A `tf.distribute` strategy to learn under, instead; not saved in checkpoints."""
     num_aggregator_actors_per_learner: int = field(default=0, metadata=LEARNERS)
     """Above 0 the learner has no connector pipeline and takes ready batches."""
 
@@ -216,6 +228,9 @@ class AlgorithmConfig:
     """Always "tf2"."""
     jit_compile: bool | str = field(default="auto", metadata=FRAMEWORK)
     """Whether XLA compiles the update: True, False, or "auto" for where it pays."""
+    compile_cache: str | os.PathLike | None = field(default=None, metadata=FRAMEWORK)
+    """Directory where XLA keeps what it compiled, for the next process. Has to be set
+    before anything is compiled."""
     run_eagerly: bool = field(default=False, metadata=FRAMEWORK)
     """Whether updates run line by line, for debugging."""
 
@@ -420,6 +435,7 @@ class AlgorithmConfig:
             ("num_epochs", 1),
             ("evaluation_duration", 1),
             ("num_learners", 0),
+            ("local_gpu_idx", 0),
             ("episode_lookback_horizon", 0),
             ("metrics_num_episodes_for_smoothing", 1),
         ):
@@ -433,8 +449,18 @@ class AlgorithmConfig:
                     f"train_batch_size_per_learner={self.train_batch_size_per_learner}",
                     hint="lower minibatch_size or raise train_batch_size_per_learner",
                 )
+        if self.num_gpus_per_learner is not None:
+            self._check_integer("num_gpus_per_learner", 0)
+        if self.strategy is not None and self.num_gpus_per_learner is not None:
+            raise ConfigError(
+                where,
+                "both strategy and num_gpus_per_learner",
+                hint="a strategy says which devices there are; drop one of the two",
+            )
         if self.evaluation_interval is not None:
             self._check_integer("evaluation_interval", 1)
+        if self.max_non_finite_updates_in_a_row is not None:
+            self._check_integer("max_non_finite_updates_in_a_row", 1)
         if self.seed is not None:
             self._check_integer("seed", 0)
         for name, choices in (
@@ -472,6 +498,7 @@ class AlgorithmConfig:
         for name, kind in (
             ("env_config", Mapping),
             ("learner_config_dict", Mapping),
+            ("compile_cache", str | os.PathLike | None),
             ("algorithm_config_overrides_per_module", Mapping),
             ("model_config", DefaultModelConfig | Mapping | None),
             ("explore", bool),
@@ -806,7 +833,8 @@ def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
         name,
         cls.from_settings,
         of=cls,
-        arguments=lambda config: config.settings(),
+        # On which devices a run goes on is for whoever continues it to say.
+        arguments=lambda config: config.settings() | {"strategy": None},
         refuse=_settings_that_import,
     )
 

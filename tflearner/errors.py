@@ -125,6 +125,35 @@ class NumericError(TFLearnerError, ArithmeticError):
     """Numbers that are not finite where they must be."""
 
 
+class NonFiniteUpdateError(NumericError):
+    """Gradient steps in a row that were left out: a loss or gradients were not finite.
+
+    Attributes:
+        module_id: The module that left them out; its weights are as they were.
+        num_steps: How many they are.
+        minibatch: The number of the minibatch they began with; `None` if that was in an
+            earlier batch.
+        first_bad: The first tensor of a step that was not finite, in a few words.
+    """
+
+    def __init__(
+        self,
+        *text,
+        module_id=None,
+        num_steps=None,
+        minibatch=None,
+        first_bad=None,
+        **keywords,
+    ):
+        super().__init__(*text, **keywords)
+        self.module_id, self.num_steps = module_id, num_steps
+        self.minibatch, self.first_bad = minibatch, first_bad
+
+
+class WorkerLostError(TFLearnerError, ConnectionError):
+    """A process that learned together with this one, and is gone."""
+
+
 class CheckpointError(TFLearnerError, OSError):
     """A checkpoint that cannot be written or read."""
 

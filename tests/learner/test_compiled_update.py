@@ -142,7 +142,9 @@ def test_xla_compiles_few_shapes_and_padding_changes_nothing(make_learner, make_
     assert_same_weights(xla, plain)
     # 16 rows in 4 minibatches, and 32 in 8; both hold everything in between.
     assert xla.num_traces == 1 and xla.num_compilations == 2
-    assert xla.describe_updates() == ["default_policy: XLA around the loop"]
+    assert xla.describe_updates() == [
+        "default_policy: XLA around the loop (dense layers)"
+    ]
 
 
 def test_smaller_batches_run_in_what_is_compiled_already(make_learner, make_batch):
@@ -157,7 +159,8 @@ def test_full_batches_share_one_plain_program(make_learner, make_batch):
     for num_rows in (5, 9, 20):
         learner.update(make_batch(learner, num_rows), num_epochs=2)
     assert learner.num_traces == 1 and learner.num_compilations == 0
-    assert learner.describe_updates() == ["default_policy: plain loop"]
+    (line,) = learner.describe_updates()
+    assert line == "default_policy: plain loop (minibatches vary in length)"
 
 
 def test_full_batch_takes_every_row_of_every_module_once(make_learner, make_batch):
@@ -197,7 +200,8 @@ def test_adding_and_removing_modules_retraces_no_set_that_stays(
     assert len(learner.describe_updates()) == 2
     learner.remove_module("p")
     assert update(default_policy=11) == 2
-    assert learner.describe_updates() == ["default_policy: plain loop"]
+    (line,) = learner.describe_updates()
+    assert line == "default_policy: plain loop (jit_compile=False)"
 
 
 def test_eager_updates_trace_nothing(make_learner, make_batch):
@@ -302,7 +306,8 @@ def test_xla_that_cannot_is_given_up_with_one_warning(make_learner, make_batch):
         eager.update(make_batch(learner), minibatch_size=5)
     assert_same_weights(learner, eager)
     assert learner.num_compilations == 0
-    assert learner.describe_updates() == ["default_policy: plain loop"]
+    (line,) = learner.describe_updates()
+    assert line == "default_policy: plain loop (XLA cannot compile it)"
 
 
 def test_xla_that_cannot_but_must_is_an_error(make_learner, make_batch):
@@ -313,15 +318,48 @@ def test_xla_that_cannot_but_must_is_an_error(make_learner, make_batch):
     assert_same_weights(learner, untouched, atol=0)
 
 
-def test_auto_avoids_xla_for_convolutions(make_learner, make_batch):
-    class Convolving(Mean):
-        def compute_loss_for_module(self, *, fwd_out, **kwargs):
-            x = fwd_out["action_dist_inputs"][:, :, None, None]
-            return tf.reduce_mean(tf.nn.conv2d(x, tf.ones([1, 1, 1, 1]), 1, "SAME"))
+class Convolving(Mean):
+    def compute_loss_for_module(self, *, fwd_out, **kwargs):
+        x = fwd_out["action_dist_inputs"][:, :, None, None]
+        return tf.reduce_mean(tf.nn.conv2d(x, tf.ones([1, 1, 1, 1]), 1, "SAME") ** 2)
 
-    learner = make_learner(Convolving, jit_compile="auto")
-    learner.update(make_batch(learner), minibatch_size=5)
-    assert learner.describe_updates() == ["default_policy: plain loop"]
+
+@pytest.mark.parametrize("jit_compile", ["auto", True])
+def test_xla_compiles_the_step_alone_where_it_convolves(
+    make_learner, make_batch, jit_compile
+):
+    learner = make_learner(Convolving, jit_compile=jit_compile)
+    plain = make_learner(Convolving)
+    for num_rows in (10, 40, 17):  # One program, whatever the batch.
+        batch = make_batch(learner, num_rows)
+        learner.update(batch, minibatch_size=5)
+        plain.update(batch, minibatch_size=5)
+    (line,) = learner.describe_updates()
+    assert line == "default_policy: XLA per step, plain loop (convolutions)"
+    assert learner.num_traces == learner.num_compilations == 1
+    assert_same_weights(learner, plain)
+
+
+def test_step_that_xla_cannot_compile_goes_on_without(make_learner, make_batch):
+    class Both(Convolving, NumPyLoss):
+        def compute_loss_for_module(self, **kwargs):
+            return Convolving.compute_loss_for_module(
+                self, **kwargs
+            ) + NumPyLoss.compute_loss_for_module(self, **kwargs)
+
+    learner, plain = make_learner(Both, jit_compile="auto"), make_learner(Both)
+    with pytest.warns(UserWarning, match="XLA cannot compile this update") as warned:
+        learner.update(make_batch(learner), minibatch_size=5)
+    assert len(warned) == 1 and learner.num_compilations == 0
+    plain.update(make_batch(plain), minibatch_size=5)
+    assert_same_weights(learner, plain)
+
+
+def test_choice_of_how_updates_run_is_logged(make_learner, make_batch, caplog):
+    learner = make_learner(Mean, jit_compile="auto")
+    with caplog.at_level("INFO", logger="tflearner.learner.compiled_update"):
+        learner.update(make_batch(learner), minibatch_size=5)
+    assert "XLA around the loop (dense layers)" in caplog.text
 
 
 def test_two_modules_learn_together_as_they_would_alone(make_learner, make_batch):

@@ -5,9 +5,13 @@ minibatches runs inside one `tf.function`: rows are gathered by an index plan, e
 minibatch goes through the learner's `_update`, and losses and metrics come back stacked,
 in one tensor. Compiled by XLA the loop is 13 times faster than one call per minibatch on
 small dense networks.
+
+With several devices each gets its part of every minibatch, see `replicas.py`; the loop
+is the same, around a step that runs on all of them.
 """
 
 import dataclasses
+import enum
 import logging
 import time
 import warnings
@@ -20,6 +24,8 @@ import tensorflow as tf
 from tflearner.columns import Columns
 from tflearner.data.minibatches import MinibatchPlan
 from tflearner.errors import ConfigError, TFLearnerError, UsageError
+from tflearner.learner import compile_cache
+from tflearner.learner.replicas import Replicas
 from tflearner.metrics import MetricsLogger
 from tflearner.types import ModuleID
 
@@ -28,15 +34,11 @@ logger = logging.getLogger(__name__)
 MetricKey = tuple[str, ...]
 ColumnsByModule = Mapping[ModuleID, Mapping[str, Any]]
 
-# XLA on CPU has no fast convolution inside a loop (2,434 ms a step where the plain loop
-# takes 153 ms), and recurrent cells bring a loop of their own that it runs no faster.
-SLOW_UNDER_XLA = (
-    "Conv2D",
-    "Conv3D",
-    "DepthwiseConv2dNative",
-    "While",
-    "StatelessWhile",
-)
+# Recurrent cells bring a loop of their own, which XLA runs no faster.
+LOOPS = ("While", "StatelessWhile")
+# XLA on CPU has no fast convolution inside a loop: 2,434 ms a step, where the plain loop
+# takes 153 ms, and 103 ms if XLA compiles the step alone.
+CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative")
 XLA_ERRORS = (
     tf.errors.InvalidArgumentError,
     tf.errors.UnimplementedError,
@@ -51,6 +53,14 @@ PYTHON_ON_TENSORS = (
     NotImplementedError,
     AttributeError,
 )
+
+
+class Mode(enum.Enum):
+    """What of an update XLA compiles."""
+
+    LOOP = "XLA around the loop"
+    STEP = "XLA per step, plain loop"
+    PLAIN = "plain loop"
 
 
 @dataclasses.dataclass
@@ -79,6 +89,7 @@ class CompiledUpdate:
         update: Takes {module id: {column: tensor}}; returns forward outputs, losses by
             module and {key: [logged tensors]}.
         metrics: The logger that `update` logs to.
+        replicas: The devices that it runs on.
         jit_compile: True, False or "auto".
         run_eagerly: Whether nothing is traced at all.
         loss_key: The key under which a module's loss is reported.
@@ -88,6 +99,7 @@ class CompiledUpdate:
         self,
         update: Callable,
         metrics: MetricsLogger,
+        replicas: Replicas,
         *,
         jit_compile: bool | str,
         run_eagerly: bool,
@@ -95,6 +107,7 @@ class CompiledUpdate:
     ):
         self._update = update
         self._metrics = metrics
+        self.replicas = replicas
         self._jit_compile = jit_compile
         self._run_eagerly = run_eagerly
         self._loss_key = loss_key
@@ -105,6 +118,7 @@ class CompiledUpdate:
         self.column_specs: dict[ModuleID, dict[str, Any]] = {}
         self.num_traces = 0
         self.num_compilations = 0
+        self.xla_failed = False
 
     def __call__(
         self, columns: ColumnsByModule, plan: MinibatchPlan, *, full_batch: bool
@@ -144,38 +158,88 @@ class CompiledUpdate:
         self.column_specs.pop(module_id, None)
         self._last_layout = None
 
+    def give_up_xla(self) -> None:
+        """Makes this and all later programs run without XLA."""
+        self._jit_compile, self.xla_failed = False, True
+
     def describe(self) -> list[str]:
         """Returns one line per program: its modules and how it runs."""
         return [program.description for program in self._programs.values()]
 
-    def step(self, minibatch: ColumnsByModule) -> tuple[tf.Tensor, list, dict]:
-        """Takes one gradient step; returns values, their keys and their settings."""
-        with self._metrics.collect() as logged:
-            _, losses, step_values = self._update(minibatch)
-        entries: list[tuple[MetricKey, Any]] = [
-            ((mid, self._loss_key), loss) for mid, loss in losses.items()
-        ]
-        for values in (step_values, logged.values):
-            entries += [(key, value) for key in values for value in values[key]]
-        stacked = tf.stack([_as_float(key, value) for key, value in entries])
-        settings = {(mid, self._loss_key): {"window": 1} for mid in losses}
-        return stacked, [key for key, _ in entries], settings | logged.settings
+    def step(
+        self, minibatches: list[ColumnsByModule]
+    ) -> tuple[tf.Tensor, list[MetricKey], dict]:
+        """Takes one gradient step.
+
+        Args:
+            minibatches: What each device of this process gets.
+
+        Returns:
+            Values of the whole minibatch, their keys and the settings of these.
+        """
+        found: dict[str, Any] = {}  # The same on every device.
+
+        def on_replica(minibatch):
+            with self._metrics.collect() as logged:
+                _, losses, step_values = self._update(minibatch)
+            entries: list[tuple[MetricKey, Any]] = [
+                ((mid, self._loss_key), loss) for mid, loss in losses.items()
+            ]
+            for values in (step_values, logged.values):
+                entries += [(key, value) for key in values for value in values[key]]
+            stacked = tf.stack([_as_float(key, value) for key, value in entries])
+            settings = {(mid, self._loss_key): {"window": 1} for mid in losses}
+            found["keys"] = keys = [key for key, _ in entries]
+            found["settings"] = settings | logged.settings
+            shares = self.replicas.shares(minibatch)
+            return self.replicas.merged(
+                stacked,
+                [shares.get(key[0], 1.0 / self.replicas.num) for key in keys],
+                [found["settings"][key].get("reduce") or "mean" for key in keys],
+            )
+
+        values = self.replicas.run(on_replica, minibatches)
+        return values, found["keys"], found["settings"]
 
     def _run_line_by_line(self, columns, plan) -> UpdateOutputs:
         rows = []
         for i in range(plan.num_minibatches):
             rows_now = {mid: own[i] for mid, own in plan.indices.items()}
-            minibatch = _map_columns(
-                lambda mid, column, at=rows_now: tf.constant(column[at[mid]]), columns
+            minibatches = self._minibatches(
+                [columns] * self.replicas.num_local,
+                rows_now,
+                lambda column, rows: tf.constant(column[rows]),
             )
             try:
-                values, keys, settings = self.step(minibatch)
+                values, keys, settings = self.step(minibatches)
             except TFLearnerError as error:
                 if i:
                     error.withdraw_promise(f"{i} minibatches were trained on before.")
                 raise
             rows.append(values.numpy())
         return _outputs(np.stack(rows), keys, settings)
+
+    def _minibatches(
+        self, columns: list, rows: dict[ModuleID, Any], take: Callable
+    ) -> list[ColumnsByModule]:
+        """Returns what each device of this process gets of one minibatch.
+
+        Args:
+            columns: The columns as each device has them.
+            rows: Which rows of each module make up the minibatch.
+            take: Takes rows of a column.
+        """
+        parts = {mid: self.replicas.split(own) for mid, own in rows.items()}
+        minibatches: list[ColumnsByModule] = []
+        for number, device in enumerate(self.replicas.devices):
+            with tf.device(device):
+                minibatches.append(
+                    _map_columns(
+                        lambda mid, leaf, at=number: take(leaf, parts[mid][at]),
+                        columns[number],
+                    )
+                )
+        return minibatches
 
 
 class _Program:
@@ -186,10 +250,9 @@ class _Program:
         self._full_batch = full_batch
         self.module_ids = frozenset(columns)
         self._shapes: set = set()
+        self.mode, self._reason = Mode.PLAIN, ""
         started = time.perf_counter()
-        self._step = self._trace_step(columns, plan)
-        self._uses_xla = self._should_use_xla()
-        self._loop = self._trace_loop(columns, plan)
+        self._trace(columns, plan)
         logger.info(
             "Traced %s in %.1f s.", self.description, time.perf_counter() - started
         )
@@ -197,23 +260,42 @@ class _Program:
     @property
     def description(self) -> str:
         names = ", ".join(sorted(self.module_ids))
-        return f"{names}: {'XLA around the loop' if self._uses_xla else 'plain loop'}"
+        where = self._owner.replicas.description
+        return f"{names}: {self.mode.value}{where} ({self._reason})"
+
+    def _trace(self, columns, plan) -> None:
+        self._step = self._trace_step(columns, plan)
+        self.mode, self._reason = self._choose_mode()
+        if self.mode is Mode.STEP:
+            step = self._step
+            compiled = tf.function(
+                lambda minibatches: step(minibatches), autograph=False, jit_compile=True
+            )
+            specs = self._minibatch_specs(columns, plan)
+            self._step = compiled.get_concrete_function(specs)
+        self._loop = self._trace_loop(columns, plan)
+
+    def _minibatch_specs(self, columns, plan) -> list[ColumnsByModule]:
+        replicas = self._owner.replicas
+
+        def spec(mid, column):
+            rows = _rows(plan, mid, self._full_batch)
+            part = None if rows is None else rows // replicas.num_local
+            return tf.TensorSpec([part, *column.shape[1:]], column.dtype)
+
+        return [_map_columns(spec, columns) for _ in replicas.devices]
 
     def _trace_step(self, columns, plan):
-        def step(minibatch):
-            values, self._keys, self._settings = self._owner.step(minibatch)
+        def step(minibatches):
+            values, self._keys, self._settings = self._owner.step(minibatches)
             return values
 
-        minibatch = _map_columns(
-            lambda mid, column: tf.TensorSpec(
-                [_rows(plan, mid, self._full_batch), *column.shape[1:]], column.dtype
-            ),
-            columns,
-        )
+        minibatches = self._minibatch_specs(columns, plan)
         # Without autograph, errors of a user's loss arrive as they were raised, and
         # tracing takes half as long.
         try:
-            traced = tf.function(step, autograph=False).get_concrete_function(minibatch)
+            traced = tf.function(step, autograph=False)
+            traced = traced.get_concrete_function(minibatches)
         except PYTHON_ON_TENSORS as error:
             error.add_note(
                 "Losses are traced without autograph: use tf.where or tf.cond on "
@@ -223,15 +305,32 @@ class _Program:
         self._owner.num_traces += 1
         return traced
 
-    def _should_use_xla(self) -> bool:
+    def _choose_mode(self) -> tuple[Mode, str]:
+        """Returns what runs fastest, see `benchmarks/README.md`, and why."""
         wanted = self._owner._jit_compile
-        if self._full_batch or wanted is False:
-            return False
+        if wanted is False:
+            gave_up = self._owner.xla_failed
+            return (
+                Mode.PLAIN,
+                "XLA cannot compile it" if gave_up else "jit_compile=False",
+            )
+        if not self._owner.replicas.can_use_xla:
+            return Mode.PLAIN, "devices exchange gradients"
         operations = {operation.type for operation in self._step.graph.get_operations()}
-        return wanted is True or operations.isdisjoint(SLOW_UNDER_XLA)
+        if wanted is not True and not operations.isdisjoint(LOOPS):
+            return Mode.PLAIN, "recurrent layers"
+        if self._full_batch:
+            return Mode.PLAIN, "minibatches vary in length"
+        if not operations.isdisjoint(CONVOLUTIONS):
+            return Mode.STEP, "convolutions"
+        return Mode.LOOP, "dense layers" if wanted == "auto" else "jit_compile=True"
 
     def _trace_loop(self, columns, plan):
+        def gather(column, rows):
+            return tf.gather(column, rows)
+
         def loop(columns, indices, num_minibatches):
+            copies = self._owner.replicas.copies(columns)
             results = tf.TensorArray(
                 tf.float32,
                 size=tf.shape(next(iter(indices.values())))[0],
@@ -239,10 +338,9 @@ class _Program:
             )
 
             def body(i, results):
-                minibatch = _map_columns(
-                    lambda mid, column: tf.gather(column, indices[mid][i]), columns
-                )
-                return i + 1, results.write(i, self._step(minibatch))
+                rows = {mid: own[i] for mid, own in indices.items()}
+                minibatches = self._owner._minibatches(copies, rows, gather)
+                return i + 1, results.write(i, self._step(minibatches))
 
             _, results = tf.while_loop(
                 lambda i, _: i < num_minibatches, body, (0, results)
@@ -254,28 +352,40 @@ class _Program:
             mid: tf.TensorSpec([None, _rows(plan, mid, self._full_batch)], tf.int32)
             for mid in columns
         }
-        traced = tf.function(loop, autograph=False, jit_compile=self._uses_xla)
+        traced = tf.function(loop, autograph=False, jit_compile=self.mode is Mode.LOOP)
         return traced.get_concrete_function(
             signature, indices, tf.TensorSpec([], tf.int32)
         )
 
     def __call__(self, columns, plan) -> UpdateOutputs:
-        if self._uses_xla:
-            try:
-                values = self._run_padded(columns, plan)
-            except XLA_ERRORS as error:
-                if self._shapes:  # It compiled before, so this is not about compiling.
-                    raise
-                self._give_up_xla(error, columns, plan)
-                values = self._run(columns, plan.indices, plan.num_minibatches)
-        else:
-            values = self._run(columns, plan.indices, plan.num_minibatches)
+        try:
+            values = self._run_in_mode(columns, plan)
+        except XLA_ERRORS as error:
+            if self.mode is Mode.PLAIN or self._shapes:  # It compiled before.
+                raise
+            self._give_up_xla(error, columns, plan)
+            values = self._run_in_mode(columns, plan)
         return _outputs(values[: plan.num_minibatches], self._keys, self._settings)
 
+    def _run_in_mode(self, columns, plan) -> np.ndarray:
+        if self.mode is Mode.LOOP:
+            return self._run_padded(columns, plan)
+        values = self._run(columns, plan.indices, plan.num_minibatches)
+        if self.mode is Mode.STEP:
+            self._count_compilation(())  # Of the minibatch, whatever the batch.
+        return values
+
+    def _count_compilation(self, shape: tuple[int, ...]) -> None:
+        compile_cache.note_compilation()
+        if shape not in self._shapes:
+            self._shapes.add(shape)
+            self._owner.num_compilations += 1
+
     def _run(self, columns, indices, num_minibatches) -> np.ndarray:
-        tensors = _map_columns(lambda _, column: tf.constant(column), columns)
-        indices = {mid: tf.constant(own) for mid, own in indices.items()}
-        return self._loop(tensors, indices, tf.constant(num_minibatches)).numpy()
+        with self._owner.replicas.device():
+            tensors = _map_columns(lambda _, column: tf.constant(column), columns)
+            indices = {mid: tf.constant(own) for mid, own in indices.items()}
+            return self._loop(tensors, indices, tf.constant(num_minibatches)).numpy()
 
     def _run_padded(self, columns, plan) -> np.ndarray:
         needed = [len(tf.nest.flatten(dict(own))[0]) for own in columns.values()]
@@ -287,9 +397,7 @@ class _Program:
         # thread for it costs up to a fifth of a small update.
         with tf.experimental.function_executor_type("SINGLE_THREADED_EXECUTOR"):
             values = self._run(padded, indices, plan.num_minibatches)
-        if shape not in self._shapes:
-            self._shapes.add(shape)
-            self._owner.num_compilations += 1
+        self._count_compilation(shape)
         return values
 
     def _padded_shape(self, needed: tuple[int, ...]) -> tuple[int, ...]:
@@ -315,9 +423,8 @@ class _Program:
             "slower. jit_compile=False avoids the attempt.",
             stacklevel=2,
         )
-        self._owner._jit_compile = False
-        self._uses_xla = False
-        self._loop = self._trace_loop(columns, plan)
+        self._owner.give_up_xla()
+        self._trace(columns, plan)
 
 
 def _as_float(key: MetricKey, value: Any) -> tf.Tensor:

@@ -84,10 +84,17 @@ def export_update(
         ExportError: If there was no such update, or no such module.
         BatchError: If the learner cannot train on `example_batch`.
     """
+    if learner._replicas.num > 1:
+        raise ExportError(
+            "export(include_update=True)",
+            f"a learner{learner._replicas.description}",
+            "one on a single device",
+            "restore a checkpoint into a learner without strategy, and export that",
+        )
     specs = _column_specs(learner, module_id, example_batch)
 
     def update(columns):
-        values, keys, settings = learner._compiled.step({module_id: columns})
+        values, keys, settings = learner._compiled.step([{module_id: columns}])
         return _by_name(module_id, tf.unstack(values), keys, settings)
 
     by_key = {

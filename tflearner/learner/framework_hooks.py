@@ -1,11 +1,12 @@
 """What a learner leaves to the framework: variables, gradients, optimizers."""
 
 import abc
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tflearner.learner.optimizers import OptimizerRecord
-from tflearner.learner.update_plan import UpdatePlan
+from tflearner.learner.update_plan import UpdatePlan, UpdateSettings
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import (
     ModuleID,
@@ -54,6 +55,12 @@ class FrameworkHooks(abc.ABC):
         """Takes one gradient step per minibatch of the plan."""
 
     @abc.abstractmethod
+    def _first_bad_tensor(
+        self, module_id: ModuleID, plan: UpdatePlan, minibatch: int
+    ) -> str:
+        """Returns what was not finite first when a module left a minibatch out."""
+
+    @abc.abstractmethod
     def _check_module(self, module_id: ModuleID) -> None:
         """Raises `ModuleError` for a module whose outputs cannot be trained on."""
 
@@ -62,6 +69,24 @@ class FrameworkHooks(abc.ABC):
         self, optimizer: Optimizer, params: list[Param]
     ) -> None:
         """Raises `OptimizerError` unless both can be registered."""
+
+    def _variable_scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which modules, optimizers and variables are made."""
+        return contextlib.nullcontext()
+
+    def _agree(
+        self, columns: dict[ModuleID, dict] | None, settings: UpdateSettings
+    ) -> UpdateSettings:
+        """Returns the settings of the next update that all processes share.
+
+        Args:
+            columns: What this process is going to train on; `None` if it cannot.
+            settings: Its own settings.
+
+        Raises:
+            TFLearnerError: If the update would not be the same in all processes.
+        """
+        return settings
 
     @abc.abstractmethod
     def _get_tensor_variable(

@@ -7,6 +7,7 @@ applies them.
 """
 
 import abc
+import contextlib
 import math
 import numbers
 from collections.abc import Collection, Iterable, Mapping
@@ -71,6 +72,7 @@ class Learner(LearnerState):
     def _tear_down_module(self, module_id: ModuleID) -> None:
         super()._tear_down_module(module_id)
         self._column_specs.pop(module_id, None)
+        self._sick_steps.in_a_row.pop(module_id, None)
         self.updated_module_ids = tuple(
             mid for mid in self.updated_module_ids if mid != module_id
         )
@@ -405,18 +407,20 @@ class Learner(LearnerState):
         random_state = self._rng.bit_generator.state
         try:
             for batch in batches:
-                columns = self._checked_columns(batch)
+                columns = self._checked_columns_or_tell(batch, settings)
+                agreed = self._agree(columns, settings)
                 if not columns:
                     progress.num_skipped += 1
                     continue
-                plan = plan_update(columns, batch.env_steps(), settings, self._rng)
+                plan = plan_update(columns, batch.env_steps(), agreed, self._rng)
                 if not progress.num_trained:
                     self.updated_module_ids = tuple(columns)
                     self.before_gradient_based_update(timesteps=timesteps)
                 outputs = self._run_update(plan)
                 random_state = self._rng.bit_generator.state
-                progress.add(plan, outputs)
+                progress.add(plan)
                 self._log_update(plan, outputs)
+                self._count_sick_steps(plan, outputs, progress)
         except BaseException as error:
             self._rng.bit_generator.state = random_state
             if progress.num_trained:
@@ -430,7 +434,8 @@ class Learner(LearnerState):
         progress.log(self.metrics, of_iterator=of_iterator)
         if progress.num_trained:
             self._finish_update(progress, timesteps)
-            if progress.not_finite and self.config.non_finite_updates == "raise":
+            if progress.not_finite:
+                self._sick_steps.in_a_row.pop(progress.not_finite.module_id, None)
                 raise progress.not_finite
         elif self.config.never_skip_update:
             self.updated_module_ids = ()
@@ -449,6 +454,20 @@ class Learner(LearnerState):
         )
         for key, values in outputs.values.items():
             self.metrics.log_values(key, values, **outputs.settings[key])
+
+    def _count_sick_steps(
+        self, plan: UpdatePlan, outputs: Any, progress: UpdateProgress
+    ) -> None:
+        """Notes what to raise for the first module that left too many steps out."""
+        limit = {
+            "skip": self.config.max_non_finite_updates_in_a_row,
+            "raise": 1,
+            "off": None,
+        }[self.config.non_finite_updates]
+        run = self._sick_steps.add(outputs.values, limit)
+        if run is not None and progress.not_finite is None:
+            first_bad = self._first_bad_tensor(run.module_id, plan, run.last)
+            progress.not_finite = run.error(first_bad)
 
     def _finish_update(
         self, progress: UpdateProgress, timesteps: dict[str, Any]
@@ -477,6 +496,16 @@ class Learner(LearnerState):
         if not is_number or not math.isfinite(now):
             raise UsageError(f"timesteps[{name!r}]", repr(now), "a finite number")
         return timesteps or {}
+
+    def _checked_columns_or_tell(
+        self, batch: MultiAgentBatch, settings: UpdateSettings
+    ) -> dict[ModuleID, dict]:
+        try:
+            return self._checked_columns(batch)
+        except TFLearnerError:
+            with contextlib.suppress(TFLearnerError):
+                self._agree(None, settings)  # Other processes would wait for this one.
+            raise
 
     def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
         """The columns of the modules that will be updated, ready to train on."""

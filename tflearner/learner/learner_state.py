@@ -21,7 +21,12 @@ from tflearner.learner.components import (
     checked_state,
 )
 from tflearner.learner.module_owner import ModuleOwner
-from tflearner.learner.restoring import Restoring, problems_of_learner
+from tflearner.learner.restoring import (
+    NON_FINITE_IN_A_ROW,
+    Restoring,
+    problems_of_learner,
+)
+from tflearner.learner.sick_steps import SickSteps
 from tflearner.types import StateDict
 
 _WEIGHTS = constants.COMPONENT_RL_MODULE
@@ -41,11 +46,13 @@ class LearnerState(ModuleOwner, Checkpointable):
         super().__init__(**kwargs)
         self._weights_seq_no = 0
         self._last_timestep = 0
+        self._sick_steps = SickSteps()
 
     def _reset(self) -> None:
         super()._reset()
         self._weights_seq_no = 0
         self._last_timestep = 0
+        self._sick_steps = SickSteps()
 
     def get_state(
         self,
@@ -184,6 +191,7 @@ class LearnerState(ModuleOwner, Checkpointable):
             "rng": self._rng.bit_generator.state,
             "generators": self._rng_states(),
             "num_added_modules": self._num_added_modules,
+            NON_FINITE_IN_A_ROW: dict(self._sick_steps.in_a_row),
         }
 
     def _set_learner_state(self, state: StateDict) -> None:
@@ -192,6 +200,9 @@ class LearnerState(ModuleOwner, Checkpointable):
         self._set_rng_states(state["generators"])
         self._last_timestep = state["timestep"]
         self._num_added_modules = state["num_added_modules"]
+        self._sick_steps.in_a_row = {
+            mid: int(count) for mid, count in state.get(NON_FINITE_IN_A_ROW, {}).items()
+        }
 
     # Files.
 

@@ -1,11 +1,13 @@
 """What a learner owns: modules and their optimizers, from its building to its end."""
 
 import abc
+import contextlib
 import dataclasses
 import enum
 import logging
 import platform
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,7 +71,7 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self.metrics = MetricsLogger()
         self._module_spec = module_spec
         self._given_spec = module_spec
-        self._updating: frozenset[ModuleID] | None = None  # Within a gradient step.
+        self._in_step = threading.local()  # Each device of a step has a thread.
         self._module_obj = module
         self._module: MultiRLModule | None = None
         self._lifecycle = _Lifecycle.NEW
@@ -95,12 +97,14 @@ class ModuleOwner(FrameworkHooks, FormerNames):
                 input_action_space=None,
                 device=self.device,
             )
-        self._module = self._make_module()
+        with self._variable_scope():
+            self._module = self._make_module()
         self._lifecycle = _Lifecycle.BUILT
         try:
-            for module_id in self.module:
-                self._set_up_module(module_id)
-            self.configure_optimizers()
+            with self._variable_scope():
+                for module_id in self.module:
+                    self._set_up_module(module_id)
+                self.configure_optimizers()
             self._log_trainable_parameters()
             self._warn_if_nothing_learns()
         except BaseException:
@@ -259,14 +263,15 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self._check_is_built()
         self._check_registered_optimizer(optimizer, params)
         self._check_owner(module_id, params)
-        record = self._optimizers.register(
-            module_id=module_id,
-            name=optimizer_name,
-            optimizer=optimizer,
-            params={self.get_param_ref(param): param for param in params},
-            lr_or_lr_schedule=lr_or_lr_schedule,
-            allow_shared=allow_shared,
-        )
+        with self._variable_scope():
+            record = self._optimizers.register(
+                module_id=module_id,
+                name=optimizer_name,
+                optimizer=optimizer,
+                params={self.get_param_ref(param): param for param in params},
+                lr_or_lr_schedule=lr_or_lr_schedule,
+                allow_shared=allow_shared,
+            )
         self._forget_traces(self._optimizers.sharing_with(record))
 
     def _records_to_step(self) -> list[OptimizerRecord]:
@@ -275,12 +280,21 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         Those of a module that is not part of it are left out, even if a loss of another
         module reaches its variables.
         """
-        present = self._updating
+        present = getattr(self._in_step, "module_ids", None)
         return [
             record
             for record in self._optimizers
             if present is None or record.module_id in {*present, ALL_MODULES}
         ]
+
+    @contextlib.contextmanager
+    def _updates_only(self, module_ids: Collection[ModuleID]) -> Iterator[None]:
+        """Leaves the optimizers of other modules out of a gradient step."""
+        self._in_step.module_ids = frozenset(module_ids)
+        try:
+            yield
+        finally:
+            self._in_step.module_ids = None
 
     def _forget_traces(self, module_ids: Collection[ModuleID]) -> None:
         """Makes the next update with one of the modules be traced anew."""
@@ -389,7 +403,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         before = self.config.copy()
         spec = dataclasses.replace(module_spec, inference_only=False)
         self._check_id_is_free(module_id)
-        module = spec.build(seed=self._seed_of_next_module())
+        with self._variable_scope():
+            module = spec.build(seed=self._seed_of_next_module())
         self.module.add_module(module_id, module)
         try:
             self.config.multi_agent(policies={**self.config.policies, module_id: spec})
@@ -402,8 +417,9 @@ class ModuleOwner(FrameworkHooks, FormerNames):
                     }
                 )
             self.config.validate()
-            self._set_up_module(module_id)
-            self._configure_optimizers_if_compatible(module_id)
+            with self._variable_scope():
+                self._set_up_module(module_id)
+                self._configure_optimizers_if_compatible(module_id)
         except BaseException:
             self._tear_down_module(module_id)
             self.module.remove_module(module_id)

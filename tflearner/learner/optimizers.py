@@ -256,11 +256,38 @@ def _fault(value: Any, variable: Any, only_finite: bool) -> str | None:
     return None
 
 
-def new_adam(params: list[Any]) -> keras.optimizers.Optimizer:
-    """Returns an Adam whose slots exist, so that tracing creates no variable."""
-    optimizer = keras.optimizers.Adam()
+def new_adam(params: list[Any], *, scales_loss: bool) -> keras.optimizers.Optimizer:
+    """Returns an Adam whose slots exist, so that tracing creates no variable.
+
+    Args:
+        params: The variables it updates.
+        scales_loss: Whether to wrap it in Keras' `LossScaleOptimizer`, for gradients
+            that are computed in float16.
+    """
+    optimizer: keras.optimizers.Optimizer = keras.optimizers.Adam()
+    if scales_loss:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(params)
     return optimizer
+
+
+def loss_scale(optimizer: Optimizer) -> Any:
+    """Returns by what an optimizer wants losses to be scaled; `None` for not at all."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.dynamic_scale
+    return None
+
+
+def variables_of_steps(optimizer: Optimizer) -> list[keras.Variable]:
+    """Returns its variables without those of a loss scale."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer.variables
+    return optimizer.variables
+
+
+def _learning_rate_variable(optimizer: Optimizer) -> Any:
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return getattr(inner, "_learning_rate", None)
 
 
 def reset(record: OptimizerRecord) -> None:
@@ -268,7 +295,7 @@ def reset(record: OptimizerRecord) -> None:
     optimizer = record.optimizer
     first = type(optimizer).from_config(optimizer.get_config())
     first.build(list(record.params.values()))
-    rate = getattr(optimizer, "_learning_rate", None)
+    rate = _learning_rate_variable(optimizer)
     for variable, value in zip(optimizer.variables, first.variables, strict=True):
         if variable is not rate:
             variable.assign(value)
@@ -311,7 +338,7 @@ def state_variables(
     for own in ("iterations", "learning_rate"):
         variable = optimizer.iterations if own == "iterations" else None
         if own == "learning_rate":
-            variable = getattr(optimizer, "_learning_rate", None)
+            variable = _learning_rate_variable(optimizer)
         position = _position(unclaimed, variable)
         if position is not None:
             result[own] = unclaimed.pop(position)

@@ -17,6 +17,10 @@ from tflearner.learner.optimizers import (
 )
 from tflearner.types import ParamRef, StateDict
 
+NON_FINITE_IN_A_ROW = "num_non_finite_updates_in_a_row"
+# What states of earlier versions do not have, and what it is in them.
+_ADDED_LATER: StateDict = {NON_FINITE_IN_A_ROW: {}}
+
 
 @dataclasses.dataclass
 class Restoring:
@@ -81,7 +85,7 @@ class Restoring:
 
 def problems_of_learner(saved: StateDict, own: StateDict) -> list[str]:
     """Returns what is missing or unexpected in the component "learner" of a state."""
-    problems = problems_with_names(saved, own)
+    problems = problems_with_names(_completed(saved), own)
     return problems + problems_with_names(_generators(saved), _generators(own))
 
 
@@ -96,7 +100,7 @@ def _other_parts(
     name = COMPONENT_LEARNER
     if name not in own:
         return {}, [], RestoreReport()
-    theirs, mine = saved.get(name, {}), own[name]
+    theirs, mine = _completed(saved.get(name, {})), own[name]
     problems = problems_of_learner(theirs, mine)
     nested = (name, COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER)
     # A function of what to train is not saved, see `LearnerState`.
@@ -111,6 +115,11 @@ def _other_parts(
     state = {k: v for k, v in saved.items() if k in own and k not in nested}
     state[name] = mine | {k: v for k, v in theirs.items() if k in mine}
     return state, problems, report
+
+
+def _completed(state: StateDict) -> StateDict:
+    """A learner's state as this version would have written it, if there is one."""
+    return {**_ADDED_LATER, **state} if state else state
 
 
 def _generators(state: StateDict) -> list[str]:

@@ -14,16 +14,24 @@ from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
 from tflearner.errors import ExportError, LossError, ModuleError, OptimizerError
 from tflearner.export.policy import export_policy
 from tflearner.export.report import ExportReport
-from tflearner.learner import generators, gradients, optimizers
+from tflearner.learner import (
+    agreement,
+    compile_cache,
+    diagnosis,
+    generators,
+    gradients,
+    optimizers,
+)
 from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
 from tflearner.learner.exported_update import export_update
 from tflearner.learner.learner import Learner
 from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
+from tflearner.learner.replicas import Replicas, strategy_of
 from tflearner.learner.update_plan import UpdatePlan
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.tf_rl_module import TfRLModule
-from tflearner.types import ModuleID, Param, ParamDict, ParamRef
+from tflearner.types import ModuleID, Param, ParamDict, ParamRef, Tensor
 
 
 class TfLearner(Learner):
@@ -45,9 +53,13 @@ class TfLearner(Learner):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
+        self._replicas = Replicas(strategy_of(self.config))
+        if self.config.compile_cache is not None:
+            compile_cache.switch_on(self.config.compile_cache)
         self._compiled = CompiledUpdate(
             lambda batch: self._update(batch),
             self.metrics,
+            self._replicas,
             jit_compile=self.config.jit_compile,
             run_eagerly=self.config.run_eagerly,
             loss_key=self.TOTAL_LOSS_KEY,
@@ -166,6 +178,9 @@ class TfLearner(Learner):
     def _update(self, batch: dict[ModuleID, Any], **kwargs: Any) -> tuple:
         """Takes one gradient step; traced.
 
+        With several devices it runs once on each, on that device's part of the
+        minibatch, and is traced once for each.
+
         Args:
             batch: {module id: {column: tensor [minibatch_size, ...]}}.
             **kwargs: Room for later additions.
@@ -179,20 +194,47 @@ class TfLearner(Learner):
             fwd_out = self.module.forward_train(batch)
             loss_per_module = self.compute_losses(fwd_out=fwd_out, batch=batch)
             self._check_losses(loss_per_module, fwd_out)
-            self._updating = frozenset(loss_per_module)
-            try:
-                self._step(loss_per_module, tape)
-            finally:
-                self._updating = None
+            with self._updates_only(loss_per_module):
+                # What this device has of the losses of the whole minibatch.
+                losses = self._replicas.weighted(loss_per_module, batch)
+                scale = self._loss_scale()
+                gradients_dict = self.compute_gradients(
+                    {mid: loss * scale for mid, loss in losses.items()}
+                    if scale is not None
+                    else losses,
+                    gradient_tape=tape,
+                )
+                self._step(losses, gradients_dict, scale)
         return fwd_out, loss_per_module, logged.values
 
-    def _step(self, loss_per_module: dict, tape: tf.GradientTape) -> None:
-        gradients_dict = self.compute_gradients(loss_per_module, gradient_tape=tape)
-        self._check_gradients(loss_per_module, gradients_dict)
-        guard = self._make_guard(loss_per_module, gradients_dict)
+    def _step(self, losses: dict, gradients_dict: ParamDict, scale: Any) -> None:
+        self._check_gradients(losses, gradients_dict)
+        gradients_dict = self._replicas.sum_dict(gradients_dict)
+        if scale is not None:
+            gradients_dict = gradients.multiplied(gradients_dict, 1.0 / scale)
+        guard = None
+        if self.config.non_finite_updates != "off":
+            guard = gradients.NonFiniteGuard(
+                self._replicas.sum_dict(losses),
+                gradients_dict,
+                self._records_to_step(),
+                self._is_clipped,
+            )
         self.apply_gradients(self.postprocess_gradients(gradients_dict))
         if guard is not None:
-            self._revert_and_count_sick(guard)
+            guard.revert_sick(self._replicas.assign)
+            self._count_sick(guard)
+
+    def _loss_scale(self) -> Tensor | None:
+        """By what all losses of this step are multiplied; `None` for not at all.
+
+        It is one number, since a variable may have a part in several losses: the lowest
+        of those that the optimizers of the step ask for, but not below 1, so that a
+        module that overflows for ever takes no digits from the others.
+        """
+        scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
+        wanted = [tf.convert_to_tensor(scale) for scale in scales if scale is not None]
+        return tf.maximum(tf.reduce_min(wanted), 1.0) if wanted else None
 
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
         params = {
@@ -210,25 +252,24 @@ class TfLearner(Learner):
     def apply_gradients(self, gradients_dict: ParamDict) -> None:
         for record in self._records_to_step():
             own = self.filter_param_dict_for_optimizer(gradients_dict, record.optimizer)
-            if own:
-                params = [record.params[ref] for ref in own]
-                record.optimizer.apply(list(own.values()), params)
-
-    def _make_guard(self, loss_per_module, gradients_dict):
-        if self.config.non_finite_updates == "off":
-            return None
-        return gradients.NonFiniteGuard(
-            loss_per_module, gradients_dict, self._records_to_step(), self._is_clipped
-        )
+            if not own:
+                continue
+            scale = optimizers.loss_scale(record.optimizer)
+            if scale is not None:  # It divides by it, and looks for overflows.
+                own = gradients.multiplied(own, tf.convert_to_tensor(scale))
+            if self._replicas.num > 1:  # It adds gradients of all replicas up.
+                own = gradients.multiplied(own, 1.0 / self._replicas.num)
+            params = [record.params[ref] for ref in own]
+            record.optimizer.apply(list(own.values()), params)
 
     def _is_clipped(self, module_id: ModuleID) -> bool:
         return self.config.get_config_for_module(module_id).grad_clip is not None
 
-    def _revert_and_count_sick(self, guard: gradients.NonFiniteGuard) -> None:
-        guard.revert_sick()
+    def _count_sick(self, guard: gradients.NonFiniteGuard) -> None:
         for module_id, healthy in guard.is_healthy.items():
             key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
-            sick = tf.cast(tf.logical_not(healthy), tf.float32)
+            # Every replica counts the same step.
+            sick = tf.where(healthy, 0.0, 1.0 / self._replicas.num)
             self.metrics.log_value(key, sick, reduce="sum")
 
     def _check_losses(self, losses: Any, fwd_out: dict) -> None:
@@ -273,12 +314,30 @@ class TfLearner(Learner):
                 )
 
     def _run_update(self, plan: UpdatePlan) -> UpdateOutputs:
-        return self._compiled(
-            plan.columns, plan.minibatches, full_batch=plan.full_batch
-        )
+        with self._replicas.names_lost_workers():
+            return self._compiled(
+                plan.columns, plan.minibatches, full_batch=plan.full_batch
+            )
+
+    def _first_bad_tensor(
+        self, module_id: ModuleID, plan: UpdatePlan, minibatch: int
+    ) -> str:
+        rows = {mid: own[minibatch] for mid, own in plan.minibatches.indices.items()}
+        return diagnosis.first_bad_tensor(self, module_id, plan.columns, rows)
+
+    def _agree(self, columns, settings):
+        if self._replicas.num_local > 1 and columns is not None:
+            agreement.check_devices(columns, settings, self._replicas.num_local)
+        if not self.distributed:
+            return settings
+        with self._replicas.names_lost_workers():
+            found = self._replicas.gather(agreement.summary(columns, settings))
+        return agreement.common_settings(found, settings)
 
     def _check_module(self, module_id: ModuleID) -> None:
         module: Any = self.module[module_id].unwrapped()
+        weights = [tf_variable(weight) for weight in module.weights]
+        self._replicas.check_is_ours(f"module {module_id!r}", weights)
         required = self.get_required_outputs(module_id)
         if not required or isinstance(module, SelfSupervisedLossAPI):
             return
@@ -317,15 +376,20 @@ class TfLearner(Learner):
         return is_tf and super().rl_module_is_compatible(module)
 
     def configure_optimizers_for_module(self, module_id, config=None):
-        """Registers Adam over the module's trainable variables, at `config.lr`."""
+        """Registers Adam over the module's trainable variables, at `config.lr`.
+
+        For a module that computes in float16 it is wrapped in a `LossScaleOptimizer`.
+        """
         params = self.get_parameters(self.module[module_id])
         if not params:
             return
         if config is None:
             config = self.config.get_config_for_module(module_id)
+        module: Any = self.module[module_id].unwrapped()
+        in_float16 = "float16" in module.compute_dtypes()
         self.register_optimizer(
             module_id=module_id,
-            optimizer=optimizers.new_adam(params),
+            optimizer=optimizers.new_adam(params, scales_loss=in_float16),
             params=params,
             lr_or_lr_schedule=config.lr,
         )
@@ -340,6 +404,7 @@ class TfLearner(Learner):
             self._compiled.forget_module(module_id)
 
     def _check_registered_optimizer(self, optimizer, params):
+        self._replicas.check_optimizer(optimizer)
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise OptimizerError("optimizer", repr(optimizer), "a Keras optimizer")
         where = f"optimizer {optimizer.name!r}"
@@ -393,7 +458,11 @@ class TfLearner(Learner):
     def _get_tensor_variable(self, value, dtype=None, trainable=False) -> tf.Variable:
         if dtype is None:
             dtype = tf.float32 if np.asarray(value).dtype.kind == "f" else tf.int32
-        return tf.Variable(value, dtype=dtype, trainable=trainable)
+        with self._variable_scope():
+            return tf.Variable(value, dtype=dtype, trainable=trainable)
+
+    def _variable_scope(self):
+        return self._replicas.scope()
 
     _get_optimizer_lr = staticmethod(optimizers.get_learning_rate)
     _set_optimizer_lr = staticmethod(
@@ -410,8 +479,16 @@ class TfLearner(Learner):
 
     @property
     def device(self) -> str:
-        """The device weights live on."""
+        """The device weights live on; the first of several."""
+        given = self._replicas.devices[0]
+        if given is not None:
+            return given
         return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes learn together."""
+        return self._replicas.num_workers > 1
 
 
 def _dense(gradient: Any, param: tf.Variable) -> tf.Tensor:

@@ -67,17 +67,12 @@ def plan_update(
         rng: Makes the orders; only a shuffled plan draws from it.
     """
     full_batch = settings.minibatch_size is None
-    num_items = {mid: _num_items(own) for mid, own in columns.items()}
-    sizes = dict(num_items)
-    if settings.minibatch_size is not None:
-        for module_id, own in columns.items():
-            sizes[module_id] = _items_per_minibatch(own, settings.minibatch_size)
     return UpdatePlan(
         columns,
         env_steps,
         minibatches.plan_minibatches(
-            num_items,
-            minibatch_size=sizes,
+            items_by_module(columns),
+            minibatch_size=plan_sizes(columns, settings),
             num_epochs=settings.num_epochs,
             shuffle=settings.shuffle and not full_batch,
             num_total_minibatches=settings.num_total_minibatches,
@@ -85,6 +80,22 @@ def plan_update(
         ),
         full_batch,
     )
+
+
+def items_by_module(columns: Mapping[ModuleID, Mapping[str, Any]]) -> dict:
+    """Returns the number of rows, or of sequences, of each module."""
+    return {module_id: _num_items(own) for module_id, own in columns.items()}
+
+
+def plan_sizes(
+    columns: Mapping[ModuleID, Mapping[str, Any]], settings: UpdateSettings
+) -> dict[ModuleID, int]:
+    """Returns how many rows, or sequences, of each module make up a minibatch."""
+    size = settings.minibatch_size
+    return {
+        module_id: _num_items(own) if size is None else _items_per_minibatch(own, size)
+        for module_id, own in columns.items()
+    }
 
 
 def _num_items(columns: Mapping[str, Any]) -> int:

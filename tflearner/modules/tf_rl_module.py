@@ -11,8 +11,21 @@ import tensorflow as tf
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
+from tflearner.modules.half_precision import convert_outputs
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import ParamRef, StateDict
+
+# What learners and actors call for tensors.
+_PUT_OUT_TENSORS = (
+    "forward_inference",
+    "forward_exploration",
+    "forward_train",
+    "forward_target",
+    "compute_values",
+    "compute_q_values",
+    "compute_advantage_distribution",
+    "compute_self_supervised_loss",
+)
 
 
 class TfRLModule(RLModule, keras.layers.Layer):
@@ -23,6 +36,9 @@ class TfRLModule(RLModule, keras.layers.Layer):
     optimizer is built; override `example_batch` if it needs more than observations.
     Single variables come from `self.add_weight(...)` or are `keras.Variable`s: Keras
     does not track a `tf.Variable`.
+
+    Layers follow their Keras dtype policies. Whatever these are, forward passes, values
+    and target networks put out float32, and weights keep the keys they have in float32.
 
         class Linear(TfRLModule):
             def setup(self):
@@ -38,6 +54,10 @@ class TfRLModule(RLModule, keras.layers.Layer):
     """
 
     framework = "tf2"
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        convert_outputs(cls, _PUT_OUT_TENSORS)
 
     def __init__(self, *args: Any, **kwargs: Any):
         keras.layers.Layer.__init__(self)
@@ -85,6 +105,14 @@ class TfRLModule(RLModule, keras.layers.Layer):
                 lambda x: tf.repeat(x[None], num_rows, axis=0), self.get_initial_state()
             )
         return batch
+
+    def compute_dtypes(self) -> set[str]:
+        """Returns what its layers compute in, by their Keras dtype policies.
+
+        `{"float32"}`, unless some of them have another policy, such as "mixed_float16".
+        """
+        layers = self._flatten_layers(include_self=False)
+        return {layer.compute_dtype for layer in layers}
 
     # Weights are keyed by position and role, such as "007/kernel": Keras' layer names
     # differ on a second build in the same process ("dense", then "dense_2").

@@ -1,0 +1,160 @@
+"""Why a module left a gradient step out: the first tensor that is not finite."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+import tree
+
+from tflearner.columns import Columns
+from tflearner.constants import ALL_MODULES
+from tflearner.learner import gradients
+from tflearner.learner.optimizers import OptimizerRecord, state_variables
+from tflearner.types import ModuleID, ParamDict
+
+NOT_SEEN = "not seen again when the minibatch was run once more"
+
+
+def first_bad_tensor(
+    learner: Any,
+    module_id: ModuleID,
+    columns: Mapping[ModuleID, Mapping[str, Any]],
+    rows: Mapping[ModuleID, np.ndarray],
+) -> str:
+    """Returns which tensor of a gradient step is the first that is not finite.
+
+    A step that was left out changed none of its module's weights, so that running the
+    minibatch once more shows what happened. It runs line by line, in the order of a
+    step, up to the gradients. Nothing is updated or logged; weights that a forward pass
+    moves, and generators, are put back. What an own loss does besides, it does again.
+
+    Args:
+        learner: A `TfLearner` that is built.
+        module_id: The module, or `ALL_MODULES` for optimizers under that name.
+        columns: The batch, with all of its modules: a loss may span some.
+        rows: Which rows, or sequences, make up the minibatch. int [N] by module.
+
+    Returns:
+        A few words, such as "forward output 'action_dist_inputs', first in row 17".
+    """
+    minibatch = {
+        mid: tree.map_structure(lambda column, at=rows[mid]: column[at], dict(own))
+        for mid, own in columns.items()
+    }
+    weights, generators = learner.module.get_state(), learner._rng_states()
+    try:
+        with contextlib.closing(_bad(learner, module_id, minibatch, rows)) as found:
+            return next(found, NOT_SEEN)
+    except Exception as error:  # noqa: BLE001 - it is the user's code.
+        return f"not found, for the minibatch run once more raised {error!r}"
+    finally:
+        learner.module.set_state(weights)
+        learner._set_rng_states(generators)
+
+
+def _bad(
+    learner: Any, module_id: ModuleID, columns: Mapping, rows: Mapping
+) -> Iterator[str]:
+    """Yields what is not finite, in the order of a gradient step."""
+    spans = module_id == ALL_MODULES
+    searched = [*columns] if spans else [module_id]
+    own = {mid: f" of module {mid!r}" if spans else "" for mid in searched}
+    for mid, of in own.items():
+        for key, weight in learner.module[mid].get_state().items():
+            if _has_bad(weight):
+                yield f"weight {key!r}{of}"
+    for mid, of in own.items():
+        for name, where in _bad_rows(learner, mid, columns[mid], rows[mid]):
+            yield f"column {name!r}{of}{where}"
+
+    minibatch = {
+        mid: tree.map_structure(tf.constant, part) for mid, part in columns.items()
+    }
+    # As in `TfLearner._update`.
+    with learner.metrics.collect() as logged, tf.GradientTape() as tape:
+        fwd_out = learner.module.forward_train(minibatch)
+        losses = learner.compute_losses(fwd_out=fwd_out, batch=minibatch)
+        with learner._updates_only(losses):
+            computed = learner.compute_gradients(losses, gradient_tape=tape)
+
+    for mid, of in own.items():
+        for name, where in _bad_rows(learner, mid, fwd_out[mid], rows[mid]):
+            yield f"forward output {name!r}{of}{where}"
+    for mid, of in own.items():
+        if not _has_bad(losses[mid]):  # Then a term may be NaN and do no harm.
+            continue
+        for key, values in logged.values.items():
+            if key[0] == mid and any(_has_bad(value) for value in values):
+                yield f"loss term {'/'.join(key[1:])!r}{of}"
+        yield f"the loss{of}"
+    yield from _bad_gradients(learner, module_id, computed)
+    for record in learner._optimizers.for_module(module_id):
+        for role, slot in state_variables(record, learner._weight_keys()).items():
+            if _has_bad(slot.value):
+                yield f"slot {role!r} of optimizer {record.name!r}"
+
+
+def _bad_gradients(
+    learner: Any, module_id: ModuleID, computed: ParamDict
+) -> Iterator[str]:
+    """Yields gradients that are not finite, and the largest where their norm is not."""
+    keys = learner._weight_keys()
+
+    def name(record: OptimizerRecord, ref: Any) -> str:
+        key = keys.get(ref, record.params[ref].name)
+        return repr(key.removeprefix(f"{module_id}/"))
+
+    records = learner._optimizers.for_module(module_id)
+    given = [
+        (record, {r: computed[r] for r in record.params if computed.get(r) is not None})
+        for record in records
+    ]
+    for record, own in given:
+        for ref, gradient in own.items():
+            if _has_bad(gradient):
+                yield f"gradient of weight {name(record, ref)}"
+    for record, own in given:
+        is_clipped = learner._is_clipped(record.module_id)
+        size = gradients.global_norm if is_clipped else gradients.sum_of_squares
+        if own and _has_bad(size([*own.values()])):  # As `NonFiniteGuard` has it.
+            largest = max(own, key=lambda ref: float(tf.reduce_max(tf.abs(own[ref]))))
+            yield f"norm of the gradients, largest in weight {name(record, largest)}"
+
+
+def _bad_rows(
+    learner: Any, module_id: ModuleID, nests: Mapping[str, Any], rows: np.ndarray
+) -> Iterator[tuple[str, str]]:
+    """Yields names of columns, or outputs, that are not finite, and in which row."""
+    has_logits = isinstance(learner.module[module_id].action_space, gym.spaces.Discrete)
+    for name, nest in nests.items():
+        for path, leaf in tree.flatten_with_path(nest):
+            is_bad = _is_bad(leaf)
+            if has_logits and name == Columns.ACTION_DIST_INPUTS and is_bad.any():
+                # Beside others it is the logit of an action that is forbidden.
+                has_others = ~is_bad.all(axis=-1, keepdims=True)
+                is_bad &= ~(np.isneginf(np.asarray(leaf)) & has_others)
+            if is_bad.any():
+                yield "/".join(map(str, (name, *path))), _first_of(is_bad, rows)
+
+
+def _first_of(is_bad: np.ndarray, rows: np.ndarray) -> str:
+    """Says which row of the batch is the first, if there is something for each row."""
+    if is_bad.ndim == 0 or len(is_bad) != len(rows):
+        return ""
+    first = rows[is_bad.reshape(len(rows), -1).any(axis=1)].min()
+    return f", first in row {first}"
+
+
+def _has_bad(value: Any) -> bool:
+    return bool(_is_bad(value).any())
+
+
+def _is_bad(value: Any) -> np.ndarray:
+    """Where numbers are not finite; nowhere in what holds none. bool, as `value`."""
+    try:
+        return ~np.isfinite(np.asarray(value))
+    except TypeError:
+        return np.zeros((), bool)

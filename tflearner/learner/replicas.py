@@ -1,0 +1,336 @@
+"""One gradient step on one device, or on several that keep the same weights.
+
+Each replica takes its share of every minibatch. Losses are weighted by the rows behind
+them, gradients are added up over replicas exactly once, and everything after that
+(clipping, the guard, the optimizer) sees on every replica what one device would see on
+the whole minibatch.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tflearner.columns import Columns
+from tflearner.config import AlgorithmConfig
+from tflearner.errors import (
+    ConfigError,
+    OptimizerError,
+    UsageError,
+    WorkerLostError,
+)
+from tflearner.types import ModuleID, Tensor
+
+# What the processes that are left get to hear when one is killed.
+LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+SUPPORTED = (
+    tf.distribute.MirroredStrategy,
+    tf.distribute.MultiWorkerMirroredStrategy,
+    tf.distribute.OneDeviceStrategy,
+)
+
+
+def strategy_of(config: AlgorithmConfig) -> tf.distribute.Strategy:
+    """Returns what `config.learners(...)` asks for.
+
+    It is the `strategy` that is given; or a `MirroredStrategy` over
+    `num_gpus_per_learner` GPUs from number `local_gpu_idx` on; or one device; or, if
+    nothing is set, TensorFlow's default, which is the first GPU, if there is one.
+
+    Raises:
+        ConfigError: If a device does not exist, or the strategy is of another kind.
+    """
+    strategy, count = config.strategy, config.num_gpus_per_learner
+    if strategy is not None:
+        if not isinstance(strategy, SUPPORTED):
+            raise ConfigError(
+                "learners(strategy=...)",
+                type(strategy).__name__,
+                f"one of {', '.join(kind.__name__ for kind in SUPPORTED)}",
+            )
+        return strategy
+    if count is None:
+        return tf.distribute.get_strategy()
+    if count == 0:
+        return tf.distribute.OneDeviceStrategy("CPU:0")
+    gpus = tf.config.list_logical_devices("GPU")
+    wanted = range(config.local_gpu_idx, config.local_gpu_idx + count)
+    if wanted.stop > len(gpus):
+        raise ConfigError(
+            f"learners(num_gpus_per_learner={count}, "
+            f"local_gpu_idx={config.local_gpu_idx})",
+            f"{len(gpus)} GPUs that TensorFlow sees",
+            f"GPU {', '.join(map(str, wanted))}",
+            "num_gpus_per_learner=0 learns on the CPU",
+        )
+    names = [gpus[index].name for index in wanted]
+    if count == 1:
+        return tf.distribute.OneDeviceStrategy(names[0])
+    return tf.distribute.MirroredStrategy(names)
+
+
+class Replicas:
+    """Runs steps on the devices of a strategy.
+
+    Args:
+        strategy: A strategy of `strategy_of`.
+
+    Attributes:
+        num: Replicas of all processes.
+        num_local: Those of this process.
+        devices: Their devices; `[None]` leaves the choice to TensorFlow.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy = strategy
+        self.num: int = strategy.num_replicas_in_sync
+        is_default = not isinstance(strategy, SUPPORTED)
+        devices = [None] if is_default else [*strategy.extended.worker_devices]
+        self.devices: list[str | None] = devices
+        self.num_local = len(devices)
+        self._is_mirrored = isinstance(strategy, SUPPORTED[:2])
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that learn together."""
+        return self.num // self.num_local
+
+    @property
+    def can_use_xla(self) -> bool:
+        """Whether XLA may compile what a step is part of: not what devices exchange."""
+        return not self._is_mirrored
+
+    @property
+    def description(self) -> str:
+        """What to tell people: "on 2 devices"; empty for one."""
+        if self.num == 1:
+            return ""
+        processes = f" in {self.num_workers} processes" if self.num_workers > 1 else ""
+        return f" on {self.num} devices{processes}"
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which variables, and optimizers, have to be made."""
+        return self.strategy.scope()
+
+    def device(self) -> contextlib.AbstractContextManager:
+        """Returns the context in which what runs on a single device is started."""
+        return tf.device(self.devices[0] if self.num_local == 1 else None)
+
+    def check_is_ours(self, where: str, variables: Sequence[Any]) -> None:
+        """Raises `UsageError` for a variable that is not on the replicas' devices."""
+        for variable in variables:
+            if not self.strategy.extended.variable_created_in_scope(variable):
+                raise UsageError(
+                    f"{where}, variable {variable.name!r}",
+                    "one that was made outside of the learner's strategy",
+                    f"one made in the scope of {type(self.strategy).__name__}",
+                    "give specifications and let the learner build, or make modules, "
+                    "layers and optimizers under `with strategy.scope():`, with the "
+                    "strategy of learners(strategy=...)",
+                )
+
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Raises `OptimizerError` for an optimizer that cannot step here."""
+        where = f"optimizer {getattr(optimizer, 'name', optimizer)!r}"
+        made_for = getattr(optimizer, "_distribution_strategy", self.strategy)
+        if made_for is not self.strategy:
+            raise OptimizerError(
+                where,
+                f"one that was made outside of {type(self.strategy).__name__}",
+                "one made in its scope",
+                "make it in configure_optimizers_for_module(), or under "
+                "`with strategy.scope():`",
+            )
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        # Both decide in a `tf.cond` whether replicas exchange something.
+        for name in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+            if self._is_mirrored and getattr(inner, name, None):
+                remedy = {
+                    "gradient_accumulation_steps": "take a larger minibatch_size; every "
+                    "device computes a part of it only",
+                    "ema_overwrite_frequency": "leave it at None and call "
+                    "optimizer.finalize_variable_values(variables) at the end",
+                }
+                raise OptimizerError(
+                    where,
+                    f"{name}={getattr(inner, name)} with several devices",
+                    "an optimizer without",
+                    remedy[name],
+                )
+
+    # Outside of a step.
+
+    def split(self, items: Any) -> list[Any]:
+        """Returns the parts of the local replicas, of items as equal as can be.
+
+        Args:
+            items: Indices [num_items], an array or a tensor.
+        """
+        if self.num_local == 1:
+            return [items]
+        size = items.shape[0]
+        size = tf.shape(items)[0] if size is None else size
+        ends = [size * i // self.num_local for i in range(self.num_local + 1)]
+        return [items[start:end] for start, end in itertools.pairwise(ends)]
+
+    def copies(self, columns: Any) -> list[Any]:
+        """Returns a nest of tensors once on each local device."""
+        if self.num_local == 1:
+            return [columns]
+        copies = []
+        for device in self.devices:
+            with tf.device(device):
+                copies.append(tf.nest.map_structure(tf.identity, columns))
+        return copies
+
+    def run(self, step: Callable[[Any], Tensor], minibatches: list[Any]) -> Tensor:
+        """Runs `step(minibatch)` on every local replica.
+
+        Args:
+            step: Returns the same on every replica.
+            minibatches: One for each local replica.
+
+        Returns:
+            What it returned on the first.
+        """
+
+        parts = self.strategy.experimental_distribute_values_from_function(
+            lambda part: minibatches[part.replica_id_in_sync_group % self.num_local]
+        )
+        step = tf.autograph.experimental.do_not_convert(step)
+        results = self.strategy.run(step, args=(parts,))
+        return self.strategy.experimental_local_results(results)[0]
+
+    @contextlib.contextmanager
+    def names_lost_workers(self) -> Iterator[None]:
+        """Raises `WorkerLostError` for what TensorFlow says if a process is gone."""
+        try:
+            yield
+        except LOST_WORKER as error:
+            if self.num_workers == 1:
+                raise
+            raise WorkerLostError(
+                f"{self.num_workers} processes that learn together",
+                f"one of them is gone ({type(error).__name__})",
+                hint="end them all, and continue from the last checkpoint",
+                unchanged=False,
+            ) from error
+
+    def gather(self, numbers: Sequence[int]) -> Any:
+        """Returns the numbers of all processes, int64 [num_workers, ...]."""
+        own = tf.constant([numbers], tf.int64)
+
+        @tf.function(autograph=False)
+        def exchange():
+            def on_replica():
+                context = tf.distribute.get_replica_context()
+                return context.all_gather(own, axis=0)
+
+            results = self.strategy.run(
+                tf.autograph.experimental.do_not_convert(on_replica)
+            )
+            return self.strategy.experimental_local_results(results)[0]
+
+        return exchange().numpy()[:: self.num_local]
+
+    # Within a step, on one replica.
+
+    def shares(self, minibatch: Mapping[ModuleID, Any]) -> dict[ModuleID, Any]:
+        """Returns which part of each module's rows this replica has.
+
+        Args:
+            minibatch: Its columns by module.
+
+        Returns:
+            Scalars by module that add up to 1 over the replicas.
+        """
+        if self.num == 1:
+            return dict.fromkeys(minibatch, 1.0)
+        if all(_has_equal_parts(own) for own in minibatch.values()):
+            return dict.fromkeys(minibatch, 1.0 / self.num)
+        counts = tf.stack([_num_rows(own) for own in minibatch.values()])
+        shares = tf.math.divide_no_nan(counts, self.sum(counts))
+        return dict(zip(minibatch, tf.unstack(shares)))
+
+    def weighted(self, losses: dict[ModuleID, Tensor], minibatch: Any) -> dict:
+        """Returns losses that add up, over the replicas, to those of the minibatch."""
+        if self.num == 1:
+            return losses
+        shares = self.shares(minibatch)
+        return {mid: loss * shares.get(mid, 1.0) for mid, loss in losses.items()}
+
+    def sum(self, tensors: Any) -> Any:
+        """Returns the sum over all replicas of a tensor, or of each in a list."""
+        if self.num == 1:
+            return tensors
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+
+    def sum_dict(self, tensors: dict) -> dict:
+        """Returns the sum over all replicas of each tensor; `None` stays `None`."""
+        present = {key: x for key, x in tensors.items() if x is not None}
+        return {**tensors, **dict(zip(present, self.sum([*present.values()])))}
+
+    def merged(
+        self, values: Tensor, shares: Sequence[Any], reductions: Sequence[str]
+    ) -> Tensor:
+        """Returns metrics of a whole minibatch from those of the replicas' parts.
+
+        Args:
+            values: float32 [num_metrics].
+            shares: The part of the rows behind each.
+            reductions: How each is reduced: "mean", "sum", "min" or "max".
+        """
+        if self.num == 1:
+            return values
+        weights = [1.0 if r == "sum" else s for s, r in zip(shares, reductions)]
+        weights = tf.stack([tf.cast(w, tf.float32) for w in weights])
+        # A part without rows has no say, whatever its mean is.
+        result = self.sum(tf.where(weights > 0.0, values * weights, 0.0))
+        for name, reduce in (("min", tf.reduce_min), ("max", tf.reduce_max)):
+            if name in reductions:
+                context = tf.distribute.get_replica_context()
+                extremes = reduce(context.all_gather(values[None], axis=0), axis=0)
+                is_own = tf.constant([r == name for r in reductions])
+                result = tf.where(is_own, extremes, result)
+        return result
+
+    def assign(self, variables: Sequence[Any], values: Sequence[Tensor]) -> None:
+        """Assigns to variables what is the same on every replica."""
+        if not self._is_mirrored:
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+            return
+
+        def on_all(strategy, *values):
+            for variable, value in zip(variables, values):
+                strategy.extended.update(
+                    variable, lambda v, x: v.assign(x), args=(value,), group=False
+                )
+
+        context = tf.distribute.get_replica_context()
+        context.merge_call(
+            tf.autograph.experimental.do_not_convert(on_all), args=tuple(values)
+        )
+
+
+def _has_equal_parts(columns: Mapping[str, Any]) -> bool:
+    """Whether every replica has the same number of rows, all of which count."""
+    if Columns.LOSS_MASK in columns or tf.executing_eagerly():
+        return False
+    # Lengths that are known while tracing are those of even minibatches.
+    return tf.nest.flatten(dict(columns))[0].shape[0] is not None
+
+
+def _num_rows(columns: Mapping[str, Any]) -> Tensor:
+    mask = columns.get(Columns.LOSS_MASK)
+    if mask is not None:
+        return tf.reduce_sum(tf.cast(mask, tf.float32))
+    return tf.cast(tf.shape(tf.nest.flatten(dict(columns))[0])[0], tf.float32)
