@@ -304,3 +304,51 @@ def test_loss_alone_does_not_make_a_module_of_another_framework_trainable(
     learner = make_learner(PPOTfLearner, policies=policies, run_eagerly=True)
     results = learner.update(make_batch(learner))
     assert "total_loss" in results["p0"] and "total_loss" not in results["f"]
+
+
+# What a traced loss does in Python.
+
+
+class Counting(TfLearner):
+    """A loss that does something to its learner, as `learner_config_dict` says."""
+
+    def compute_loss_for_module(self, *, fwd_out, **kwargs):
+        loss = tf.reduce_mean(fwd_out["vf_preds"] ** 2)
+        self.config.learner_config_dict["do"](self, loss)
+        return loss
+
+
+@pytest.mark.parametrize(
+    ("do", "text"),
+    [
+        (lambda self, loss: setattr(self, "calls", 1), "changed self.calls"),
+        (lambda self, loss: self.seen.append(1), "changed self.seen.*once"),
+        (
+            lambda self, loss: setattr(self, "loss", loss),
+            "a tensor into self.loss.*log",
+        ),
+        (lambda self, loss: self.seen.append(loss), "a tensor into self.seen"),
+    ],
+)
+def test_side_effects_of_a_traced_loss_are_one_warning(
+    make_learner, make_batch, do, text
+):
+    learner = make_learner(Counting, learner_config_dict={"do": do})
+    learner.seen = []
+    with pytest.warns(UserWarning, match=text) as warned:
+        learner.update(make_batch(learner), minibatch_size=5)
+    assert len(warned) == 1
+    learner.update(make_batch(learner), minibatch_size=5)  # Warnings are errors here.
+
+
+def test_side_effects_of_a_loss_that_runs_line_by_line_are_its_own(
+    make_learner, make_batch
+):
+    learner = make_learner(
+        Counting,
+        learner_config_dict={"do": lambda self, loss: self.seen.append(loss)},
+        run_eagerly=True,
+    )
+    learner.seen = []
+    learner.update(make_batch(learner), minibatch_size=5)
+    assert len(learner.seen) == 4

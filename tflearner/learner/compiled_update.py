@@ -22,11 +22,13 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.columns import Columns
+from tflearner.data import arrays
 from tflearner.data.minibatches import MinibatchPlan
 from tflearner.errors import ConfigError, TFLearnerError, UsageError
 from tflearner.learner import compile_cache
 from tflearner.learner.replicas import Replicas
 from tflearner.metrics import MetricsLogger
+from tflearner.modules.tensors import from_numpy
 from tflearner.types import ModuleID
 
 logger = logging.getLogger(__name__)
@@ -119,6 +121,8 @@ class CompiledUpdate:
         self.num_traces = 0
         self.num_compilations = 0
         self.xla_failed = False
+        # Whether XLA may compile the step that is being traced.
+        self.traces_for_xla = False
 
     def __call__(
         self, columns: ColumnsByModule, plan: MinibatchPlan, *, full_batch: bool
@@ -264,7 +268,14 @@ class _Program:
         return f"{names}: {self.mode.value}{where} ({self._reason})"
 
     def _trace(self, columns, plan) -> None:
-        self._step = self._trace_step(columns, plan)
+        # What a step contains is known afterwards; until then, XLA is what is likely.
+        owner = self._owner
+        may_use_xla = not self._full_batch and owner.replicas.can_use_xla
+        owner.traces_for_xla = may_use_xla and owner._jit_compile is not False
+        try:
+            self._step = self._trace_step(columns, plan)
+        finally:
+            owner.traces_for_xla = False
         self.mode, self._reason = self._choose_mode()
         if self.mode is Mode.STEP:
             step = self._step
@@ -383,7 +394,7 @@ class _Program:
 
     def _run(self, columns, indices, num_minibatches) -> np.ndarray:
         with self._owner.replicas.device():
-            tensors = _map_columns(lambda _, column: tf.constant(column), columns)
+            tensors = _map_columns(lambda _, column: from_numpy(column), columns)
             indices = {mid: tf.constant(own) for mid, own in indices.items()}
             return self._loop(tensors, indices, tf.constant(num_minibatches)).numpy()
 
@@ -486,8 +497,9 @@ def _rows(plan: MinibatchPlan, module_id: ModuleID, full_batch: bool) -> int | N
 def _pad(array: np.ndarray, length: int) -> np.ndarray:
     if len(array) == length:
         return array
-    padding = np.zeros((length - len(array), *array.shape[1:]), array.dtype)
-    return np.concatenate([array, padding])
+    padded = arrays.empty((length, *array.shape[1:]), array.dtype)
+    padded[: len(array)], padded[len(array) :] = array, 0
+    return padded
 
 
 def _outputs(values: np.ndarray, keys: list, settings: dict) -> UpdateOutputs:

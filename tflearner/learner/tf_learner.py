@@ -21,6 +21,7 @@ from tflearner.learner import (
     generators,
     gradients,
     optimizers,
+    side_effects,
 )
 from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
 from tflearner.learner.exported_update import export_update
@@ -222,7 +223,9 @@ class TfLearner(Learner):
             )
         self.apply_gradients(self.postprocess_gradients(gradients_dict))
         if guard is not None:
-            guard.revert_sick(self._replicas.assign)
+            # Devices must not exchange anything inside of a `tf.cond`.
+            always = self._compiled.traces_for_xla or self._replicas.num > 1
+            guard.revert_sick(self._replicas.assign, always=always)
             self._count_sick(guard)
 
     def _loss_scale(self) -> Tensor | None:
@@ -314,10 +317,14 @@ class TfLearner(Learner):
                 )
 
     def _run_update(self, plan: UpdatePlan) -> UpdateOutputs:
+        traces, before = self.num_traces, side_effects.snapshot(self)
         with self._replicas.names_lost_workers():
-            return self._compiled(
+            outputs = self._compiled(
                 plan.columns, plan.minibatches, full_batch=plan.full_batch
             )
+        if self.num_traces != traces:
+            side_effects.warn_of_changes(self, before)
+        return outputs
 
     def _first_bad_tensor(
         self, module_id: ModuleID, plan: UpdatePlan, minibatch: int
