@@ -1,9 +1,22 @@
 """What all tests share."""
 
+import os
+import re
 import sys
 
 import numpy as np
 import pytest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Runs whole folders in two processes, and less in this one.
+
+    A second process imports TensorFlow once more, which takes longer than most files.
+    The larger tiers measure how time and memory develop: they get the machine alone.
+    """
+    is_folders = all(os.path.isdir(each) for each in config.args)
+    return 2 if is_folders and config.option.markexpr == "not slow" else 0
 
 
 def pytest_collection_finish(session):
@@ -19,10 +32,29 @@ def pytest_collection_finish(session):
         try:
             tf.config.set_logical_device_configuration(cpu, parts)
         except RuntimeError as error:
-            raise pytest.UsageError(
+            raise RuntimeError(
                 "a test file computes with TensorFlow while it is imported; make its "
                 "tensors, layers and models in tests, fixtures or functions"
             ) from error
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints the lines of all promises; `-q` hides what tests print themselves.
+
+    A test adds one by `record_property("promise", "P16: ...")`.
+    """
+    reports = [r for rs in terminalreporter.stats.values() for r in rs]
+    lines = [
+        text
+        for report in reports
+        if getattr(report, "when", None) == "call"
+        for name, text in report.user_properties
+        if name == "promise"
+    ]
+    if lines:
+        terminalreporter.section("promises")
+        for text in sorted(lines, key=lambda text: int(re.search(r"\d+", text)[0])):
+            terminalreporter.write_line(text)
 
 
 @pytest.fixture(params=["eager", "traced", "xla"])

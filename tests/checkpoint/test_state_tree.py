@@ -119,7 +119,7 @@ class Number(enum.IntEnum):
         (np.ma.zeros(3), "numpy.ma"),
         (np.zeros((1,) * 64), "64 axes"),
     ],
-    ids=str,
+    ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )
 def test_what_cannot_be_stored_is_named_by_its_path(value, kind):
     state = {"learner": {"rl_module": {"p0": [0, {"x": value}]}}}

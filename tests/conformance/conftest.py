@@ -112,7 +112,7 @@ TABLE = {
 }
 
 
-@pytest.fixture(params=TABLE)
+@pytest.fixture(scope="module", params=TABLE)
 def row(request):
     """Each row of the table in turn."""
     return TABLE[request.param]

@@ -10,24 +10,32 @@ MODES = {
 }
 
 
+def trained(row, **settings):
+    """Returns a learner after two updates, its weights and the last loss."""
+    learner = row.make_learner(**settings)
+    batch = row.make_batches(learner)
+    for _ in range(2):
+        results = learner.update_from_batch(
+            batch, minibatch_size=12, shuffle_batch_per_epoch=True
+        )
+    weights = learner.get_state("rl_module")["rl_module"]
+    return learner, weights, results["default_policy"]["total_loss"]
+
+
+@pytest.fixture(scope="module")
+def line_by_line(row):
+    """Weights and loss that each mode has to reach."""
+    return trained(row, run_eagerly=True)[1:]
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_result_is_that_of_a_line_by_line_update(row, mode):
-    results, weights = [], []
-    for settings in ({"run_eagerly": True}, MODES[mode]):
-        learner = row.make_learner(**settings)
-        batch = row.make_batches(learner)
-        for _ in range(2):
-            results.append(
-                learner.update_from_batch(
-                    batch, minibatch_size=12, shuffle_batch_per_epoch=True
-                )
-            )
-        if mode == "xla" and not learner.config.run_eagerly:
-            assert learner.num_compilations > 0
-        weights.append(learner.get_state("rl_module")["rl_module"])
-    tree.map_structure(lambda a, b: assert_near(a, b, row.tolerance), *weights)
-    mine, wanted = (r["default_policy"]["total_loss"] for r in results[1::2])
-    np.testing.assert_allclose(mine, wanted, rtol=1e-4)
+def test_result_is_that_of_a_line_by_line_update(row, line_by_line, mode):
+    learner, weights, loss = trained(row, **MODES[mode])
+    if mode == "xla":
+        assert learner.num_compilations > 0
+    wanted, wanted_loss = line_by_line
+    tree.map_structure(lambda a, b: assert_near(a, b, row.tolerance), weights, wanted)
+    np.testing.assert_allclose(loss, wanted_loss, rtol=1e-4)
 
 
 def assert_near(weight, wanted, tolerance):

@@ -160,22 +160,24 @@ def grown_by_cycles(learner, num_cycles):
     return (megabytes() - before) / num_cycles
 
 
-def test_thirty_visitors_leave_little_behind(make_learner, capsys):
+def test_thirty_visitors_leave_little_behind(make_learner, record_property):
     grown = grown_by_cycles(make_learner(Quick, **SPEC), 30)
-    with capsys.disabled():
-        print(f"\n30 cycles of add, update, remove: {grown:.2f} MB per cycle")
+    told = f"P16: 30 cycles of add, update, remove: {grown:.2f} MB per cycle"
+    record_property("promise", told)
     assert grown < MAX_MB_PER_CYCLE
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_five_hundred_visitors_leave_little_behind(make_learner, capsys, jit_compile):
+def test_five_hundred_visitors_leave_little_behind(
+    make_learner, record_property, jit_compile
+):
     learner = make_learner(Mean, jit_compile=jit_compile, **SPEC)
     grown = grown_by_cycles(learner, 500)
-    with capsys.disabled():
-        how = "XLA" if jit_compile else "plain"
-        print(f"\n500 cycles of add, update, remove, {how}: {grown:.2f} MB per cycle")
+    how = "XLA" if jit_compile else "plain"
+    told = f"P16: 500 cycles of add, update, remove, {how}: {grown:.2f} MB per cycle"
+    record_property("promise", told)
     assert grown < (2 * MAX_MB_PER_CYCLE if jit_compile else MAX_MB_PER_CYCLE)
 
 

@@ -55,22 +55,6 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("count", tiers)
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Prints the lines of all promises; `-q` hides what tests print themselves."""
-    reports = [r for rs in terminalreporter.stats.values() for r in rs]
-    lines = [
-        text
-        for report in reports
-        if getattr(report, "when", None) == "call"
-        for name, text in report.user_properties
-        if name == "promise"
-    ]
-    if lines:
-        terminalreporter.section("promises")
-        for text in sorted(lines, key=lambda text: int(re.search(r"\d+", text)[0])):
-            terminalreporter.write_line(text)
-
-
 @pytest.fixture
 def seed():
     """The seed of the trials."""
