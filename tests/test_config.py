@@ -205,6 +205,7 @@ BAD = {
     "grad_clip_by": ["global", None],
     "grad_clip": [0, 0.0, -1.0, float("nan"), float("inf"), "1", True],
     "non_finite_updates": ["ignore"],
+    "max_non_finite_updates_in_a_row": [0, -1, 2.5, True, "100"],
     "jit_compile": ["yes", None, 1],
     "framework_str": ["torch"],
     "gamma": [-0.1, 1.1, float("nan"), None],

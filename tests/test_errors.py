@@ -43,6 +43,7 @@ def test_parts_can_be_left_out():
         (errors.ScheduleError, ValueError),
         (errors.LossError, ValueError),
         (errors.NumericError, ArithmeticError),
+        (errors.NonFiniteUpdateError, ArithmeticError),
         (errors.CheckpointError, OSError),
         (errors.CheckpointNotFoundError, FileNotFoundError),
         (errors.CheckpointCorruptError, OSError),
@@ -72,6 +73,10 @@ def test_errors_are_what_people_expect_and_survive_pickling(own, builtin):
         (errors.CheckpointVersionError, {"found": 99, "supported": (1, 1)}),
         (errors.CheckpointLockedError, {"pid": 1, "host": "a", "since": "2026"}),
         (errors.DiskFullError, {"need": 2, "free": 1}),
+        (
+            errors.NonFiniteUpdateError,
+            {"module_id": "p", "num_steps": 3, "minibatch": 0, "first_bad": "loss"},
+        ),
     ],
 )
 def test_facts_that_programs_need_survive_pickling(own, facts):

@@ -7,7 +7,9 @@ import tensorflow as tf
 import tree
 
 from tflearner.columns import Columns
+from tflearner.connectors import gae
 from tflearner.connectors.batching import AgentToModuleMapping, BatchIndividualItems
+from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.episode_columns import (
     AddColumnsFromEpisodesToTrainBatch,
     AddObservationsFromEpisodesToBatch,
@@ -15,6 +17,7 @@ from tflearner.connectors.episode_columns import (
 )
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
+from tflearner.data import arrays
 from tflearner.errors import BatchError, ModuleError
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.rl_module import MultiRLModule, RLModule
@@ -160,6 +163,53 @@ def test_both_forms_of_episodes_make_equal_batches():
     tree.map_structure(np.testing.assert_array_equal, lists, arrays)
     dtypes = [[x.dtype for x in tree.flatten(batch)] for batch in (lists, arrays)]
     assert dtypes[0] == dtypes[1]
+
+
+class AddColumns(ConnectorV2):
+    """Adds columns that share memory with another one, or belong to somebody."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = self.before = None
+
+    def __call__(self, *, batch, **kwargs):
+        columns = batch["m"]
+        columns["same"] = columns["out"]
+        columns["half"] = columns["other"][..., :1]
+        columns["kept"] = self.kept = columns[Columns.OBS].copy()
+        self.before = self.kept.copy()
+        return batch
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_large_columns_lose_their_artificial_rows_in_place(monkeypatch, shared):
+    monkeypatch.setattr(gae, "LARGE", 1)
+    packed, pack = [], arrays.pack
+    monkeypatch.setattr(
+        arrays, "pack", lambda x, kept: packed.append(x) or pack(x, kept)
+    )
+    episodes = make_episodes("dict" if not shared else "box", to_numpy=True)
+    for episode in episodes:
+        t = np.arange(len(episode), dtype=np.float32)
+        episode.set_extra_model_outputs("out", np.stack([t, -t], axis=1))
+        episode.set_extra_model_outputs("other", np.stack([t, 2 * t], axis=1))
+    before = digest(episodes)
+    connector, adding = pipeline(), AddColumns()
+    if shared:
+        connector.insert_after(BatchIndividualItems, adding)
+    got = call(connector, episodes)["m"]
+    assert digest(episodes) == before
+    monkeypatch.setattr(gae, "LARGE", 2**40)
+    want = call(pipeline(), episodes)["m"]
+    for column, values in want.items():
+        tree.map_structure(np.testing.assert_array_equal, got[column], values)
+    # All but the mask and, where others share their memory, "out" and "other".
+    assert len(packed) == (7 if shared else 10)
+    if shared:
+        np.testing.assert_array_equal(got["same"], want["out"])
+        np.testing.assert_array_equal(got["half"], want["other"][..., :1])
+        np.testing.assert_array_equal(got["kept"], want[Columns.OBS])
+        np.testing.assert_array_equal(adding.kept, adding.before)
 
 
 def test_modules_are_kept_apart():

@@ -5,6 +5,7 @@ which value is added. So a learner is traced once and takes as many cases as one
 """
 
 import itertools
+import re
 
 import keras
 import numpy as np
@@ -55,6 +56,10 @@ class Module(PPOTfRLModule):
 class Poisoned(TfLearner):
     """Lets a batch poison a term of the loss, the loss, and gradients."""
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.batches = {}  # Of the step that is on its way.
+
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         loss = self.base_loss(module_id, config, batch, fwd_out)
         term = tf.reduce_sum(poison(batch, PLACES.index(TERM)))
@@ -67,16 +72,13 @@ class Poisoned(TfLearner):
         outputs = [tf.reduce_mean(fwd_out[name] ** 2) for name in OUTPUTS]
         return tf.add_n(outputs) * tf.reduce_mean(batch["advantages"] ** 2)
 
-    def compute_losses(self, **kwargs):
-        self.batches = {}
-        return super().compute_losses(**kwargs)
-
     def compute_gradients(self, *args, **kwargs):
         computed = super().compute_gradients(*args, **kwargs)
         for module_id, batch in self.batches.items():
             for i, param in enumerate(self.get_parameters(self.module[module_id])):
                 added = tf.reduce_sum(poison(batch, len(PLACES) + i))
                 computed[self.get_param_ref(param)] += added
+        self.batches.clear()
         return computed
 
 
@@ -690,6 +692,38 @@ def test_nested_columns_and_numbers_of_no_row(make_learner, make_batch):
     assert find(learner, batch) == "column 'camera/right', first in row 11"
 
 
+@pytest.mark.parametrize(
+    ("size", "grad_clip", "is_sick"),
+    [(1e22, None, True), (1e22, 0.5, False), (MAX, 0.5, True), (MAX, None, True)],
+)
+def test_gradients_that_are_finite_but_not_their_norm(
+    make_learner, make_batch, size, grad_clip, is_sick
+):
+    class Large(Poisoned):
+        def compute_gradients(self, *args, **kwargs):
+            computed = super().compute_gradients(*args, **kwargs)
+            first, second, *_ = computed
+            larger = {second: tf.ones_like(computed[second]) * size}
+            return computed | {first: computed[first] + 1e9} | larger
+
+    learner = build(
+        make_learner,
+        Large,
+        ["p0"],
+        run_eagerly=True,
+        non_finite_updates="raise",
+        grad_clip=grad_clip,
+    )
+    batch = batch_of(learner, make_batch)
+    want = f"norm of the gradients, largest in weight {weight_keys(learner)[1]!r}"
+    assert find(learner, batch) == (want if is_sick else diagnosis.NOT_SEEN)
+    if is_sick:
+        with pytest.raises(NonFiniteUpdateError, match=re.escape(want)):
+            learner.update(batch)
+    else:
+        learner.update(batch)
+
+
 def test_optimizers_of_all_modules(make_learner, make_batch):
     class Together(Poisoned):
         def configure_optimizers(self):
@@ -718,6 +752,30 @@ def test_optimizers_of_all_modules(make_learner, make_batch):
         assert error.value.first_bad.endswith(want)
         after = learner.get_state(PARTS)
         assert all(same(before[part], after[part]) for part in PARTS)
+
+
+@pytest.mark.slow
+def test_on_several_devices(make_learner, make_batch):
+    class WithoutGradients(Poisoned):  # Those would need a batch for each device.
+        def compute_gradients(self, *args, **kwargs):
+            self.batches.clear()
+            return TfLearner.compute_gradients(self, *args, **kwargs)
+
+    learner = build(
+        make_learner,
+        WithoutGradients,
+        strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+        max_non_finite_updates_in_a_row=2,
+    )
+    for place, want in (
+        ("vf_preds", "forward output 'vf_preds', first in row 13"),
+        ("obs", "column 'obs', first in row 13"),
+    ):
+        batch = batch_of(learner, make_batch, p0=(place, np.nan, [13]))
+        learner.update(batch, minibatch_size=20)
+        with pytest.raises(NonFiniteUpdateError, match=want):
+            learner.update(batch, minibatch_size=20)
+    assert flags(learner, "p0") == 4 and flags(learner, "p1") == 0
 
 
 def test_sequences(make_learner, make_batch):

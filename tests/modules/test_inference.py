@@ -202,6 +202,22 @@ def test_value_function_traces_once_per_layout():
     assert module.traces == 3  # One of them is the call for `want`.
 
 
+@pytest.mark.parametrize("num_bytes", [1, 16, 100, 16 * 300])
+def test_value_function_takes_many_rows_in_pieces(monkeypatch, num_bytes):
+    module = PPOTfRLModule(OBS, ACT, model_config=CONFIG)
+    values = inference.ValueFunction(module)
+    batch = batch_of(300)
+    whole = values(batch)
+    sizes = []
+    monkeypatch.setattr(inference, "BYTES_AT_ONCE", num_bytes)
+    monkeypatch.setattr(
+        inference, "from_numpy", lambda x: sizes.append(len(x)) or tf.constant(x)
+    )
+    assert_close(values(batch), whole, rtol=1e-5, atol=1e-6)
+    assert sum(sizes) == 300
+    assert max(sizes) == max(1, num_bytes // 16)
+
+
 def test_value_function_reads_the_present_weights():
     module = PPOTfRLModule(OBS, ACT, model_config=CONFIG)
     values = inference.ValueFunction(module)

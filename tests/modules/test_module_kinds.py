@@ -378,7 +378,7 @@ class Glimpses(gym.Env):
     ("kind", "loop"),
     [
         ("layer norm", "XLA around the loop"),
-        ("cnn", "plain loop"),
+        ("cnn", "XLA per step, plain loop"),
         ("lstm", "plain loop"),
         ("gru, separate", "plain loop"),
     ],
@@ -394,7 +394,8 @@ def test_an_update_changes_every_weight(kind, loop):
     module = algorithm.learner.module["default_policy"]
     before = module.get_state()
     results = algorithm.train()["learners"]["default_policy"]
-    assert algorithm.learner._compiled.describe() == [f"default_policy: {loop}"]
+    (program,) = algorithm.learner._compiled.describe()
+    assert program.startswith(f"default_policy: {loop}")
     assert np.isfinite(results["total_loss"])
     assert results["num_module_steps_trained"] == 40
     for key, weight in module.get_state().items():

@@ -7,7 +7,12 @@ import tree
 
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.data import arrays
 from tflearner.errors import BatchError
+
+# What `BatchIndividualItems` tells later pieces: the arrays that it made, which nobody
+# else has.
+OWN_ARRAYS = "own_arrays"
 
 
 class AgentToModuleMapping(ConnectorV2):
@@ -33,9 +38,9 @@ class AgentToModuleMapping(ConnectorV2):
         sorted_batch: dict[str, dict[str, list]] = {}
         for module_id, indices in by_module.items():
             columns = sorted_batch[module_id] = {}
-            for column, arrays in batch.items():
-                own = [arrays[i] for i in indices]
-                lacking = [i for i in indices if arrays[i] is None]
+            for column, entries in batch.items():
+                own = [entries[i] for i in indices]
+                lacking = [i for i in indices if entries[i] is None]
                 if not lacking:
                     columns[column] = own
                 elif len(lacking) < len(own):
@@ -52,6 +57,8 @@ class AgentToModuleMapping(ConnectorV2):
 class BatchIndividualItems(ConnectorV2):
     """Joins every column's arrays, one per episode, into one array.
 
+    Later pieces may write into the arrays that it makes.
+
     Reads:  {module_id: {column: [array per episode]}} of `AgentToModuleMapping`.
     Writes: {module_id: {column: [N, ...]}}, [S, L, ...] for sequences.
 
@@ -60,7 +67,7 @@ class BatchIndividualItems(ConnectorV2):
             sorted by module.
     """
 
-    def __call__(self, *, batch, **kwargs):
+    def __call__(self, *, batch, shared_data=None, **kwargs):
         joined: dict[str, dict[str, Any]] = {}
         for module_id, columns in batch.items():
             if not isinstance(columns, dict):
@@ -70,7 +77,7 @@ class BatchIndividualItems(ConnectorV2):
                     "columns by module id",
                     "put AgentToModuleMapping in front of BatchIndividualItems",
                 )
-            own = {column: _joined(arrays) for column, arrays in columns.items()}
+            own = {column: _joined(entries) for column, entries in columns.items()}
             numbers: dict[int, str] = {}
             for column, nest in own.items():
                 for leaf in tree.flatten(nest):
@@ -85,6 +92,8 @@ class BatchIndividualItems(ConnectorV2):
                     "more than it has steps",
                 )
             joined[module_id] = own
+        if shared_data is not None:
+            shared_data[OWN_ARRAYS] = tree.flatten(joined)
         return joined
 
 
@@ -113,7 +122,7 @@ def check_one_entry_per_episode(batch, episodes) -> None:
             )
 
 
-def _joined(arrays):
-    if isinstance(arrays[0], np.ndarray):
-        return np.concatenate(arrays)
-    return tree.map_structure(lambda *parts: np.concatenate(parts), *arrays)
+def _joined(entries):
+    if isinstance(entries[0], np.ndarray):
+        return arrays.joined(entries)
+    return tree.map_structure(lambda *parts: arrays.joined(parts), *entries)

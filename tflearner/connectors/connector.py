@@ -59,7 +59,8 @@ class ConnectorV2(Checkpointable):
                 learns. `batch`: acting, {column: array [num_envs, ...]}; learning,
                 {column: [array [T, ...] per episode, or None]}, behind
                 `AgentToModuleMapping` the same for each module id, behind
-                `BatchIndividualItems` {module_id: {column: array [N, ...]}}.
+                `BatchIndividualItems` {module_id: {column: array [N, ...]}}, arrays
+                that later pieces may write into.
                 `episodes`: those the batch is made from; learning, one of a single
                 agent for each entry. `explore`: whether actions are explored.
                 `shared_data`: a dict of what pieces tell later pieces. `metrics`: a

@@ -4,12 +4,16 @@ import numpy as np
 import tree
 
 from tflearner.columns import Columns
+from tflearner.connectors.batching import OWN_ARRAYS
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.episode_columns import BOOTSTRAP_ROWS
+from tflearner.data import arrays
 from tflearner.errors import BatchError, ModuleError
 from tflearner.losses import returns
 from tflearner.modules import inference
 from tflearner.modules.apis import ValueFunctionAPI
+
+LARGE = 2**20  # Below that, packing costs more time than it saves memory.
 
 
 class GeneralAdvantageEstimation(ConnectorV2):
@@ -45,10 +49,13 @@ class GeneralAdvantageEstimation(ConnectorV2):
                         "such rows, whose values close an episode",
                         "put AddOneTsToEpisodesAndTruncate in front of the pipeline",
                     )
-                batch[module_id] = self._with_advantages(module_id, module, columns)
+                own = shared_data.get(OWN_ARRAYS, ())
+                batch[module_id] = self._with_advantages(
+                    module_id, module, columns, own
+                )
         return batch
 
-    def _with_advantages(self, module_id, module, columns):
+    def _with_advantages(self, module_id, module, columns, own):
         inputs = {
             c: columns[c] for c in (Columns.OBS, Columns.STATE_IN) if c in columns
         }
@@ -61,12 +68,12 @@ class GeneralAdvantageEstimation(ConnectorV2):
                 f"{mask.shape}, one value per row",
             )
         if Columns.SEQ_LENS in columns:
-            return self._of_sequences(columns, values)
+            return self._of_sequences(columns, values, own)
         real, estimates = self._estimates(columns, values)
         columns = {c: v for c, v in columns.items() if c != Columns.LOSS_MASK}
-        return tree.map_structure(lambda column: column[real], columns) | estimates
+        return _kept(columns, real, own) | estimates
 
-    def _of_sequences(self, columns, values):
+    def _of_sequences(self, columns, values, own):
         mask = columns[Columns.LOSS_MASK]  # [S, L], as all that follow.
         is_row = np.arange(mask.shape[1]) < columns[Columns.SEQ_LENS][:, None]
         read = (Columns.REWARDS, Columns.TERMINATEDS, Columns.LOSS_MASK)
@@ -76,8 +83,7 @@ class GeneralAdvantageEstimation(ConnectorV2):
         for column, estimate in estimates.items():
             columns[column] = np.zeros(mask.shape, np.float32)
             columns[column][mask] = estimate
-        counts = mask.any(axis=1)
-        return tree.map_structure(lambda column: column[counts], columns)
+        return _kept(columns, np.flatnonzero(mask.any(axis=1)), own)
 
     def _estimates(self, columns, values):
         """Returns where the real rows are, and the new columns of these. All [N]."""
@@ -96,6 +102,25 @@ class GeneralAdvantageEstimation(ConnectorV2):
             Columns.ADVANTAGES: advantages,
             Columns.VALUE_TARGETS: advantages + values[real],
         }
+
+
+def _kept(columns, rows, own):
+    """Returns the columns with these rows, or sequences, alone.
+
+    Large arrays of the batch's own are packed in place. A second array of pixels would
+    make the largest moment of an update half as large again.
+    """
+    leaves = tree.flatten(columns)
+
+    def kept(column):
+        if len(rows) == len(column):
+            return column
+        is_own = column.nbytes >= LARGE and any(column is x for x in own)
+        if is_own and sum(np.may_share_memory(column, x) for x in leaves) == 1:
+            return arrays.pack(column, rows)
+        return column[rows]
+
+    return tree.map_structure(kept, columns)
 
 
 class StandardizeAdvantages(ConnectorV2):

@@ -173,21 +173,26 @@ class _Networks:
         x = ops.expand_dims(self(network.tokenizer, x), 1)
         is_lstm = network.cell == "lstm"
         layer_class = keras.layers.LSTM if is_lstm else keras.layers.GRU
-        layer = layer_class(network.units, return_state=True, name=self._name("cell"))
+        layer = layer_class(
+            network.units, return_state=True, **self._settings(network.rnn, "cell")
+        )
         keys = ["h", "c"] if is_lstm else ["h"]
         before = [state[f"{prefix}{key}"] for key in keys]
         embedding, *after = layer(x, initial_state=before)
         layer.set_weights(network.rnn.get_weights())
+        # As float32, like what comes in, whatever the layer computes in.
+        after = [ops.cast(part, "float32") for part in after]
         return embedding, {f"{prefix}{key}": s for key, s in zip(keys, after)}
 
     def _dense(self, layer: keras.layers.Layer, x: Any) -> Any:
         if isinstance(layer, keras.layers.LayerNormalization):
-            name = self._name("layer_norm")
-            copy = keras.layers.LayerNormalization(epsilon=layer.epsilon, name=name)
+            settings = {"epsilon": layer.epsilon} | self._settings(layer, "layer_norm")
+            copy = keras.layers.LayerNormalization(**settings)
         elif isinstance(layer, keras.layers.Activation):
-            copy = keras.layers.Activation(layer.activation, name=self._name("act"))
+            settings = self._settings(layer, "act")
+            copy = keras.layers.Activation(layer.activation, **settings)
         else:
-            settings = {"activation": layer.activation, "name": self._name("dense")}
+            settings = {"activation": layer.activation} | self._settings(layer, "dense")
             copy = keras.layers.Dense(layer.units, **settings)
         return _with_weights_of(layer, copy, x)
 
@@ -198,7 +203,7 @@ class _Networks:
             strides=layer.strides,
             activation=layer.activation,
             data_format="channels_last",
-            name=self._name("conv"),
+            **self._settings(layer, "conv"),
         )
         return _with_weights_of(layer, copy, x)
 
@@ -213,6 +218,10 @@ class _Networks:
                 f"model {type(model).__name__}",
                 f"{type(error).__name__} when copied by its get_config()",
             ) from error
+
+    def _settings(self, layer: Any, kind: str) -> dict[str, Any]:
+        """A name, and what the layer computes in: that is not always Keras' default."""
+        return {"name": self._name(kind), "dtype": layer.dtype_policy}
 
     def _name(self, kind: str) -> str:
         self._count += 1

@@ -33,7 +33,10 @@ def write_saved_model(
         setattr(root, name, own)
     signatures = {each.endpoint.name: each.signature() for each in endpoints}
     try:
-        tf.saved_model.save(root, str(directory), signatures=signatures)
+        # Gradients of what is exported are not asked for, and that of an optimizer's
+        # step cannot be traced again outside of its strategy.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(root, str(directory), signatures, options)
     except AssertionError as error:  # Of resources that are no variables.
         raise ExportError(
             "export()",

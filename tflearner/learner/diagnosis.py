@@ -1,6 +1,5 @@
 """Why a module left a gradient step out: the first tensor that is not finite."""
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -46,8 +45,7 @@ def first_bad_tensor(
     }
     weights, generators = learner.module.get_state(), learner._rng_states()
     try:
-        with contextlib.closing(_bad(learner, module_id, minibatch, rows)) as found:
-            return next(found, NOT_SEEN)
+        return next(_bad(learner, module_id, minibatch, rows), NOT_SEEN)
     except Exception as error:  # noqa: BLE001 - it is the user's code.
         return f"not found, for the minibatch run once more raised {error!r}"
     finally:
@@ -78,7 +76,8 @@ def _bad(
         fwd_out = learner.module.forward_train(minibatch)
         losses = learner.compute_losses(fwd_out=fwd_out, batch=minibatch)
         with learner._updates_only(losses):
-            computed = learner.compute_gradients(losses, gradient_tape=tape)
+            scaled, _ = learner._scaled(losses)
+            computed = learner.compute_gradients(scaled, gradient_tape=tape)
 
     for mid, of in own.items():
         for name, where in _bad_rows(learner, mid, fwd_out[mid], rows[mid]):

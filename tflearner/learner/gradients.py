@@ -1,5 +1,6 @@
 """Clipping, and what keeps numbers that are not finite out of the weights."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,18 @@ def multiplied(gradients_dict: ParamDict, factor: Any) -> ParamDict:
     return {
         ref: None if gradient is None else gradient * tf.cast(factor, gradient.dtype)
         for ref, gradient in gradients_dict.items()
+    }
+
+
+def unscaled(gradients_dict: ParamDict, scale: Any) -> ParamDict:
+    """Returns gradients of scaled losses as those of the losses themselves.
+
+    An overflow becomes NaN: clipping by value would make a number of an infinite one and
+    so hide it from the optimizer, which would not lower the scale.
+    """
+    return {
+        ref: None if g is None else tf.where(tf.math.is_finite(g), g, math.nan)
+        for ref, g in multiplied(gradients_dict, 1.0 / scale).items()
     }
 
 

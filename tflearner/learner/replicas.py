@@ -201,6 +201,8 @@ class Replicas:
             What it returned on the first.
         """
 
+        if self.devices == [None]:
+            return step(minibatches[0])
         parts = self.strategy.experimental_distribute_values_from_function(
             lambda part: minibatches[part.replica_id_in_sync_group % self.num_local]
         )

@@ -198,13 +198,8 @@ class TfLearner(Learner):
             with self._updates_only(loss_per_module):
                 # What this device has of the losses of the whole minibatch.
                 losses = self._replicas.weighted(loss_per_module, batch)
-                scale = self._loss_scale()
-                gradients_dict = self.compute_gradients(
-                    {mid: loss * scale for mid, loss in losses.items()}
-                    if scale is not None
-                    else losses,
-                    gradient_tape=tape,
-                )
+                scaled, scale = self._scaled(losses)
+                gradients_dict = self.compute_gradients(scaled, gradient_tape=tape)
                 self._step(losses, gradients_dict, scale)
         return fwd_out, loss_per_module, logged.values
 
@@ -212,7 +207,7 @@ class TfLearner(Learner):
         self._check_gradients(losses, gradients_dict)
         gradients_dict = self._replicas.sum_dict(gradients_dict)
         if scale is not None:
-            gradients_dict = gradients.multiplied(gradients_dict, 1.0 / scale)
+            gradients_dict = gradients.unscaled(gradients_dict, scale)
         guard = None
         if self.config.non_finite_updates != "off":
             guard = gradients.NonFiniteGuard(
@@ -228,16 +223,21 @@ class TfLearner(Learner):
             guard.revert_sick(self._replicas.assign, always=always)
             self._count_sick(guard)
 
-    def _loss_scale(self) -> Tensor | None:
-        """By what all losses of this step are multiplied; `None` for not at all.
+    def _scaled(self, losses: dict) -> tuple[dict, Tensor | None]:
+        """Returns the losses as optimizers want them scaled, and by what they are.
 
         It is one number, since a variable may have a part in several losses: the lowest
         of those that the optimizers of the step ask for, but not below 1, so that a
-        module that overflows for ever takes no digits from the others.
+        module that overflows for ever takes no digits from the others. `None` where
+        none of them asks for one.
         """
         scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
         wanted = [tf.convert_to_tensor(scale) for scale in scales if scale is not None]
-        return tf.maximum(tf.reduce_min(wanted), 1.0) if wanted else None
+        if not wanted:
+            return losses, None
+        scale = tf.maximum(tf.reduce_min(wanted), 1.0)
+        scaled = {mid: loss * tf.cast(scale, loss.dtype) for mid, loss in losses.items()}
+        return scaled, scale
 
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
         params = {

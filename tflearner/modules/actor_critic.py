@@ -12,6 +12,7 @@ from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
 from tflearner.modules.recurrent import apply_per_step
 from tflearner.modules.tf_rl_module import TfRLModule
@@ -101,10 +102,10 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             A function from observations [N, ...] to `ACTION_DIST_INPUTS` or, of a
             module with a state, from observations and state to these and the next
             state. It equals the module within float32 rounding. `None` where the policy
-            is not made of the default layers alone, has convolutions, or a subclass
-            changed a forward pass.
+            is not made of the default layers alone, has convolutions or computes in
+            half precision, or a subclass changed a forward pass.
         """
-        if not self.has_default_policy():
+        if not self.has_default_policy() or self.compute_dtypes() & HALF_DTYPES:
             return None
         embed, head = self.encoder.numpy_copy(), self.pi.numpy_copy()
         if embed is None or head is None:

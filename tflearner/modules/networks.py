@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.errors import SpaceError
+from tflearner.modules.half_precision import dtype_of_weights
 
 _ONE_THREAD = 2**18  # Multiplications; OpenBLAS wakes other threads for more.
 
@@ -59,10 +60,13 @@ class CompositeLayer(keras.layers.Layer):
     Counts as built from the start, unless a subclass has a `build` of its own. Else
     Keras calls each once more to build what is inside, level by level: building a
     module takes three to four times as long.
+
+    Leaves conversions to the layers inside: with a dtype policy for half precision,
+    inputs reach the first layer as precise as they came.
     """
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.built = type(self).build is keras.layers.Layer.build
 
 
@@ -149,6 +153,8 @@ class MLP(CompositeLayer):
         sizes: Units of each layer; empty passes the flattened input through.
         activation: Keras name or function, used after every layer.
         output_size: Units of one more layer without activation; `None` leaves it out.
+            It computes in the dtype of its weights, float32 under mixed precision: in
+            bfloat16 values near 200 would be a whole number apart.
         use_layernorm: Whether to normalise the layers of `sizes`, each over its units
             and before its activation.
         kernel_initializer: Keras initializer or name for the layers of `sizes`; `None`
@@ -198,6 +204,7 @@ class MLP(CompositeLayer):
             output = keras.layers.Dense(
                 output_size,
                 kernel_initializer=seeded(output_kernel_initializer, rng),
+                dtype=dtype_of_weights(),
                 name="output",
             )
             self.dense.append(output)
@@ -295,7 +302,7 @@ class FreeLogStd(keras.layers.Layer):
     """
 
     def __init__(self, size: int, bound: float):
-        super().__init__()
+        super().__init__(dtype=dtype_of_weights())
         self.bound = float(bound)
         self.log_std = self.add_weight(
             shape=(size,), initializer="zeros", name="log_std"
