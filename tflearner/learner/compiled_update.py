@@ -122,8 +122,7 @@ class CompiledUpdate:
         self.num_traces = 0
         self.num_compilations = 0
         self.xla_failed = False
-        # Whether XLA may compile the step that is being traced.
-        self.traces_for_xla = False
+        self._being_traced: _Program | None = None
 
     def __call__(
         self, columns: ColumnsByModule, plan: MinibatchPlan, *, full_batch: bool
@@ -159,6 +158,26 @@ class CompiledUpdate:
         }
         self.column_specs.pop(module_id, None)
         self._last_layout = None
+
+    def compiles_loop_now(self) -> bool:
+        """Whether XLA will compile the loop around the step that is being traced.
+
+        As far as can be told behind the forward pass and the losses.
+        """
+        program = self._being_traced
+        if program is None:
+            return False
+        return program.choose_mode(tf.compat.v1.get_default_graph())[0] is Mode.LOOP
+
+    def trace(self, program: "_Program", function: Callable) -> Any:
+        """Returns `function()`, which traces a step for a program."""
+        self._being_traced = program
+        try:
+            traced = function()
+        finally:
+            self._being_traced = None
+        self.num_traces += 1
+        return traced
 
     def give_up_xla(self) -> None:
         """Makes this and all later programs run without XLA."""
@@ -267,18 +286,8 @@ class _Program:
         return f"{names}: {self.mode.value}{where} ({self._reason})"
 
     def _trace(self, columns, plan) -> None:
-        # What a step contains is known afterwards; until then, XLA is what is likely.
-        owner = self._owner
-        wanted = owner._jit_compile
-        if wanted == "auto":
-            wanted = not self._has_sequences
-        may_use_xla = not self._full_batch and owner.replicas.can_use_xla
-        owner.traces_for_xla = may_use_xla and wanted
-        try:
-            self._step = self._trace_step(columns, plan)
-        finally:
-            owner.traces_for_xla = False
-        self.mode, self._reason = self._choose_mode()
+        self._step = self._trace_step(columns, plan)
+        self.mode, self._reason = self.choose_mode(self._step.graph)
         if self.mode is Mode.STEP:
             step = self._step
             compiled = tf.function(
@@ -308,18 +317,18 @@ class _Program:
         # tracing takes half as long.
         try:
             traced = tf.function(step, autograph=False)
-            traced = traced.get_concrete_function(minibatches)
+            return self._owner.trace(
+                self, lambda: traced.get_concrete_function(minibatches)
+            )
         except PYTHON_ON_TENSORS as error:
             error.add_note(
                 "Losses are traced without autograph: use tf.where or tf.cond on "
                 "tensors, not `if`, and TensorFlow functions, not NumPy's."
             )
             raise
-        self._owner.num_traces += 1
-        return traced
 
-    def _choose_mode(self) -> tuple[Mode, str]:
-        """Returns what runs fastest, see `benchmarks/README.md`, and why."""
+    def choose_mode(self, graph: tf.Graph) -> tuple[Mode, str]:
+        """Returns how a step runs fastest, see `benchmarks/README.md`, and why."""
         wanted = self._owner._jit_compile
         if wanted is False:
             gave_up = self._owner.xla_failed
@@ -329,7 +338,7 @@ class _Program:
             )
         if not self._owner.replicas.can_use_xla:
             return Mode.PLAIN, "devices exchange gradients"
-        operations = {operation.type for operation in self._step.graph.get_operations()}
+        operations = {operation.type for operation in graph.get_operations()}
         is_recurrent = self._has_sequences or not operations.isdisjoint(LOOPS)
         if wanted == "auto" and is_recurrent:
             return Mode.PLAIN, "recurrent layers"

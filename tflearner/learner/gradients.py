@@ -119,19 +119,24 @@ def unscaled(gradients_dict: ParamDict, scale: Any) -> ParamDict:
 
 
 class NonFiniteGuard:
-    """Undoes the step of every module whose loss or gradients are not finite.
+    """Finds the modules whose loss or gradients are not finite; they take no step.
 
-    The step is taken for all modules, then each variable and optimizer slot of a sick
-    module gets its old value back, the step count included; healthy modules stay
-    bit-equal to a run without the sick one. Modules whose optimizers have variables in
-    common are undone together. A loss scale is left to its optimizer, which
-    lowers it after such a step: with the old value back it would stay too high for ever.
+    Modules whose optimizers have variables in common step together or not at all.
+    Healthy modules stay bit-equal to a run without the sick one.
+
+    Either each optimizer asks `may_step` first, or all of them step and `revert` undoes
+    it. What is faster was measured, in time above that of a step without a guard: inside
+    an XLA loop around small networks reverting costs up to 3 % and asking 9 %; in a
+    plain loop 53 % and 7 %; of convolutions and 1.7 million weights 40 % and 2 %.
 
     Args:
         losses: Scalar loss by module.
         gradients: Gradients by parameter reference, before clipping.
         records: The registered optimizers.
         is_clipped: Whether a module's gradients are clipped before they are applied.
+
+    Attributes:
+        is_healthy: bool scalar by module.
     """
 
     def __init__(
@@ -142,12 +147,12 @@ class NonFiniteGuard:
         is_clipped: Callable[[ModuleID], bool],
     ):
         self.is_healthy: dict[ModuleID, Tensor] = {}
-        self._saved: list[tuple[list[ModuleID], Any, Tensor]] = []
+        self._saved: list[tuple[Any, Any, Tensor]] = []
         everywhere = tf.reduce_all([tf.math.is_finite(x) for x in losses.values()])
-        touched = [
+        self._records = [
             r for r in records if any(_given(gradients, ref) for ref in r.params)
         ]
-        for record in touched:
+        for record in self._records:
             own = [gradients[ref] for ref in record.params if _given(gradients, ref)]
             # Optimizers square gradients, so an overflowing square is as sick as an
             # infinite gradient, unless clipping makes it small.
@@ -158,35 +163,36 @@ class NonFiniteGuard:
             healthy = finite & tf.math.is_finite(size)
             previous = self.is_healthy.get(record.module_id, True)
             self.is_healthy[record.module_id] = healthy & previous
-            module_ids = _sharing_with(record, touched)
+
+    def may_step(self, record: Any) -> Tensor:
+        """Returns whether an optimizer may step. bool scalar."""
+        first, *others = _sharing_with(record, self._records)
+        healthy = self.is_healthy[first]
+        for module_id in others:
+            healthy &= self.is_healthy[module_id]
+        return healthy
+
+    def save(self) -> None:
+        """Remembers the variables that a step is going to change.
+
+        A loss scale is not among them. Its optimizer lowers it after a step with
+        infinite gradients; with the old value back it would stay too high for ever.
+        """
+        for record in self._records:
             updated = [*record.params.values(), *variables_of_steps(record.optimizer)]
             variables = [tf_variable(variable) for variable in updated]
-            self._saved += [(module_ids, v, tf.identity(v)) for v in variables]
+            self._saved += [(record, v, tf.identity(v)) for v in variables]
 
-    def revert_sick(
-        self, assign: Callable[[list, list[Tensor]], None], *, always: bool
-    ) -> None:
-        """Gives the variables of sick modules their old values back.
+    def revert(self, assign: Callable[[list, list[Tensor]], None]) -> None:
+        """Gives the variables of sick modules the values back that were saved.
 
         Args:
             assign: Assigns values to variables.
-            always: Whether every variable is assigned, in steps that are all healthy
-                its own value. XLA makes that free, where a `tf.cond` costs 9 %; outside
-                of XLA it costs half of a small step, and a `tf.cond` next to nothing.
         """
-        if always:
-            self._revert(assign)
-            return
-        healthy = tf.reduce_all([*self.is_healthy.values()])
-        tf.cond(healthy, lambda: None, lambda: self._revert(assign))
-
-    def _revert(self, assign: Callable[[list, list[Tensor]], None]) -> None:
-        values = []
-        for module_ids, variable, old in self._saved:
-            healthy = self.is_healthy[module_ids[0]]
-            for module_id in module_ids[1:]:
-                healthy &= self.is_healthy[module_id]
-            values.append(tf.where(healthy, variable, old))
+        values = [
+            tf.where(self.may_step(record), variable, old)
+            for record, variable, old in self._saved
+        ]
         assign([variable for _, variable, _ in self._saved], values)
 
 

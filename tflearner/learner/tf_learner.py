@@ -1,6 +1,9 @@
 """Changes weights with TensorFlow."""
 
+import contextlib
+import functools
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -216,12 +219,35 @@ class TfLearner(Learner):
                 self._records_to_step(),
                 self._is_clipped,
             )
-        self.apply_gradients(self.postprocess_gradients(gradients_dict))
-        if guard is not None:
-            # Devices must not exchange anything inside of a `tf.cond`.
-            always = self._compiled.traces_for_xla or self._replicas.num > 1
-            guard.revert_sick(self._replicas.assign, always=always)
-            self._count_sick(guard)
+        postprocessed = self.postprocess_gradients(gradients_dict)
+        if guard is None:
+            self.apply_gradients(postprocessed)
+            return
+        if self._can_ask_before_steps():
+            with self._guarded_by(guard):
+                self.apply_gradients(postprocessed)
+        else:
+            guard.save()
+            self.apply_gradients(postprocessed)
+            guard.revert(self._replicas.assign)
+        self._count_sick(guard)
+
+    def _can_ask_before_steps(self) -> bool:
+        """Whether the guard is asked before optimizers step, not reverted afterwards."""
+        is_ours = type(self).apply_gradients is TfLearner.apply_gradients
+        # Devices must not exchange anything inside of a `tf.cond`, and an optimizer with
+        # a loss scale has to see what overflows.
+        scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
+        is_simple = self._replicas.num == 1 and all(scale is None for scale in scales)
+        return is_ours and is_simple and not self._compiled.compiles_loop_now()
+
+    @contextlib.contextmanager
+    def _guarded_by(self, guard: gradients.NonFiniteGuard) -> Iterator[None]:
+        self._in_step.guard = guard
+        try:
+            yield
+        finally:
+            self._in_step.guard = None
 
     def _scaled(self, losses: dict) -> tuple[dict, Tensor | None]:
         """Returns the losses as optimizers want them scaled, and by what they are.
@@ -236,7 +262,9 @@ class TfLearner(Learner):
         if not wanted:
             return losses, None
         scale = tf.maximum(tf.reduce_min(wanted), 1.0)
-        scaled = {mid: loss * tf.cast(scale, loss.dtype) for mid, loss in losses.items()}
+        scaled = {
+            mid: loss * tf.cast(scale, loss.dtype) for mid, loss in losses.items()
+        }
         return scaled, scale
 
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
@@ -263,7 +291,12 @@ class TfLearner(Learner):
             if self._replicas.num > 1:  # It adds gradients of all replicas up.
                 own = gradients.multiplied(own, 1.0 / self._replicas.num)
             params = [record.params[ref] for ref in own]
-            record.optimizer.apply(list(own.values()), params)
+            step = functools.partial(record.optimizer.apply, list(own.values()), params)
+            guard = getattr(self._in_step, "guard", None)
+            if guard is None:
+                step()
+            else:
+                tf.cond(guard.may_step(record), _without_result(step), lambda: None)
 
     def _is_clipped(self, module_id: ModuleID) -> bool:
         return self.config.get_config_for_module(module_id).grad_clip is not None
@@ -496,6 +529,13 @@ class TfLearner(Learner):
     def distributed(self) -> bool:
         """Whether several processes learn together."""
         return self._replicas.num_workers > 1
+
+
+def _without_result(function: Callable[[], Any]) -> Callable[[], None]:
+    def call() -> None:
+        function()
+
+    return call
 
 
 def _dense(gradient: Any, param: tf.Variable) -> tf.Tensor:
