@@ -192,7 +192,7 @@ class AlgorithmConfig:
     local_gpu_idx: int = field(default=0, metadata=LEARNERS)
     """Number of the first of these GPUs."""
     strategy: Any = field(default=None, metadata=LEARNERS)
-    """A `tf.distribute` strategy to learn under, instead; not saved in checkpoints."""
+    """A `tf.distribute` strategy to learn under, instead."""
     num_aggregator_actors_per_learner: int = field(default=0, metadata=LEARNERS)
     """Above 0 the learner has no connector pipeline and takes ready batches."""
 
@@ -230,7 +230,7 @@ class AlgorithmConfig:
     """Whether XLA compiles the update: True, False, or "auto" for where it pays."""
     compile_cache: str | os.PathLike | None = field(default=None, metadata=FRAMEWORK)
     """Directory where XLA keeps what it compiled, for the next process. Has to be set
-    before anything is compiled."""
+    before TensorFlow computes anything."""
     run_eagerly: bool = field(default=False, metadata=FRAMEWORK)
     """Whether updates run line by line, for debugging."""
 
@@ -822,6 +822,15 @@ class AlgorithmConfig:
             )
 
 
+# Where a run goes on is for whoever continues it to say: not kept in checkpoints.
+_OF_THE_MACHINE = {
+    "num_gpus_per_learner": None,
+    "local_gpu_idx": 0,
+    "strategy": None,
+    "compile_cache": None,
+}
+
+
 def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
     """Lets checkpoints hold configs of a class.
 
@@ -833,8 +842,7 @@ def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
         name,
         cls.from_settings,
         of=cls,
-        # On which devices a run goes on is for whoever continues it to say.
-        arguments=lambda config: config.settings() | {"strategy": None},
+        arguments=lambda config: config.settings() | _OF_THE_MACHINE,
         refuse=_settings_that_import,
     )
 

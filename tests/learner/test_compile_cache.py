@@ -16,8 +16,12 @@ FLAG = "--tf_xla_persistent_cache_directory="
 def flags(monkeypatch):
     """Sets TensorFlow's flags aside; returns a function that reads them."""
     monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_clustering_debug")
-    for name in ("_has_compiled", "_has_warned"):
-        monkeypatch.setattr(compile_cache, name, False)
+    for name, value in (
+        ("_has_compiled", False),
+        ("_has_warned", False),
+        ("_directory", None),
+    ):
+        monkeypatch.setattr(compile_cache, name, value)
     return lambda: os.environ["TF_XLA_FLAGS"].split()
 
 
@@ -32,16 +36,34 @@ def test_directory_is_made_and_named_to_tensorflow(flags, make_learner, tmp_path
 def test_too_late_is_one_warning(flags, make_learner, make_batch, tmp_path):
     learner = make_learner(jit_compile="auto")
     learner.update(make_batch(learner, 8), minibatch_size=8)
-    with pytest.warns(UserWarning, match="too late.*first config") as warned:
+    with pytest.warns(UserWarning, match="too late.*first learner") as warned:
         make_learner(compile_cache=tmp_path)
     assert len(warned) == 1 and flags() == ["--tf_xla_clustering_debug"]
     make_learner(compile_cache=tmp_path)  # Not again.
 
 
+def test_directory_that_stays_empty_is_one_warning(
+    flags, make_learner, make_batch, tmp_path
+):
+    """TensorFlow computes in this process since long."""
+    learner = make_learner(jit_compile="auto", compile_cache=tmp_path)
+    with pytest.warns(UserWarning, match="had started.*before TensorFlow") as warned:
+        learner.update(make_batch(learner, 8), minibatch_size=8)
+    assert len(warned) == 1
+    learner.update(make_batch(learner, 64), minibatch_size=8)
+
+
 def test_the_directory_in_use_is_no_warning(flags, make_learner, make_batch, tmp_path):
+    (tmp_path / "program.pb").touch()
     learner = make_learner(jit_compile="auto", compile_cache=tmp_path)
     learner.update(make_batch(learner, 8), minibatch_size=8)
     make_learner(compile_cache=tmp_path)
+
+
+def test_path_with_blanks_is_refused(flags, make_learner, tmp_path):
+    with pytest.raises(ConfigError, match="compile_cache.*without blanks"):
+        make_learner(compile_cache=tmp_path / "my cache")
+    assert flags() == ["--tf_xla_clustering_debug"] and not [*tmp_path.iterdir()]
 
 
 def test_what_is_no_path_is_refused(make_learner):

@@ -340,6 +340,17 @@ def test_xla_compiles_the_step_alone_where_it_convolves(
     assert_same_weights(learner, plain)
 
 
+def test_convolutions_inside_of_a_function_are_seen(make_learner, make_batch):
+    class Nested(Convolving):
+        def compute_loss_for_module(self, *, fwd_out, **kwargs):
+            inner = super().compute_loss_for_module
+            return tf.function(lambda x: inner(fwd_out=x), autograph=False)(fwd_out)
+
+    learner = make_learner(Nested, jit_compile="auto")
+    learner.update(make_batch(learner), minibatch_size=5)
+    assert "convolutions" in learner.describe_updates()[0]
+
+
 def test_step_that_xla_cannot_compile_goes_on_without(make_learner, make_batch):
     class Both(Convolving, NumPyLoss):
         def compute_loss_for_module(self, **kwargs):

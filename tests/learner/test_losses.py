@@ -155,13 +155,13 @@ class Dreamer(TfRLModule, SelfSupervisedLossAPI):
 
     def setup(self):
         self.network = keras.layers.Dense(self.observation_space.shape[0])
-        self.calls = []  # The arguments of its losses.
+        self._calls = []  # The arguments of its losses.
 
     def _forward(self, batch, **kwargs):
         return {"dream": self.network(batch[Columns.OBS])}
 
     def compute_self_supervised_loss(self, **kwargs):
-        self.calls.append(kwargs)
+        self._calls.append(kwargs)
         learner, fwd_out = kwargs["learner"], kwargs["fwd_out"]
         error = tf.reduce_mean((fwd_out["dream"] - kwargs["batch"][Columns.OBS]) ** 2)
         learner.metrics.log_value((kwargs["module_id"], "dream_error"), error, window=1)
@@ -215,7 +215,7 @@ def test_own_loss_gets_what_the_learners_loss_would_get(make_learner, make_batch
     )
     batch = make_batch(learner)["d"]
     learner.update(batch)
-    (call,) = learner.module["d"].calls
+    (call,) = learner.module["d"]._calls
     assert set(call) == {"learner", "module_id", "config", "batch", "fwd_out"}
     assert call["learner"] is learner and call["module_id"] == "d"
     assert call["config"].lr == 0.5 and set(call["batch"]) == set(batch)
@@ -328,13 +328,18 @@ class Counting(TfLearner):
             "a tensor into self.loss.*log",
         ),
         (lambda self, loss: self.seen.append(loss), "a tensor into self.seen"),
+        (lambda self, loss: self.counts.update(n=1), "changed self.counts"),
+        (
+            lambda self, loss: setattr(self.module["default_policy"], "calls", 1),
+            r"changed self.module\['default_policy'\].calls",
+        ),
     ],
 )
 def test_side_effects_of_a_traced_loss_are_one_warning(
     make_learner, make_batch, do, text
 ):
     learner = make_learner(Counting, learner_config_dict={"do": do})
-    learner.seen = []
+    learner.seen, learner.counts = [], {"n": 0}
     with pytest.warns(UserWarning, match=text) as warned:
         learner.update(make_batch(learner), minibatch_size=5)
     assert len(warned) == 1

@@ -294,6 +294,10 @@ def test_strategy_made_after_the_variables_is_refused(make_config):
             lambda: keras.optimizers.SGD(use_ema=True, ema_overwrite_frequency=3),
             "ema_overwrite_frequency=3 with several devices.*finalize",
         ),
+        (
+            lambda: keras.optimizers.SGD(clipnorm=0.1),
+            "clipnorm=0.1 with several devices.*grad_clip",
+        ),
     ],
 )
 def test_optimizers_that_cannot_step_on_several_devices_are_refused(
@@ -317,6 +321,32 @@ def test_optimizer_made_outside_of_the_strategy_is_refused(make_config):
     )
     with pytest.raises(OptimizerError, match="outside of MirroredStrategy.*scope"):
         config.build_learner()
+
+
+def test_own_variable_made_outside_of_the_strategy_is_refused(make_config):
+    class Own(PPOTfLearner):
+        def configure_optimizers_for_module(self, module_id, config=None):
+            own = keras.Variable(1.0) if outside is None else outside
+            self.register_optimizer(
+                module_id=module_id, optimizer=keras.optimizers.SGD(), params=[own]
+            )
+
+    outside = keras.Variable(1.0)
+    config = make_config(strategy=mirrored(2), learner_class=Own)
+    with pytest.raises(UsageError, match="outside of the learner's strategy"):
+        config.build_learner()
+    outside = None
+    config.build_learner()
+
+
+def test_checkpoints_do_not_say_where_a_run_was(make_learner, tmp_path):
+    learner = make_learner(num_gpus_per_learner=0, compile_cache=None, local_gpu_idx=1)
+    learner.config.learners(num_gpus_per_learner=2)
+    learner.config.framework(compile_cache=tmp_path / "cache")
+    learner.save_to_path(tmp_path / "saved")
+    config = PPOTfLearner.from_checkpoint(tmp_path / "saved").config
+    assert config.num_gpus_per_learner is None and config.local_gpu_idx == 0
+    assert config.compile_cache is None
 
 
 def test_strategies_that_are_not_supported_are_refused(make_learner):

@@ -16,6 +16,8 @@ ALIGNMENT = 64
 def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
     """Returns an aligned array [*shape] of numbers that mean nothing yet."""
     dtype = np.dtype(dtype)
+    if dtype.hasobject:
+        return np.empty(shape, dtype)
     num_bytes = math.prod(shape) * dtype.itemsize
     memory = np.empty(num_bytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT

@@ -55,6 +55,7 @@ PYTHON_ON_TENSORS = (
     tf.errors.OperatorNotAllowedInGraphError,
     NotImplementedError,
     AttributeError,
+    TypeError,
 )
 
 
@@ -321,10 +322,11 @@ class _Program:
                 self, lambda: traced.get_concrete_function(minibatches)
             )
         except PYTHON_ON_TENSORS as error:
-            error.add_note(
-                "Losses are traced without autograph: use tf.where or tf.cond on "
-                "tensors, not `if`, and TensorFlow functions, not NumPy's."
-            )
+            if not isinstance(error, TypeError) or "Tensor" in str(error):
+                error.add_note(
+                    "Losses are traced without autograph: use tf.where or tf.cond on "
+                    "tensors, not `if`, and TensorFlow functions, not float() or NumPy's."
+                )
             raise
 
     def choose_mode(self, graph: tf.Graph) -> tuple[Mode, str]:
@@ -338,7 +340,7 @@ class _Program:
             )
         if not self._owner.replicas.can_use_xla:
             return Mode.PLAIN, "devices exchange gradients"
-        operations = {operation.type for operation in graph.get_operations()}
+        operations = _operations(graph)
         is_recurrent = self._has_sequences or not operations.isdisjoint(LOOPS)
         if wanted == "auto" and is_recurrent:
             return Mode.PLAIN, "recurrent layers"
@@ -481,6 +483,13 @@ def _map_columns(function: Callable, columns: ColumnsByModule) -> dict:
         mid: tf.nest.map_structure(lambda leaf, mid=mid: function(mid, leaf), dict(own))
         for mid, own in columns.items()
     }
+
+
+def _operations(graph: tf.Graph) -> set[str]:
+    """The kinds of operations in a graph and in the functions that it calls."""
+    definition = graph.as_graph_def()
+    nodes = [definition.node, *(f.node_def for f in definition.library.function)]
+    return {node.op for own in nodes for node in own}
 
 
 def _has_sequences(columns: ColumnsByModule) -> bool:

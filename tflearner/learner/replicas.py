@@ -30,6 +30,17 @@ LOST_WORKER = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
+# Options of Keras' optimizers, and what to do instead. The first two decide in a `tf.cond`
+# whether replicas exchange something; the others bound each replica's part of a gradient.
+NOT_WHEN_MIRRORED = {
+    "gradient_accumulation_steps": "take a larger minibatch_size; every device computes a "
+    "part of it only",
+    "ema_overwrite_frequency": "leave it at None and call "
+    "optimizer.finalize_variable_values(variables) at the end",
+} | dict.fromkeys(
+    ("clipnorm", "global_clipnorm", "clipvalue"),
+    "clip with config.training(grad_clip=..., grad_clip_by=...)",
+)
 SUPPORTED = (
     tf.distribute.MirroredStrategy,
     tf.distribute.MultiWorkerMirroredStrategy,
@@ -58,9 +69,11 @@ def strategy_of(config: AlgorithmConfig) -> tf.distribute.Strategy:
         return strategy
     if count is None:
         return tf.distribute.get_strategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if count == 0 and not gpus:
+        return tf.distribute.get_strategy()
     if count == 0:
         return tf.distribute.OneDeviceStrategy("CPU:0")
-    gpus = tf.config.list_logical_devices("GPU")
     wanted = range(config.local_gpu_idx, config.local_gpu_idx + count)
     if wanted.stop > len(gpus):
         raise ConfigError(
@@ -131,9 +144,9 @@ class Replicas:
                     f"{where}, variable {variable.name!r}",
                     "one that was made outside of the learner's strategy",
                     f"one made in the scope of {type(self.strategy).__name__}",
-                    "give specifications and let the learner build, or make modules, "
-                    "layers and optimizers under `with strategy.scope():`, with the "
-                    "strategy of learners(strategy=...)",
+                    "give specifications and let the learner build; or give "
+                    "learners(strategy=...) a strategy, and make modules, layers, "
+                    "variables and optimizers under `with strategy.scope():`",
                 )
 
     def check_optimizer(self, optimizer: Any) -> None:
@@ -149,20 +162,13 @@ class Replicas:
                 "`with strategy.scope():`",
             )
         inner = getattr(optimizer, "inner_optimizer", optimizer)
-        # Both decide in a `tf.cond` whether replicas exchange something.
-        for name in ("gradient_accumulation_steps", "ema_overwrite_frequency"):
+        for name, remedy in NOT_WHEN_MIRRORED.items():
             if self._is_mirrored and getattr(inner, name, None):
-                remedy = {
-                    "gradient_accumulation_steps": "take a larger minibatch_size; every "
-                    "device computes a part of it only",
-                    "ema_overwrite_frequency": "leave it at None and call "
-                    "optimizer.finalize_variable_values(variables) at the end",
-                }
                 raise OptimizerError(
                     where,
                     f"{name}={getattr(inner, name)} with several devices",
                     "an optimizer without",
-                    remedy[name],
+                    remedy,
                 )
 
     # Outside of a step.

@@ -1,28 +1,36 @@
 """Finds what a loss does to its learner besides computing: that happens while tracing."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
+MOST_LOOKED_AT = 100  # Of a container; one with more is taken to stay as it is.
+_VALUES = (bool, int, float, str, bytes, type(None))
+_PARTS = (*_VALUES, tuple)
 
-def snapshot(owner: Any) -> dict[str, Any]:
-    """Returns what an object's attributes are now, as far as a change can be seen.
 
-    Numbers and texts by value, containers by length, everything else by identity.
+def snapshot(learner: Any, modules: Any) -> dict[str, Any]:
+    """Returns what the attributes of a learner and its modules are now.
+
+    As far as a change can be seen: numbers and texts by value, containers by what they
+    hold, everything else by identity.
+
+    Args:
+        learner: The learner.
+        modules: Its modules by id.
     """
-    return {name: _seen(value) for name, value in vars(owner).items()}
+    return {path: _seen(value) for path, value in _attributes(learner, modules)}
 
 
-def warn_of_changes(owner: Any, before: Mapping[str, Any]) -> None:
+def warn_of_changes(learner: Any, modules: Any, before: Mapping[str, Any]) -> None:
     """Warns if attributes changed since `snapshot`, while an update was traced."""
-    after = snapshot(owner)
-    changed = [name for name, seen in after.items() if before.get(name) != seen]
-    if not changed:
+    for path, value in _attributes(learner, modules):
+        if before.get(path) != _seen(value):
+            break
+    else:
         return
-    name = changed[0]
-    value = getattr(owner, name)
     if any(tf.is_tensor(leaf) for leaf in tf.nest.flatten(value)):
         what = "put a tensor into", "which has a value only there"
         remedy = "report it with self.metrics.log_value(key, tensor)"
@@ -33,15 +41,26 @@ def warn_of_changes(owner: Any, before: Mapping[str, Any]) -> None:
             "with self.metrics.log_value(key, tensor), or run_eagerly=True"
         )
     warnings.warn(
-        f"{type(owner).__name__}: the update {what[0]} self.{name} while it was "
-        f"traced, {what[1]}. Hint: {remedy}.",
+        f"{type(learner).__name__}: the update {what[0]} {path} while it was traced, "
+        f"{what[1]}. Hint: {remedy}.",
         stacklevel=2,
     )
 
 
+def _attributes(learner: Any, modules: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(learner).items():
+        yield f"self.{name}", value
+    for module_id, module in modules.items():
+        for name, value in vars(module.unwrapped()).items():
+            if not name.startswith("_"):  # Those are Keras' own.
+                yield f"self.module[{module_id!r}].{name}", value
+
+
 def _seen(value: Any) -> Any:
-    if isinstance(value, bool | int | float | str | bytes | type(None)):
+    if isinstance(value, _VALUES):
         return value
-    if isinstance(value, list | dict | set | tuple):
-        return id(value), len(value)
+    if isinstance(value, dict):
+        value = [*value.items()]
+    if isinstance(value, list | tuple | set) and len(value) < MOST_LOOKED_AT:
+        return [_seen(each) if isinstance(each, _PARTS) else id(each) for each in value]
     return id(value)

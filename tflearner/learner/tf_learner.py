@@ -57,9 +57,9 @@ class TfLearner(Learner):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._replicas = Replicas(strategy_of(self.config))
-        if self.config.compile_cache is not None:
+        if self.config.compile_cache is not None:  # Before TensorFlow looks for GPUs.
             compile_cache.switch_on(self.config.compile_cache)
+        self._replicas = Replicas(strategy_of(self.config))
         self._compiled = CompiledUpdate(
             lambda batch: self._update(batch),
             self.metrics,
@@ -350,13 +350,13 @@ class TfLearner(Learner):
                 )
 
     def _run_update(self, plan: UpdatePlan) -> UpdateOutputs:
-        traces, before = self.num_traces, side_effects.snapshot(self)
+        traces, before = self.num_traces, side_effects.snapshot(self, self.module)
         with self._replicas.names_lost_workers():
             outputs = self._compiled(
                 plan.columns, plan.minibatches, full_batch=plan.full_batch
             )
         if self.num_traces != traces:
-            side_effects.warn_of_changes(self, before)
+            side_effects.warn_of_changes(self, self.module, before)
         return outputs
 
     def _first_bad_tensor(
@@ -449,6 +449,8 @@ class TfLearner(Learner):
             raise OptimizerError("optimizer", repr(optimizer), "a Keras optimizer")
         where = f"optimizer {optimizer.name!r}"
         given = as_param_dict(where, params)
+        variables = [tf_variable(param) for param in given.values()]
+        self._replicas.check_is_ours(where, variables)
         if optimizer.built:
             built_for = getattr(optimizer, "_trainable_variables", params)
             if {param_ref(param) for param in built_for} != set(given):
