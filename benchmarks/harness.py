@@ -3,7 +3,7 @@
 A worker is one process: `peers/<library>_<benchmark>.py`, started with the settings
 as JSON, answering with one line of JSON. "ours" runs with the interpreter that runs
 the benchmark and imports this checkout; a peer runs in a virtual environment that is
-made on first use and kept.
+made on first use and kept, or with our interpreter if it needs nothing else.
 """
 
 import argparse
@@ -14,13 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 OURS = "ours"
 
 # The peers and the versions they are measured in. A changed line makes a new
-# environment on the next run.
+# environment on the next run. A peer without a line runs with our interpreter.
 REQUIREMENTS = {
     "sb3": [
         "stable-baselines3==2.9.2",
@@ -28,6 +29,13 @@ REQUIREMENTS = {
         "gymnasium==1.4.0",
         "numpy==2.4.6",
     ],
+    "rllib": [
+        "ray[rllib]==2.60.0",
+        "torch==2.13.0",
+        "gymnasium==1.2.2",
+        "numpy==2.4.6",
+    ],
+    "torch": ["torch==2.13.0", "numpy==2.4.6"],
     "jax": ["jax==0.10.2", "jaxlib==0.10.2", "optax==0.2.8", "numpy==2.4.6"],
 }
 
@@ -49,28 +57,45 @@ class WorkerError(RuntimeError):
 
 
 def parse_args(
-    name: str, description: str, peers: list[str], rounds: int, rounds_help: str
+    name: str,
+    description: str,
+    peers: list[str],
+    rounds: int,
+    rounds_help: str = "processes, in turn (default: %(default)s)",
+    add_options: Callable[[argparse.ArgumentParser], object] | None = None,
 ) -> argparse.Namespace:
     """Reads the command line that all benchmarks share.
 
     Args:
         name: The benchmark's name: of its workers and of its results.
         description: What `--help` says.
-        peers: The libraries that it has workers for.
+        peers: The libraries that it has workers for; without any there is no `--peers`.
         rounds: How often each library runs by default.
         rounds_help: What a round is.
+        add_options: Adds what only this benchmark has.
 
     Returns:
         The arguments, with `names`: "ours" and the chosen peers.
     """
     cache = Path("~/.cache/tflearner-benchmarks").expanduser()
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--peers",
-        type=lambda text: [peer for peer in text.split(",") if peer],
-        default=[],
-        help=f"libraries to compare with, of {','.join(peers)}; none by default",
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.set_defaults(peers=[])
+    if peers:
+        parser.add_argument(
+            "--peers",
+            type=names_in,
+            help=f"libraries to compare with, of {','.join(peers)}; none by default",
+        )
+        parser.add_argument(
+            "--envs",
+            type=Path,
+            default=Path(os.environ.get("TFLEARNER_BENCHMARK_ENVS", cache)),
+            help="where the peers' environments are kept (default: %(default)s)",
+        )
+    if add_options is not None:
+        add_options(parser)
     parser.add_argument("--rounds", type=int, default=rounds, help=rounds_help)
     parser.add_argument(
         "--check", action="store_true", help="exit with 1 when a target is missed"
@@ -82,21 +107,18 @@ def parse_args(
         help="where the results go (default: %(default)s)",
     )
     parser.add_argument("--png", type=Path, help="draw the results (needs matplotlib)")
-    parser.add_argument(
-        "--envs",
-        type=Path,
-        default=Path(os.environ.get("TFLEARNER_BENCHMARK_ENVS", cache)),
-        help="where the peers' environments are kept (default: %(default)s)",
-    )
     args = parser.parse_args()
     if unknown := set(args.peers) - set(peers):
         parser.error(f"--peers: got {','.join(sorted(unknown))}, want {peers}")
-    if args.check and not args.peers:
-        parser.error("--check compares with peers: give --peers too")
     if args.rounds < 1:
         parser.error(f"--rounds: got {args.rounds}, want at least 1")
     args.names = [OURS, *args.peers]
     return args
+
+
+def names_in(text: str) -> list[str]:
+    """Returns the names of a list with commas."""
+    return [name for name in text.split(",") if name]
 
 
 def run_in_turn(
@@ -121,16 +143,19 @@ def run_in_turn(
     for number, settings in enumerate(rounds):
         for library in libraries:
             say(f"round {number + 1} of {len(rounds)}: {library}")
-            answer = run_worker(
-                FOLDER / "peers" / f"{library}_{name}.py", pythons[library], settings
-            )
+            answer = run_worker(worker_of(library, name), pythons[library], settings)
             runs.append({"library": library, "round": number, **answer})
     return runs
 
 
+def worker_of(library: str, name: str) -> Path:
+    """Returns the script of a library in a benchmark."""
+    return FOLDER / "peers" / f"{library.replace('-', '_')}_{name}.py"
+
+
 def python_of(library: str, envs: Path) -> Path:
     """Returns the interpreter of a library, making its environment if there is none."""
-    if library == OURS:
+    if library not in REQUIREMENTS:
         return Path(sys.executable)
     folder = envs / library
     windows = os.name == "nt"

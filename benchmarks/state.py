@@ -9,7 +9,6 @@ Each is timed in turn with its measure, in one process.
     python benchmarks/state.py --check
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -31,7 +30,16 @@ TARGETS = {
 
 def main() -> int:
     """Runs the benchmark and returns the exit status."""
-    args = _parse_args()
+    args = harness.parse_args(
+        "state",
+        __doc__,
+        peers=[],
+        rounds=3,
+        rounds_help="processes (default: %(default)s)",
+        add_options=lambda parser: parser.add_argument(
+            "--folder", help="where files are written (default: the temporary folder)"
+        ),
+    )
     machine = harness.machine()
     runs = []
     for number in range(args.rounds):
@@ -90,30 +98,6 @@ def _summary(name: str, runs: list[dict]) -> dict[str, float]:
         "low": min(ratios),
         "high": max(ratios),
     }
-
-
-def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="processes (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="exit with 1 when a target is missed"
-    )
-    parser.add_argument(
-        "--folder", help="where files are written (default: the temporary folder)"
-    )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=harness.FOLDER / "results" / "state.json",
-        help="where the results go (default: %(default)s)",
-    )
-    parser.add_argument("--png", type=Path, help="draw the results (needs matplotlib)")
-    args = parser.parse_args()
-    if args.rounds < 1:
-        parser.error(f"--rounds: got {args.rounds}, want at least 1")
-    return args
 
 
 if __name__ == "__main__":

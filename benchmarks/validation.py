@@ -8,7 +8,6 @@ timed in turn, in one process.
     python benchmarks/validation.py --check
 """
 
-import argparse
 import statistics
 import sys
 from pathlib import Path
@@ -30,7 +29,13 @@ TARGET = 3.0
 
 def main() -> int:
     """Runs the benchmark and returns the exit status."""
-    args = _parse_args()
+    args = harness.parse_args(
+        "validation",
+        __doc__,
+        peers=[],
+        rounds=3,
+        rounds_help="processes per case (default: %(default)s)",
+    )
     machine = harness.machine()
     runs = []
     for number in range(args.rounds):
@@ -91,27 +96,6 @@ def _summary(name: str, runs: list[dict]) -> dict[str, float]:
         "low": min(percents),
         "high": max(percents),
     }
-
-
-def _parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="processes per case (default: 3)"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="exit with 1 when the target is missed"
-    )
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=harness.FOLDER / "results" / "validation.json",
-        help="where the results go (default: %(default)s)",
-    )
-    parser.add_argument("--png", type=Path, help="draw the results (needs matplotlib)")
-    args = parser.parse_args()
-    if args.rounds < 1:
-        parser.error(f"--rounds: got {args.rounds}, want at least 1")
-    return args
 
 
 if __name__ == "__main__":

@@ -78,11 +78,12 @@ def make_update(s: dict, optimizer: optax.GradientTransformation):
 def main() -> None:
     """Times updates from NumPy rows to NumPy results."""
     s = worker.settings()
-    batch = worker.make_batch(s["rows"], 4, 2)
+    batch = worker.make_shape_batch(s)
     rng = np.random.default_rng(0)
+    sizes = [*s["obs_shape"], *s["hiddens"]]
     params = {
-        "pi": init_mlp(rng, [4, *s["hiddens"], 2]),
-        "vf": init_mlp(rng, [4, *s["hiddens"], 1]),
+        "pi": init_mlp(rng, [*sizes, s["num_actions"]]),
+        "vf": init_mlp(rng, [*sizes, 1]),
     }
     optimizer = optax.chain(
         optax.clip_by_global_norm(s["grad_clip"]), optax.adam(s["lr"])

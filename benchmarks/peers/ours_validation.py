@@ -1,8 +1,6 @@
 """Times the check of a batch beside the update that it comes before, in turn."""
 
 import statistics
-import time
-from collections.abc import Callable
 
 import gymnasium
 import tensorflow as tf
@@ -58,20 +56,14 @@ def main() -> None:
     checks_ms: list[float] = []
     updates_ms: list[float] = []
     while len(updates_ms) < 5 or sum(updates_ms) < 1000 * s["seconds"]:
-        checks_ms.append(_milliseconds(check))
-        updates_ms.append(_milliseconds(update))
+        checks_ms.append(worker.milliseconds(check))
+        updates_ms.append(worker.milliseconds(update))
     worker.report(
         ["tensorflow", "numpy"],
         check_ms=statistics.median(checks_ms),
         update_ms=statistics.median(updates_ms),
         num_updates=len(updates_ms),
     )
-
-
-def _milliseconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return 1000 * (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

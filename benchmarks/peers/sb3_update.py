@@ -26,18 +26,19 @@ def main() -> None:
         device="cpu",
     )
     model.set_logger(Logger(folder=None, output_formats=[]))
-    fill(model.rollout_buffer, worker.make_batch(s["rows"], 4, 2))
+    fill(model.rollout_buffer, worker.make_shape_batch(s))
 
     def attempt(num_threads: int) -> None:
         torch.set_num_threads(num_threads)
         model.train()
 
+    first = worker.time_first(model.train)
     num_threads = worker.fastest(s["threads"], attempt)
     torch.set_num_threads(num_threads)
     worker.report(
         ["stable-baselines3", "torch", "gymnasium", "numpy"],
         threads=num_threads,
-        **worker.time_updates(model.train, s["seconds"]),
+        **worker.time_updates(model.train, s["seconds"]) | first,
     )
 
 

@@ -10,7 +10,7 @@ import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 import numpy as np
@@ -27,26 +27,36 @@ def report(packages: list[str], **result) -> None:
     print(json.dumps(result), flush=True)
 
 
-def make_batch(rows: int, obs_size: int, num_actions: int) -> dict[str, np.ndarray]:
+def make_batch(
+    rows: int,
+    obs_shape: int | Sequence[int],
+    num_actions: int,
+    obs_dtype: str = "float32",
+) -> dict[str, np.ndarray]:
     """Returns the same made-up PPO rows to every library.
 
     Args:
         rows: Number of timesteps, `R`.
-        obs_size: Floats in an observation, `O`.
+        obs_shape: Shape of an observation; a number is that of its floats.
         num_actions: Discrete actions, `A`.
+        obs_dtype: "float32", or "uint8" for pixels.
 
     Returns:
-        obs float32 [R, O], actions int64 [R], logits float32 [R, A], and float32 [R]
+        obs [R, ...], actions int64 [R], logits float32 [R, A], and float32 [R]
         each of logp, values, advantages and value_targets.
     """
     rng = np.random.default_rng(0)
+    shape = (rows, *((obs_shape,) if isinstance(obs_shape, int) else obs_shape))
+    if obs_dtype == "uint8":
+        obs = rng.integers(256, size=shape, dtype=np.uint8)
+    else:
+        obs = rng.standard_normal(shape, dtype=np.float32)
     logits = 0.1 * rng.standard_normal((rows, num_actions))
     log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     actions = rng.integers(num_actions, size=rows)
     values = rng.standard_normal(rows)
     advantages = rng.standard_normal(rows)
     floats = {
-        "obs": rng.standard_normal((rows, obs_size)),
         "logits": logits,
         "logp": log_probs[np.arange(rows), actions],
         "values": values,
@@ -54,7 +64,26 @@ def make_batch(rows: int, obs_size: int, num_actions: int) -> dict[str, np.ndarr
         "value_targets": values + advantages,
     }
     batch = {name: column.astype(np.float32) for name, column in floats.items()}
-    return {**batch, "actions": actions}
+    return {"obs": obs, **batch, "actions": actions}
+
+
+def make_shape_batch(s: dict) -> dict[str, np.ndarray]:
+    """Returns the rows of one of the shapes of `update.py`: `make_batch` by settings.
+
+    Shapes with sequences have columns [S, T, ...] instead of [R, ...].
+    """
+    batch = make_batch(s["rows"], s["obs_shape"], s["num_actions"], s["obs_dtype"])
+    if not s["sequence_length"]:
+        return batch
+    return {
+        name: column.reshape(-1, s["sequence_length"], *column.shape[1:])
+        for name, column in batch.items()
+    }
+
+
+def standardized(advantages: np.ndarray) -> np.ndarray:
+    """Returns advantages with mean 0 and standard deviation 1."""
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
 def time_updates(update: Callable[[], object], seconds: float) -> dict:
@@ -62,22 +91,27 @@ def time_updates(update: Callable[[], object], seconds: float) -> dict:
 
     Args:
         update: Makes one update.
-        seconds: How long to go on measuring, at least five updates.
+        seconds: How long to go on measuring, at least three updates.
 
     Returns:
         The first call's time (tracing and compilation included) and, after one more
         call to warm up, the time of every further one, all in milliseconds.
     """
-    first_ms = _milliseconds(update)
-    _milliseconds(update)
+    first_ms = milliseconds(update)
+    milliseconds(update)
     times_ms: list[float] = []
-    while len(times_ms) < 5 or sum(times_ms) < 1000 * seconds:
-        times_ms.append(_milliseconds(update))
+    while len(times_ms) < 3 or sum(times_ms) < 1000 * seconds:
+        times_ms.append(milliseconds(update))
     return {
         "first_ms": first_ms,
         "times_ms": times_ms,
         "median_ms": statistics.median(times_ms),
     }
+
+
+def time_first(update: Callable[[], object]) -> dict:
+    """Times the first call, for libraries that try out settings before the others."""
+    return {"first_ms": milliseconds(update)}
 
 
 def fastest(choices: list[int], attempt: Callable[[int], object]) -> int:
@@ -90,7 +124,8 @@ def fastest(choices: list[int], attempt: Callable[[int], object]) -> int:
     return min(times, key=times.__getitem__)
 
 
-def _milliseconds(function: Callable[[], object]) -> float:
+def milliseconds(function: Callable[[], object]) -> float:
+    """Returns how long a call takes."""
     start = time.perf_counter()
     function()
     return 1000 * (time.perf_counter() - start)

@@ -78,10 +78,19 @@ def test_processes_agree_on_steps_when_their_data_differ_in_length(parts):
     assert first["steps"] == 8 + 8  # As many as the longer batch needs.
 
 
-def test_batch_that_one_process_refuses_is_refused_by_both(parts):
+@pytest.mark.parametrize("part", ["refused", "ragged"])
+def test_batch_that_one_process_refuses_is_refused_by_both(parts, part):
     (first, second), _ = parts
-    assert "process 1 refused" in first["refused"]["error"]
-    assert "actions" in second["refused"]["error"]
+    assert "process 1 refused" in first[part]["error"]
+    assert "actions" in second[part]["error"]
+
+
+def test_iterators_of_unlike_length_are_an_error_in_both(parts):
+    """What they had in common is trained on."""
+    for own in parts[0]:
+        assert "process 1 without a batch" in own["iterators"]["error"]
+        assert "2 batches were trained on before" in own["iterators"]["error"]
+        assert own["iterators"]["steps"] == 2
 
 
 def test_processes_with_other_modules_are_an_error_in_both(parts):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tflearner.data.minibatches import plan_minibatches
 from tflearner.errors import ConfigError, UsageError
+from tflearner.learner import compiled_update
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.testing import assert_close
 
@@ -202,6 +203,19 @@ def test_adding_and_removing_modules_retraces_no_set_that_stays(
     assert update(default_policy=11) == 2
     (line,) = learner.describe_updates()
     assert line == "default_policy: plain loop (jit_compile=False)"
+
+
+def test_programs_that_are_not_used_any_more_are_dropped(
+    make_learner, make_batch, monkeypatch
+):
+    monkeypatch.setattr(compiled_update, "MOST_PROGRAMS", 2)
+    learner = make_learner(Mean)
+    batch = make_batch(learner, 12)
+    for size in (2, 3, 2, 4):
+        learner.update(batch, minibatch_size=size)
+    assert learner.num_traces == 3 and len(learner.describe_updates()) == 2
+    learner.update(batch, minibatch_size=2)  # Used more lately than 3.
+    assert learner.num_traces == 3
 
 
 def test_eager_updates_trace_nothing(make_learner, make_batch):

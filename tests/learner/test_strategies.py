@@ -244,6 +244,7 @@ def test_minibatches_that_devices_cannot_share_are_refused(
         ({"num_gpus_per_learner": 1, "local_gpu_idx": 3}, "want GPU 3"),
         ({"num_gpus_per_learner": -1}, "num_gpus_per_learner.*-1"),
         ({"local_gpu_idx": -1}, "local_gpu_idx.*-1"),
+        ({"strategy": mirrored, "jit_compile": True}, "jit_compile=True.*exchange"),
         ({"strategy": "mirrored"}, "got str, want one of MirroredStrategy"),
         (
             {"strategy": tf.distribute.get_strategy, "num_gpus_per_learner": 1},
@@ -252,6 +253,8 @@ def test_minibatches_that_devices_cannot_share_are_refused(
     ],
 )
 def test_devices_that_do_not_exist_are_refused(make_learner, settings, text):
+    if settings.get("strategy") is mirrored:
+        settings = settings | {"strategy": mirrored(2)}
     with pytest.raises(ConfigError, match=text):
         make_learner(**settings)
 

@@ -74,19 +74,22 @@ class SteppingLearner(PPOTfLearner):
         )
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
-        self.batches.append(batch)
+        if self.config.run_eagerly:
+            self.batches.append(batch)
         return super().compute_loss_for_module(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
 
     def compute_gradients(self, loss_per_module, **kwargs):
         gradients = super().compute_gradients(loss_per_module, **kwargs)
-        self.steps.append({"gradients": dict(gradients)})
+        if self.config.run_eagerly:
+            self.steps.append({"gradients": dict(gradients)})
         return gradients
 
     def postprocess_gradients(self, gradients_dict):
         clipped = super().postprocess_gradients(gradients_dict)
-        self.steps[-1]["clipped"] = dict(clipped)
+        if self.config.run_eagerly:
+            self.steps[-1]["clipped"] = dict(clipped)
         return clipped
 
     def apply_gradients(self, gradients_dict):

@@ -74,9 +74,8 @@ def plan_minibatches(
         if isinstance(minibatch_size, Mapping):
             size = minibatch_size.get(module_id)
         sizes[module_id] = check_count("minibatch_size", size)
-    num_minibatches = int(num_total_minibatches) or max(
-        -(-int(num_epochs) * int(items) // sizes[module_id])
-        for module_id, items in num_items.items()
+    num_minibatches = int(num_total_minibatches) or count_minibatches(
+        num_items, sizes, num_epochs
     )
     rng = np.random.default_rng() if rng is None else rng
     seed = int(rng.integers(2**63)) if shuffle else 0
@@ -87,6 +86,22 @@ def plan_minibatches(
         order = _order(items, num_minibatches * size, own)
         indices[module_id] = order.reshape(num_minibatches, size)
     return MinibatchPlan(indices, num_minibatches)
+
+
+def count_minibatches(
+    num_items: Mapping[ModuleID, int], sizes: Mapping[ModuleID, int], num_epochs: int
+) -> int:
+    """Returns how many minibatches take every module through its items.
+
+    Args:
+        num_items: Rows, or sequences, of each module.
+        sizes: How many of them make a minibatch.
+        num_epochs: How often to go through them.
+    """
+    return max(
+        -(-int(num_epochs) * int(items) // sizes[module_id])
+        for module_id, items in num_items.items()
+    )
 
 
 def items_per_minibatch(num_seqs: int, rows: int, minibatch_size: int) -> int:

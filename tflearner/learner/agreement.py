@@ -10,28 +10,34 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from tflearner.columns import Columns
 from tflearner.errors import BatchError, UsageError
-from tflearner.learner.update_plan import UpdateSettings, items_by_module, plan_sizes
+from tflearner.learner.update_plan import (
+    Outlook,
+    UpdateSettings,
+    num_minibatches,
+    plan_sizes,
+)
 from tflearner.types import ModuleID
 
-_CANNOT = -1
+_NOTHING = {Outlook.ERROR: -1, Outlook.END: -2}
 
 
 def summary(
-    columns: Mapping[ModuleID, Mapping] | None, settings: UpdateSettings
+    columns: Mapping[ModuleID, Mapping] | Outlook, settings: UpdateSettings
 ) -> tuple[int, int]:
     """Returns what the other processes have to know of an update.
 
     Args:
-        columns: What this process trains on; `None` if it cannot.
+        columns: What this process trains on, or why on nothing.
         settings: How it goes through them.
 
     Returns:
         The number of its minibatches, and a number that is the same for the same
         modules and columns.
     """
-    if columns is None:
-        return _CANNOT, 0
+    if isinstance(columns, Outlook):
+        return _NOTHING[columns], 0
     layout = [
         (
             module_id,
@@ -41,19 +47,7 @@ def summary(
         for module_id, own in sorted(columns.items())
     ]
     number = zlib.crc32(repr([layout, settings.minibatch_size]).encode())
-    return num_minibatches(columns, settings), number
-
-
-def num_minibatches(
-    columns: Mapping[ModuleID, Mapping], settings: UpdateSettings
-) -> int:
-    """Returns how many minibatches an update of one process has."""
-    if not columns:
-        return 0
-    items, sizes = items_by_module(columns), plan_sizes(columns, settings)
-    return settings.num_total_minibatches or max(
-        -(-settings.num_epochs * items[mid] // sizes[mid]) for mid in items
-    )
+    return num_minibatches(columns, settings) if columns else 0, number
 
 
 def common_settings(found: np.ndarray, settings: UpdateSettings) -> UpdateSettings:
@@ -68,21 +62,28 @@ def common_settings(found: np.ndarray, settings: UpdateSettings) -> UpdateSettin
     """
     counts, layouts = found[:, 0], found[:, 1]
     where = "update of several processes"
-    if (counts == _CANNOT).any():
+    refused, ended = (counts == _NOTHING[why] for why in (Outlook.ERROR, Outlook.END))
+    if refused.any():
         raise BatchError(
             where,
-            f"a batch that process {int((counts == _CANNOT).argmax())} refused",
+            f"a batch that process {int(refused.argmax())} refused",
             hint="its own error says why",
         )
-    if (layouts != layouts[0]).any() or (counts == 0).any() != (counts == 0).all():
-        other = int((layouts != layouts[0]).argmax())
+    if ended.any() and not ended.all():
         raise BatchError(
             where,
-            f"process {other} with other modules, columns or minibatch_size than "
-            "process 0",
+            f"process {int(ended.argmax())} without a batch where others have one",
+            "iterators of one length",
+            "say how many items to take: num_iters=...",
+        )
+    if (layouts != layouts[0]).any():
+        raise BatchError(
+            where,
+            f"process {int((layouts != layouts[0]).argmax())} with other modules, "
+            "columns or minibatch_size than process 0",
             "rows for the same modules, with the same columns, in each of them",
         )
-    return settings._replace(num_total_minibatches=int(counts.max()))
+    return settings._replace(num_total_minibatches=max(0, int(counts.max())))
 
 
 def check_devices(
@@ -90,13 +91,16 @@ def check_devices(
 ) -> None:
     """Raises `UsageError` for minibatches that devices cannot share.
 
+    Rows are shared evenly; of sequences one device may have one more than others.
+
     Args:
         columns: What is trained on.
         settings: How to go through them.
         num_devices: The devices of this process.
     """
     size = settings.minibatch_size
-    if size is not None and size % num_devices:
+    has_sequences = any(Columns.SEQ_LENS in own for own in columns.values())
+    if size is not None and size % num_devices and not has_sequences:
         lower = size - size % num_devices
         raise UsageError(
             "minibatch_size",

@@ -59,6 +59,10 @@ PYTHON_ON_TENSORS = (
 )
 
 
+# Of a tiny module, each takes 10 MB.
+MOST_PROGRAMS = 64
+
+
 class Mode(enum.Enum):
     """What of an update XLA compiles."""
 
@@ -144,10 +148,12 @@ class CompiledUpdate:
             self.column_specs.update(column_specs(columns))
         if self._run_eagerly:
             return self._run_line_by_line(columns, plan)
-        program = self._programs.get(layout)
+        program = self._programs.pop(layout, None)
         if program is None:
             program = _Program(self, columns, plan, full_batch)
-            self._programs[layout] = program
+        self._programs[layout] = program  # The last in order is the last used.
+        while len(self._programs) > MOST_PROGRAMS:
+            del self._programs[next(iter(self._programs))]
         return program(columns, plan)
 
     def forget_module(self, module_id: ModuleID) -> None:
@@ -322,7 +328,8 @@ class _Program:
                 self, lambda: traced.get_concrete_function(minibatches)
             )
         except PYTHON_ON_TENSORS as error:
-            if not isinstance(error, TypeError) or "Tensor" in str(error):
+            is_of_tensor = "Tensor" in str(error)
+            if is_of_tensor or not isinstance(error, TypeError | AttributeError):
                 error.add_note(
                     "Losses are traced without autograph: use tf.where or tf.cond on "
                     "tensors, not `if`, and TensorFlow functions, not float() or NumPy's."

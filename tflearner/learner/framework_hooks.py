@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from tflearner.learner.optimizers import OptimizerRecord
-from tflearner.learner.update_plan import UpdatePlan, UpdateSettings
+from tflearner.learner.update_plan import Outlook, UpdatePlan, UpdateSettings
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import (
     ModuleID,
@@ -74,17 +74,22 @@ class FrameworkHooks(abc.ABC):
         """Returns the context in which modules, optimizers and variables are made."""
         return contextlib.nullcontext()
 
+    def _check_minibatches(
+        self, columns: dict[ModuleID, dict], settings: UpdateSettings
+    ) -> None:
+        """Raises `UsageError` for minibatches that devices cannot share."""
+
     def _agree(
-        self, columns: dict[ModuleID, dict] | None, settings: UpdateSettings
+        self, columns: dict[ModuleID, dict] | Outlook, settings: UpdateSettings
     ) -> UpdateSettings:
         """Returns the settings of the next update that all processes share.
 
         Args:
-            columns: What this process is going to train on; `None` if it cannot.
+            columns: What this process is going to train on, or why on nothing.
             settings: Its own settings.
 
         Raises:
-            TFLearnerError: If the update would not be the same in all processes.
+            BatchError: If the update would not be the same in all processes.
         """
         return settings
 

@@ -10,7 +10,7 @@ import abc
 import contextlib
 import math
 import numbers
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from tflearner import constants
@@ -28,7 +28,12 @@ from tflearner.errors import (
 )
 from tflearner.learner import batch_checks, step_metrics, train_batch, training_data
 from tflearner.learner.learner_state import LearnerState
-from tflearner.learner.update_plan import UpdatePlan, UpdateSettings, plan_update
+from tflearner.learner.update_plan import (
+    Outlook,
+    UpdatePlan,
+    UpdateSettings,
+    plan_update,
+)
 from tflearner.learner.update_progress import UpdateProgress
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.types import ModuleID, ParamDict, ResultDict, Tensor
@@ -286,12 +291,14 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        lost = training_data.Lost()
-        batch = lost.resolve(batch)
-        lost.check(batch)
-        self._update_from(
-            [train_batch.from_columns(batch, self.module)], settings, timesteps
-        )
+
+        def batches():
+            lost = training_data.Lost()
+            found = lost.resolve(batch)
+            lost.check(found)
+            yield train_batch.from_columns(found, self.module)
+
+        self._update_from(batches(), settings, timesteps)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     def update_from_episodes(
@@ -332,14 +339,16 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        settings.check()
         lost = training_data.Lost()
-        episodes = lost.resolve_all(episodes)
-        lost.check(episodes)
-        batch = train_batch.from_episodes(
-            episodes, self._learner_connector, self.module, self.metrics
-        )
-        self._update_from([batch], settings, timesteps)
+
+        def batches():
+            found = lost.resolve_all(episodes)
+            lost.check(found)
+            yield train_batch.from_episodes(
+                found, self._learner_connector, self.module, self.metrics
+            )
+
+        self._update_from(batches(), settings, timesteps)
         self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
@@ -401,18 +410,19 @@ class Learner(LearnerState):
         of_iterator: bool = False,
     ) -> None:
         """Takes gradient steps on each batch."""
-        settings.check()
-        timesteps = self._checked_timesteps(timesteps)
+        with self._telling_other_processes(settings):
+            settings.check()
+            timesteps = self._checked_timesteps(timesteps)
         progress = UpdateProgress()
         random_state = self._rng.bit_generator.state
         try:
-            for batch in batches:
-                columns = self._checked_columns_or_tell(batch, settings)
-                agreed = self._agree(columns, settings)
+            for env_steps, columns, agreed in self._agreed(
+                batches, settings, of_iterator
+            ):
                 if not columns:
                     progress.num_skipped += 1
                     continue
-                plan = plan_update(columns, batch.env_steps(), agreed, self._rng)
+                plan = plan_update(columns, env_steps, agreed, self._rng)
                 if not progress.num_trained:
                     self.updated_module_ids = tuple(columns)
                     self.before_gradient_based_update(timesteps=timesteps)
@@ -497,14 +507,34 @@ class Learner(LearnerState):
             raise UsageError(f"timesteps[{name!r}]", repr(now), "a finite number")
         return timesteps or {}
 
-    def _checked_columns_or_tell(
-        self, batch: MultiAgentBatch, settings: UpdateSettings
-    ) -> dict[ModuleID, dict]:
+    def _agreed(
+        self,
+        batches: Iterable[MultiAgentBatch],
+        settings: UpdateSettings,
+        of_iterator: bool,
+    ) -> Iterator[tuple[int, dict[ModuleID, dict], UpdateSettings]]:
+        """Yields steps, columns and settings of batches that all processes train on."""
+        remaining = iter(batches)
+        while True:
+            with self._telling_other_processes(settings):
+                batch = next(remaining, None)
+                if batch is not None:
+                    columns = self._checked_columns(batch)
+                    self._check_minibatches(columns, settings)
+            if batch is None:
+                if of_iterator:
+                    self._agree(Outlook.END, settings)
+                return
+            yield batch.env_steps(), columns, self._agree(columns, settings)
+
+    @contextlib.contextmanager
+    def _telling_other_processes(self, settings: UpdateSettings) -> Iterator[None]:
+        """Lets them know of an error, or they would wait for this one's steps."""
         try:
-            return self._checked_columns(batch)
-        except TFLearnerError:
+            yield
+        except Exception:
             with contextlib.suppress(TFLearnerError):
-                self._agree(None, settings)  # Other processes would wait for this one.
+                self._agree(Outlook.ERROR, settings)
             raise
 
     def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:

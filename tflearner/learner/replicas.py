@@ -7,10 +7,12 @@ the whole minibatch.
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tflearner.columns import Columns
@@ -231,22 +233,23 @@ class Replicas:
                 unchanged=False,
             ) from error
 
-    def gather(self, numbers: Sequence[int]) -> Any:
-        """Returns the numbers of all processes, int64 [num_workers, ...]."""
-        own = tf.constant([numbers], tf.int64)
+    def gather(self, numbers: Sequence[int]) -> np.ndarray:
+        """Returns the numbers of all processes, int64 [num_workers, num_numbers]."""
+        found = self._exchange(tf.constant([numbers], tf.int64))
+        return found.numpy()[:: self.num_local]
 
-        @tf.function(autograph=False)
-        def exchange():
-            def on_replica():
-                context = tf.distribute.get_replica_context()
-                return context.all_gather(own, axis=0)
+    @functools.cached_property
+    def _exchange(self) -> Callable[[Tensor], Tensor]:
+        @tf.autograph.experimental.do_not_convert
+        def on_replica(own):
+            own = tf.identity(own)  # On the replica's device.
+            return tf.distribute.get_replica_context().all_gather(own, axis=0)
 
-            results = self.strategy.run(
-                tf.autograph.experimental.do_not_convert(on_replica)
-            )
+        def exchange(own):
+            results = self.strategy.run(on_replica, args=(own,))
             return self.strategy.experimental_local_results(results)[0]
 
-        return exchange().numpy()[:: self.num_local]
+        return tf.function(exchange, autograph=False)
 
     # Within a step, on one replica.
 

@@ -14,7 +14,13 @@ from tflearner import constants
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
-from tflearner.errors import ExportError, LossError, ModuleError, OptimizerError
+from tflearner.errors import (
+    ConfigError,
+    ExportError,
+    LossError,
+    ModuleError,
+    OptimizerError,
+)
 from tflearner.export.policy import export_policy
 from tflearner.export.report import ExportReport
 from tflearner.learner import (
@@ -60,6 +66,13 @@ class TfLearner(Learner):
         if self.config.compile_cache is not None:  # Before TensorFlow looks for GPUs.
             compile_cache.switch_on(self.config.compile_cache)
         self._replicas = Replicas(strategy_of(self.config))
+        if self.config.jit_compile is True and not self._replicas.can_use_xla:
+            raise ConfigError(
+                "jit_compile=True",
+                f"{type(self._replicas.strategy).__name__}, whose devices exchange "
+                "gradients in the midst of a step",
+                'jit_compile="auto" or False',
+            )
         self._compiled = CompiledUpdate(
             lambda batch: self._update(batch),
             self.metrics,
@@ -365,9 +378,11 @@ class TfLearner(Learner):
         rows = {mid: own[minibatch] for mid, own in plan.minibatches.indices.items()}
         return diagnosis.first_bad_tensor(self, module_id, plan.columns, rows)
 
-    def _agree(self, columns, settings):
-        if self._replicas.num_local > 1 and columns is not None:
+    def _check_minibatches(self, columns, settings):
+        if self._replicas.num_local > 1:
             agreement.check_devices(columns, settings, self._replicas.num_local)
+
+    def _agree(self, columns, settings):
         if not self.distributed:
             return settings
         with self._replicas.names_lost_workers():

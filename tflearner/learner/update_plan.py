@@ -1,5 +1,6 @@
 """What an update is going to do, decided before anything changes."""
 
+import enum
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +10,13 @@ from tflearner.columns import Columns
 from tflearner.data import minibatches
 from tflearner.data.minibatches import MinibatchPlan
 from tflearner.types import ModuleID
+
+
+class Outlook(enum.Enum):
+    """What a process has to say to the others when it has no batch."""
+
+    END = "no more batches"
+    ERROR = "a batch that it refused"
 
 
 class UpdateSettings(NamedTuple):
@@ -85,6 +93,15 @@ def plan_update(
 def items_by_module(columns: Mapping[ModuleID, Mapping[str, Any]]) -> dict:
     """Returns the number of rows, or of sequences, of each module."""
     return {module_id: _num_items(own) for module_id, own in columns.items()}
+
+
+def num_minibatches(
+    columns: Mapping[ModuleID, Mapping[str, Any]], settings: UpdateSettings
+) -> int:
+    """Returns how many minibatches the plan of an update has."""
+    return settings.num_total_minibatches or minibatches.count_minibatches(
+        items_by_module(columns), plan_sizes(columns, settings), settings.num_epochs
+    )
 
 
 def plan_sizes(

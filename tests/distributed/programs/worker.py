@@ -66,6 +66,14 @@ def main():
         bad["actions"] = bad["actions"] + 7
     say(part="refused", error=error_of(learner.update_from_batch, bad))
 
+    bad = own | {"actions": [[1], [1, 2]]} if INDEX else own
+    say(part="ragged", error=error_of(learner.update_from_batch, bad))
+
+    iterations = learner.get_optimizer("p0").iterations
+    before = int(iterations.numpy())
+    error = error_of(learner.update_from_iterator, [own] * (2 if INDEX else 3))
+    say(part="iterators", error=error, steps=int(iterations.numpy()) - before)
+
     fewer = {"p1" if INDEX else "p0": own}
     learner.add_module(module_id="p1", module_spec=learner.config.get_rl_module_spec())
     say(part="other modules", error=error_of(learner.update_from_batch, fewer))
