@@ -96,7 +96,10 @@ def main() -> int:
     missed: list[str] = []
     for case in [name for name in CASES if name in args.cases]:
         harness.say(f"case {case}")
-        rounds = [{**SETTINGS, **CASES[case]}] * args.rounds
+        settings = {**SETTINGS, **CASES[case]}
+        threads = harness.faster_threads("data_path", harness.OURS, settings, case)
+        settings["chosen_threads"] = {harness.OURS: threads}
+        rounds = [settings] * args.rounds
         own = harness.run_in_turn("data_path", args.names, rounds, args.envs)
         runs += [{"case": case, **run} for run in own]
         summary[case] = report.compare(own, "median_ms")

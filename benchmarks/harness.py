@@ -211,6 +211,27 @@ def run_worker(script: Path, python: Path, settings: dict) -> dict:
         raise WorkerError(f"{script.name} exited {done.returncode}:\n{said}") from error
 
 
+def faster_threads(name: str, library: str, settings: dict, what: str) -> int:
+    """Returns with how many threads a TensorFlow library takes the least time.
+
+    TensorFlow cannot change its threads once it runs, so that each number of
+    `settings["threads"]` is tried in a process of its own.
+
+    Args:
+        name: The benchmark's name.
+        library: One that runs with our interpreter.
+        settings: What its worker gets, with "chosen_threads" added.
+        what: What is measured, for the line about progress.
+    """
+    times = {}
+    for number in settings["threads"]:
+        say(f"{what}: trying {library} with {number} threads")
+        own = {**settings, "seconds": 0.5, "chosen_threads": {library: number}}
+        answer = run_worker(worker_of(library, name), Path(sys.executable), own)
+        times[number] = answer["median_ms"]
+    return min(times, key=times.__getitem__)
+
+
 def machine() -> dict:
     """Returns what the figures were taken on, and how busy it was."""
     model = platform.processor()

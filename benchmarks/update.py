@@ -168,7 +168,7 @@ def _run_shape(shape: str, args) -> list[dict]:
     libraries = [name for name in args.names if name in (harness.OURS, *TARGETS[shape])]
     settings = {**SETTINGS, **SHAPES[shape]}
     settings["chosen_threads"] = {
-        library: _faster_threads(shape, library, settings)
+        library: harness.faster_threads("update", library, settings, shape)
         for library in libraries
         if library in ON_TENSORFLOW
     }
@@ -176,21 +176,6 @@ def _run_shape(shape: str, args) -> list[dict]:
     harness.say(f"{shape}: {settings['chosen_threads']} threads")
     runs = harness.run_in_turn("update", libraries, rounds, getattr(args, "envs", None))
     return [{"shape": shape, **run} for run in runs]
-
-
-def _faster_threads(shape: str, library: str, settings: dict) -> int:
-    """Returns the number of threads with which an update takes the least time."""
-    times = {}
-    for number in settings["threads"]:
-        harness.say(f"{shape}: trying {library} with {number} threads")
-        own = {**settings, "seconds": 0.5, "chosen_threads": {library: number}}
-        answer = harness.run_worker(
-            harness.worker_of(library, "update"),
-            harness.python_of(library, harness.FOLDER),
-            own,
-        )
-        times[number] = answer["median_ms"]
-    return min(times, key=times.__getitem__)
 
 
 def _cached_first_s(shape: str, rounds: int) -> float:

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import made_episodes
 import numpy as np
+import tensorflow as tf
 import worker
 
 from tflearner import (
@@ -62,6 +63,7 @@ def make_episodes(s: dict) -> list[SingleAgentEpisode]:
 def main() -> None:
     """Times the pipeline and the checks at the learner's door."""
     s = worker.settings()
+    tf.config.threading.set_intra_op_parallelism_threads(s["chosen_threads"]["ours"])
     learner = build_learner(s)
     episodes = make_episodes(s)
 

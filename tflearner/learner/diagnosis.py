@@ -45,7 +45,8 @@ def first_bad_tensor(
     }
     weights, generators = learner.module.get_state(), learner._rng_states()
     try:
-        return next(_bad(learner, module_id, minibatch, rows), NOT_SEEN)
+        here = " with the rows of this process" if learner.distributed else ""
+        return next(_bad(learner, module_id, minibatch, rows), NOT_SEEN + here)
     except Exception as error:  # noqa: BLE001 - it is the user's code.
         return f"not found, for the minibatch run once more raised {error!r}"
     finally:
