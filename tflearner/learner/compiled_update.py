@@ -127,7 +127,6 @@ class CompiledUpdate:
         self.num_traces = 0
         self.num_compilations = 0
         self.xla_failed = False
-        self._being_traced: _Program | None = None
 
     def __call__(
         self, columns: ColumnsByModule, plan: MinibatchPlan, *, full_batch: bool
@@ -165,26 +164,6 @@ class CompiledUpdate:
         }
         self.column_specs.pop(module_id, None)
         self._last_layout = None
-
-    def compiles_loop_now(self) -> bool:
-        """Whether XLA will compile the loop around the step that is being traced.
-
-        As far as can be told behind the forward pass and the losses.
-        """
-        program = self._being_traced
-        if program is None:
-            return False
-        return program.choose_mode(tf.compat.v1.get_default_graph())[0] is Mode.LOOP
-
-    def trace(self, program: "_Program", function: Callable) -> Any:
-        """Returns `function()`, which traces a step for a program."""
-        self._being_traced = program
-        try:
-            traced = function()
-        finally:
-            self._being_traced = None
-        self.num_traces += 1
-        return traced
 
     def give_up_xla(self) -> None:
         """Makes this and all later programs run without XLA."""
@@ -294,7 +273,7 @@ class _Program:
 
     def _trace(self, columns, plan) -> None:
         self._step = self._trace_step(columns, plan)
-        self.mode, self._reason = self.choose_mode(self._step.graph)
+        self.mode, self._reason = self._choose_mode()
         if self.mode is Mode.STEP:
             step = self._step
             compiled = tf.function(
@@ -324,9 +303,7 @@ class _Program:
         # tracing takes half as long.
         try:
             traced = tf.function(step, autograph=False)
-            return self._owner.trace(
-                self, lambda: traced.get_concrete_function(minibatches)
-            )
+            traced = traced.get_concrete_function(minibatches)
         except PYTHON_ON_TENSORS as error:
             is_of_tensor = "Tensor" in str(error)
             if is_of_tensor or not isinstance(error, TypeError | AttributeError):
@@ -335,8 +312,10 @@ class _Program:
                     "tensors, not `if`, and TensorFlow functions, not float() or NumPy's."
                 )
             raise
+        self._owner.num_traces += 1
+        return traced
 
-    def choose_mode(self, graph: tf.Graph) -> tuple[Mode, str]:
+    def _choose_mode(self) -> tuple[Mode, str]:
         """Returns how a step runs fastest, see `benchmarks/README.md`, and why."""
         wanted = self._owner._jit_compile
         if wanted is False:
@@ -347,7 +326,7 @@ class _Program:
             )
         if not self._owner.replicas.can_use_xla:
             return Mode.PLAIN, "devices exchange gradients"
-        operations = _operations(graph)
+        operations = _operations(self._step.graph)
         is_recurrent = self._has_sequences or not operations.isdisjoint(LOOPS)
         if wanted == "auto" and is_recurrent:
             return Mode.PLAIN, "recurrent layers"

@@ -252,7 +252,7 @@ class TfLearner(Learner):
         # a loss scale has to see what overflows.
         scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
         is_simple = self._replicas.num == 1 and all(scale is None for scale in scales)
-        return is_ours and is_simple and not self._compiled.compiles_loop_now()
+        return is_ours and is_simple
 
     @contextlib.contextmanager
     def _guarded_by(self, guard: gradients.NonFiniteGuard) -> Iterator[None]:
