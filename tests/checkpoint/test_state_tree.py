@@ -192,7 +192,7 @@ def test_keys_chosen_to_collide_are_refused_in_no_time():
     for node in ({"$set": keys}, {"$dict": [[key, 0] for key in keys]}):
         with pytest.raises(ValueError, match="one hash"):
             state_tree.from_json(node, [].__getitem__)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 10  # A hash table would take minutes.
 
 
 def test_grids_of_small_numbers_are_no_attack():

@@ -32,7 +32,10 @@ class Linear(TfRLModule):
     """Has `_forward` only, and no value function."""
 
     def setup(self):
-        self.policy = keras.layers.Dense(int(self.action_space.n))
+        self.policy = keras.layers.Dense(
+            int(self.action_space.n),
+            kernel_initializer=keras.initializers.GlorotUniform(seed=4),
+        )
 
     def _forward(self, batch, **kwargs):
         return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS])}
@@ -42,7 +45,9 @@ class Chooses(TfRLModule):
     """Takes nested observations, and puts out actions itself."""
 
     def setup(self):
-        self.dense = keras.layers.Dense(3)
+        self.dense = keras.layers.Dense(
+            3, kernel_initializer=keras.initializers.GlorotUniform(seed=4)
+        )
 
     def _forward(self, batch, **kwargs):
         numbers, choice = batch[Columns.OBS]["numbers"], batch[Columns.OBS]["choice"]
