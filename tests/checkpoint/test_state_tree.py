@@ -2,6 +2,7 @@
 
 import collections
 import enum
+import gc
 import math
 import re
 import struct
@@ -185,14 +186,22 @@ def test_what_was_never_written_is_refused(node):
         state_tree.from_json(node, [].__getitem__)
 
 
-def test_keys_chosen_to_collide_are_refused_in_no_time():
+@pytest.fixture
+def without_collector():
+    """Leaves out the time that goes into other tests' objects: 0.2 s become 1 s."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_keys_chosen_to_collide_are_refused_in_no_time(without_collector):
     modulus = 2**61 - 1  # All multiples of it have the hash 0.
     keys = [n * modulus for n in range(100_000)]
     start = time.process_time()
     for node in ({"$set": keys}, {"$dict": [[key, 0] for key in keys]}):
         with pytest.raises(ValueError, match="one hash"):
             state_tree.from_json(node, [].__getitem__)
-    assert time.process_time() - start < 10  # A hash table would take minutes.
+    assert time.process_time() - start < 1
 
 
 def test_grids_of_small_numbers_are_no_attack():

@@ -59,7 +59,7 @@ def test_unfinished_strings_are_refused_in_no_time(text):
     start = time.process_time()
     with pytest.raises(ValueError):
         strict_json.loads(text[: strict_json.MAX_BYTES])
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 1
 
 
 def test_depth_is_found_without_recursion():
