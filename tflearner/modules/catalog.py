@@ -25,8 +25,8 @@ from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class
 
 
-class PPOCatalog:
-    """Makes encoder, policy head and value head of an actor-critic module.
+class Catalog:
+    """Makes what the networks of all default modules begin with: encoders.
 
     Args:
         observation_space: Space of single observations: Box, Discrete, MultiDiscrete.
@@ -48,31 +48,9 @@ class PPOCatalog:
         self.model_config = model_config
         self.rng = np.random.default_rng(seed)
 
-    def build_actor_critic_encoder(
-        self, framework: str = "tf2"
-    ) -> ActorCriticEncoder | StatefulActorCriticEncoder:
-        """Returns the encoder, shared or separate as `vf_share_layers` says."""
-        config = self.model_config
-        encoding = ObservationEncoding(self.observation_space, image=self._has_images())
-        is_recurrent = config.use_lstm or config.use_gru
-        names = ("tokenizer", "tokenizer") if is_recurrent else ("actor", "critic")
-        actor = self.build_encoder(encoding.encoded_shape, names[0])
-        critic = None
-        if not config.vf_share_layers:
-            critic = self.build_encoder(encoding.encoded_shape, names[1])
-        if critic is not None and critic is actor:
-            raise ModuleError(
-                "model_config.model",
-                "one Keras model for two encoders (vf_share_layers=False)",
-                "a function returning a new model, or vf_share_layers=True",
-            )
-        if not is_recurrent:
-            return ActorCriticEncoder(encoding, actor, critic)
-        return StatefulActorCriticEncoder(
-            encoding,
-            self.build_recurrent_encoder(actor, "actor"),
-            None if critic is None else self.build_recurrent_encoder(critic, "critic"),
-        )
+    def build_observation_encoding(self) -> ObservationEncoding:
+        """Returns what turns observations into the float32 numbers encoders read."""
+        return ObservationEncoding(self.observation_space, image=self._has_images())
 
     def build_encoder(
         self, input_shape: tuple[int, ...], name: str | None = None
@@ -140,6 +118,53 @@ class PPOCatalog:
             )
         return is_image
 
+    @property
+    def action_dist_class(self) -> type[Distribution]:
+        """The class of action distributions."""
+        return action_dist_class(self.action_space)
+
+    def _build_head(self, output_size: int, initializer, name: str) -> MLP:
+        config = self.model_config
+        return MLP(
+            config.head_fcnet_hiddens,
+            config.head_fcnet_activation,
+            use_layernorm=config.head_fcnet_use_layernorm,
+            output_size=output_size,
+            output_kernel_initializer=initializer,
+            rng=self.rng,
+            name=name,
+        )
+
+
+class PPOCatalog(Catalog):
+    """Makes encoder, policy head and value head of an actor-critic module."""
+
+    def build_actor_critic_encoder(
+        self, framework: str = "tf2"
+    ) -> ActorCriticEncoder | StatefulActorCriticEncoder:
+        """Returns the encoder, shared or separate as `vf_share_layers` says."""
+        config = self.model_config
+        encoding = self.build_observation_encoding()
+        is_recurrent = config.use_lstm or config.use_gru
+        names = ("tokenizer", "tokenizer") if is_recurrent else ("actor", "critic")
+        actor = self.build_encoder(encoding.encoded_shape, names[0])
+        critic = None
+        if not config.vf_share_layers:
+            critic = self.build_encoder(encoding.encoded_shape, names[1])
+        if critic is not None and critic is actor:
+            raise ModuleError(
+                "model_config.model",
+                "one Keras model for two encoders (vf_share_layers=False)",
+                "a function returning a new model, or vf_share_layers=True",
+            )
+        if not is_recurrent:
+            return ActorCriticEncoder(encoding, actor, critic)
+        return StatefulActorCriticEncoder(
+            encoding,
+            self.build_recurrent_encoder(actor, "actor"),
+            None if critic is None else self.build_recurrent_encoder(critic, "critic"),
+        )
+
     def build_pi_head(self, framework: str = "tf2") -> keras.layers.Layer:
         """Returns the policy head: embedding to the action distribution's inputs.
 
@@ -178,23 +203,6 @@ class PPOCatalog:
     def build_vf_head(self, framework: str = "tf2") -> keras.layers.Layer:
         """Returns the value head: embedding to one value."""
         return self._build_head(1, None, "vf")
-
-    @property
-    def action_dist_class(self) -> type[Distribution]:
-        """The class of action distributions."""
-        return action_dist_class(self.action_space)
-
-    def _build_head(self, output_size: int, initializer, name: str) -> MLP:
-        config = self.model_config
-        return MLP(
-            config.head_fcnet_hiddens,
-            config.head_fcnet_activation,
-            use_layernorm=config.head_fcnet_use_layernorm,
-            output_size=output_size,
-            output_kernel_initializer=initializer,
-            rng=self.rng,
-            name=name,
-        )
 
 
 register_builder("tflearner/PPOCatalog", PPOCatalog)
