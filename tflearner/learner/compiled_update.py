@@ -79,10 +79,40 @@ class UpdateOutputs:
         values: Key -> one value per minibatch and per `log_value` under that key, in
             order. float32 [num_values].
         settings: Key -> the settings of its `log_value`.
+        rows: Key -> what `put_out_rows` was given for each row of each minibatch, in
+            the order of the plan. float32 [num_minibatches, rows per minibatch].
     """
 
     values: dict[MetricKey, np.ndarray]
     settings: dict[MetricKey, dict]
+    rows: dict[MetricKey, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _OutputLayout:
+    """What the numbers are that a step puts out as one vector.
+
+    Attributes:
+        keys: The metric of each of the first numbers; a metric may have several.
+        settings: Key -> the settings of its `log_value`.
+        row_keys: What the others belong to, equally many to each: one for each row.
+    """
+
+    keys: list[MetricKey]
+    settings: dict[MetricKey, dict]
+    row_keys: list[MetricKey]
+
+    def outputs(self, values: np.ndarray) -> UpdateOutputs:
+        """Sorts [num_minibatches, numbers] by key."""
+        positions: dict[MetricKey, list[int]] = {}
+        for position, key in enumerate(self.keys):
+            positions.setdefault(key, []).append(position)
+        by_key = {key: values[:, own].ravel() for key, own in positions.items()}
+        rows: dict[MetricKey, np.ndarray] = {}
+        if self.row_keys:
+            parts = np.split(values[:, len(self.keys) :], len(self.row_keys), axis=1)
+            rows = dict(zip(self.row_keys, parts, strict=True))
+        return UpdateOutputs(by_key, self.settings, rows)
 
 
 class CompiledUpdate:
@@ -94,8 +124,8 @@ class CompiledUpdate:
     up to twice that where this program is compiled already.
 
     Args:
-        update: Takes {module id: {column: tensor}}; returns forward outputs, losses by
-            module and {key: [logged tensors]}.
+        update: Takes {module id: {column: tensor}}; returns losses by module, {key:
+            [logged tensors]} and {key: tensor [rows]}.
         metrics: The logger that `update` logs to.
         replicas: The devices that it runs on.
         jit_compile: True, False or "auto".
@@ -182,13 +212,20 @@ class CompiledUpdate:
             minibatches: What each device of this process gets.
 
         Returns:
-            Values of the whole minibatch, their keys and the settings of these.
+            Values of the whole minibatch, those of metrics first and those of rows
+            behind them; the keys of metrics; and the settings of these.
         """
+        values, layout = self._step(minibatches)
+        return values[: len(layout.keys)], layout.keys, layout.settings
+
+    def _step(
+        self, minibatches: list[ColumnsByModule]
+    ) -> tuple[tf.Tensor, "_OutputLayout"]:
         found: dict[str, Any] = {}  # The same on every device.
 
         def on_replica(minibatch):
             with self._metrics.collect() as logged:
-                _, losses, step_values = self._update(minibatch)
+                losses, step_values, rows = self._update(minibatch)
             entries: list[tuple[MetricKey, Any]] = [
                 ((mid, self._loss_key), loss) for mid, loss in losses.items()
             ]
@@ -196,17 +233,19 @@ class CompiledUpdate:
                 entries += [(key, value) for key in values for value in values[key]]
             stacked = tf.stack([_as_float(key, value) for key, value in entries])
             settings = {(mid, self._loss_key): {"window": 1} for mid in losses}
-            found["keys"] = keys = [key for key, _ in entries]
-            found["settings"] = settings | logged.settings
+            keys = [key for key, _ in entries]
+            settings |= logged.settings
+            found["layout"] = _OutputLayout(keys, settings, [*rows])
             shares = self.replicas.shares(minibatch)
-            return self.replicas.merged(
+            merged = self.replicas.merged(
                 stacked,
                 [shares.get(key[0], 1.0 / self.replicas.num) for key in keys],
-                [found["settings"][key].get("reduce") or "mean" for key in keys],
+                [settings[key].get("reduce") or "mean" for key in keys],
             )
+            return tf.concat([merged, *map(self.replicas.rows, rows.values())], axis=0)
 
         values = self.replicas.run(on_replica, minibatches)
-        return values, found["keys"], found["settings"]
+        return values, found["layout"]
 
     def _run_line_by_line(self, columns, plan) -> UpdateOutputs:
         rows = []
@@ -218,13 +257,13 @@ class CompiledUpdate:
                 lambda column, rows: tf.constant(column[rows]),
             )
             try:
-                values, keys, settings = self.step(minibatches)
+                values, layout = self._step(minibatches)
             except TFLearnerError as error:
                 if i:
                     error.withdraw_promise(f"{i} minibatches were trained on before.")
                 raise
             rows.append(values.numpy())
-        return _outputs(np.stack(rows), keys, settings)
+        return layout.outputs(np.stack(rows))
 
     def _minibatches(
         self, columns: list, rows: dict[ModuleID, Any], take: Callable
@@ -295,7 +334,7 @@ class _Program:
 
     def _trace_step(self, columns, plan):
         def step(minibatches):
-            values, self._keys, self._settings = self._owner.step(minibatches)
+            values, self._layout = self._owner._step(minibatches)
             return values
 
         minibatches = self._minibatch_specs(columns, plan)
@@ -345,7 +384,7 @@ class _Program:
             results = tf.TensorArray(
                 tf.float32,
                 size=tf.shape(next(iter(indices.values())))[0],
-                element_shape=[len(self._keys)],
+                element_shape=self._step.structured_outputs.shape,
             )
 
             def body(i, results):
@@ -376,7 +415,7 @@ class _Program:
                 raise
             self._give_up_xla(error, columns, plan)
             values = self._run_in_mode(columns, plan)
-        return _outputs(values[: plan.num_minibatches], self._keys, self._settings)
+        return self._layout.outputs(values[: plan.num_minibatches])
 
     def _run_in_mode(self, columns, plan) -> np.ndarray:
         if self.mode is Mode.LOOP:
@@ -511,12 +550,3 @@ def _pad(array: np.ndarray, length: int) -> np.ndarray:
     padded = arrays.empty((length, *array.shape[1:]), array.dtype)
     padded[: len(array)], padded[len(array) :] = array, 0
     return padded
-
-
-def _outputs(values: np.ndarray, keys: list, settings: dict) -> UpdateOutputs:
-    """Sorts [num_minibatches, num_keys] by key; a key may own several columns."""
-    positions: dict[MetricKey, list[int]] = {}
-    for position, key in enumerate(keys):
-        positions.setdefault(key, []).append(position)
-    by_key = {key: values[:, own].ravel() for key, own in positions.items()}
-    return UpdateOutputs(by_key, settings)

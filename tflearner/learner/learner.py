@@ -73,6 +73,9 @@ class Learner(LearnerState):
         super().__init__(**kwargs)
         self._column_specs: dict[ModuleID, dict] = {}
         self.updated_module_ids: tuple[ModuleID, ...] = ()
+        # (module id, name) -> float32 [num_minibatches, rows per minibatch], of the last
+        # batch: what its loss handed to `put_out_rows`.
+        self.row_outputs: dict[tuple[ModuleID, str], Any] = {}
 
     def _tear_down_module(self, module_id: ModuleID) -> None:
         super()._tear_down_module(module_id)
@@ -462,6 +465,7 @@ class Learner(LearnerState):
         step_metrics.log_steps_trained(
             self.metrics, plan.columns, plan.env_steps, self._weights_seq_no + 1
         )
+        self.row_outputs = outputs.rows
         for key, values in outputs.values.items():
             self.metrics.log_values(key, values, **outputs.settings[key])
 
@@ -555,7 +559,7 @@ class Learner(LearnerState):
             and self.should_module_be_updated(module_id, batch)
         }
         return {
-            module_id: own
+            module_id: self.complete_columns(module_id, own)
             for module_id, own in checked.items()
             if train_batch.num_valid_rows(own)
         }
@@ -574,6 +578,20 @@ class Learner(LearnerState):
             else self.get_required_columns(module_id),
             mode=self.config.batch_checks,
         )
+
+    def complete_columns(
+        self, module_id: ModuleID, columns: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns a module's columns with those that its loss needs besides.
+
+        Override it for columns that are drawn or filled in, such as weights of 1; random
+        numbers come from `self._rng`, so that a seed and a checkpoint decide them.
+
+        Args:
+            module_id: The module.
+            columns: Checked columns, NumPy arrays [N, ...].
+        """
+        return columns
 
     # Hooks around an update.
 

@@ -313,6 +313,27 @@ class Replicas:
                 result = tf.where(is_own, extremes, result)
         return result
 
+    def rows(self, values: Tensor) -> Tensor:
+        """Returns what all replicas of this process have for the rows of a minibatch.
+
+        Args:
+            values: float [rows of this replica], equally many on each.
+
+        Returns:
+            float32 [rows of this process], in the order of the minibatch.
+        """
+        values = tf.cast(values, tf.float32)
+        if self.num == 1:
+            return values
+        context = tf.distribute.get_replica_context()
+        everywhere = context.all_gather(values, axis=0)
+        size = tf.shape(values)[0] * self.num_local
+        worker = context.replica_id_in_sync_group // self.num_local
+        own = everywhere[worker * size : (worker + 1) * size]
+        if values.shape[0] is not None:
+            own.set_shape([values.shape[0] * self.num_local])
+        return own
+
     def assign(self, variables: Sequence[Any], values: Sequence[Tensor]) -> None:
         """Assigns to variables what is the same on every replica."""
         if not self._is_mirrored:

@@ -74,7 +74,7 @@ class TfLearner(Learner):
                 'jit_compile="auto" or False',
             )
         self._compiled = CompiledUpdate(
-            lambda batch: self._update(batch),
+            self._update_with_rows,
             self.metrics,
             self._replicas,
             jit_compile=self.config.jit_compile,
@@ -219,6 +219,37 @@ class TfLearner(Learner):
                 self._step(losses, gradients_dict, scale)
         return fwd_out, loss_per_module, logged.values
 
+    def _update_with_rows(self, batch: dict[ModuleID, Any]) -> tuple:
+        """Returns the losses, the logged tensors and what was put out for each row."""
+        self._in_step.rows = rows = {}
+        try:
+            _, losses, logged = self._update(batch)
+        finally:
+            self._in_step.rows = None
+        return losses, logged, rows
+
+    def put_out_rows(self, module_id: ModuleID, name: str, values: Tensor) -> None:
+        """Hands numbers of single rows from a traced loss to `row_outputs`.
+
+        Metrics are single numbers. What there is one of for each row, such as the errors
+        that a replay buffer turns into priorities, comes out this way.
+
+        Args:
+            module_id: The module.
+            name: What they are, such as "td_error".
+            values: float [B], one for each row of the minibatch.
+        """
+        rows = getattr(self._in_step, "rows", None)
+        if rows is None:  # A loss that is looked at outside of an update.
+            return
+        if values.shape.rank != 1:
+            raise LossError(
+                f"put_out_rows({module_id!r}, {name!r})",
+                f"values of shape {values.shape}",
+                "one number for each row, [B]",
+            )
+        rows[module_id, name] = values
+
     def _step(self, losses: dict, gradients_dict: ParamDict, scale: Any) -> None:
         self._check_gradients(losses, gradients_dict)
         gradients_dict = self._replicas.sum_dict(gradients_dict)
@@ -235,15 +266,25 @@ class TfLearner(Learner):
         postprocessed = self.postprocess_gradients(gradients_dict)
         if guard is None:
             self.apply_gradients(postprocessed)
-            return
-        if self._can_ask_before_steps():
+        elif self._can_ask_before_steps():
             with self._guarded_by(guard):
                 self.apply_gradients(postprocessed)
         else:
             guard.save()
             self.apply_gradients(postprocessed)
             guard.revert(self._replicas.assign)
-        self._count_sick(guard)
+        is_healthy = {} if guard is None else guard.is_healthy
+        self._after_gradient_step({mid: is_healthy.get(mid, True) for mid in losses})
+        if guard is not None:
+            self._count_sick(guard)
+
+    def _after_gradient_step(self, is_healthy: dict[ModuleID, Any]) -> None:
+        """Runs inside of the traced step, when the optimizers have stepped. Override it.
+
+        Args:
+            is_healthy: Whether each module of the step moved, bool scalar by module: one
+                with a loss or gradients that are not finite has to stay as it was.
+        """
 
     def _can_ask_before_steps(self) -> bool:
         """Whether the guard is asked before optimizers step, not reverted afterwards."""
