@@ -1,0 +1,136 @@
+"""Tests for `tflearner.modules.action_masks`."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tflearner.errors import SpaceError
+from tflearner.modules import action_masks
+from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
+from tflearner.modules.distributions import Categorical
+
+Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete
+MultiBinary, MultiDiscrete = gym.spaces.MultiBinary, gym.spaces.MultiDiscrete
+OBS = Box(-1, 1, (2,))
+MASKS = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]], np.int8)
+LOGITS = np.random.default_rng(0).standard_normal((4, 3), np.float32)
+
+
+def space(mask):
+    return Dict({"observations": OBS, ACTION_MASK: mask})
+
+
+@pytest.mark.parametrize(
+    ("mask", "actions"),
+    [
+        (Box(0, 1, (3,), np.int8), Discrete(3, start=1)),
+        (Box(0, 1, (3,), np.float32), Discrete(3)),
+        (MultiBinary(3), Discrete(3)),
+        (MultiBinary(7), MultiDiscrete([[3, 2], [1, 1]])),
+    ],
+    ids=str,
+)
+def test_masks_of_any_kind_are_seen(mask, actions):
+    assert action_masks.has_action_mask(space(mask), actions)
+
+
+@pytest.mark.parametrize(
+    "observations",
+    [
+        None,
+        OBS,
+        Dict({"a": OBS}),
+        gym.spaces.Tuple([space(MultiBinary(3))]),
+        Dict({"a": space(MultiBinary(3))}),
+    ],
+    ids=str,
+)
+def test_no_mask_without_the_key_at_the_top(observations):
+    assert not action_masks.has_action_mask(observations, Discrete(3))
+
+
+@pytest.mark.parametrize(
+    ("mask", "actions", "match"),
+    [
+        (MultiBinary(4), Discrete(3), r"MultiBinary\(4\), want .* shape \(3,\)"),
+        (
+            MultiBinary(2),
+            MultiDiscrete([2, 3]),
+            r"MultiBinary\(2\), want .* shape \(5,\)",
+        ),
+        (Box(0, 1, (1, 3)), Discrete(3), r"Box.* shape \(3,\)"),
+        (Discrete(3), Discrete(3), r"Discrete\(3\), want"),
+        (MultiBinary(2), Box(-1, 1, (2,)), r"a mask of actions in Box.*want Discrete"),
+    ],
+    ids=str,
+)
+def test_mask_that_does_not_fit_is_refused(mask, actions, match):
+    with pytest.raises(SpaceError, match=r"key 'action_mask': got " + match):
+        action_masks.has_action_mask(space(mask), actions)
+
+
+def oracle(logits, masks):
+    rows = []
+    for row, mask in zip(logits, masks):
+        keep = [bool(m) or not any(mask) for m in mask]
+        rows.append([x if k else FORBIDDEN for x, k in zip(row, keep)])
+    return np.array(rows, np.float32)
+
+
+def test_inputs_cross_every_branch():
+    num_allowed = MASKS.sum(1)
+    assert {0, 1, 2, 3} == set(num_allowed)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32, np.uint8, np.bool_])
+def test_forbidden_outputs_are_replaced(dtype):
+    observations = {ACTION_MASK: MASKS.astype(dtype)}
+    want = oracle(LOGITS, MASKS)
+    np.testing.assert_array_equal(action_masks.masked(LOGITS, observations), want)
+    got = action_masks.masked_np(LOGITS, observations)
+    np.testing.assert_array_equal(got, want)
+    assert got.dtype == np.float32
+
+
+def test_sequences_are_masked_like_rows():
+    got = action_masks.masked(LOGITS[None], {ACTION_MASK: MASKS[None]})
+    np.testing.assert_array_equal(got[0], oracle(LOGITS, MASKS))
+
+
+def test_half_precision_stays_finite():
+    got = action_masks.masked(LOGITS.astype(np.float16), {ACTION_MASK: MASKS})
+    assert got.dtype == tf.float32 and np.isfinite(got).all()
+
+
+def test_forbidden_actions_have_no_probability_and_no_gradient():
+    logits, old = tf.constant(LOGITS), tf.constant(LOGITS[::-1].copy())
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        dist = Categorical.from_logits(
+            action_masks.masked(logits, {ACTION_MASK: MASKS})
+        )
+        other = Categorical.from_logits(action_masks.masked(old, {ACTION_MASK: MASKS}))
+        entropy, kl = dist.entropy(), other.kl(dist)
+        total = tf.reduce_sum(entropy + kl)
+    allowed = oracle(np.ones_like(LOGITS), MASKS) > 0
+    weights = np.where(allowed, np.exp(LOGITS.astype(np.float64)), 0.0)
+    p = weights / weights.sum(1, keepdims=True)
+    want = -np.where(allowed, p * np.log(np.where(allowed, p, 1.0)), 0.0).sum(1)
+    np.testing.assert_allclose(entropy, want, rtol=1e-5, atol=1e-7)
+    assert np.isfinite(kl).all() and (kl.numpy()[1] == 0.0)
+    gradients = tape.gradient(total, logits).numpy()
+    assert np.isfinite(gradients).all() and (gradients[~allowed] == 0.0).all()
+
+
+def test_forbidden_actions_are_never_drawn():
+    rng = np.random.default_rng(0)
+    many = {ACTION_MASK: np.repeat(MASKS[:3], 2000, axis=0)}
+    inputs = action_masks.masked_np(np.repeat(LOGITS[:3], 2000, axis=0), many)
+    for actions in (
+        Categorical.sample_np(inputs, rng),
+        Categorical.from_logits(tf.constant(inputs)).sample(seed=(1, 2)).numpy(),
+        Categorical.deterministic_np(inputs),
+    ):
+        assert np.take_along_axis(many[ACTION_MASK], actions[:, None], 1).all()
+        assert np.unique(actions).size > 1

@@ -1,0 +1,100 @@
+"""Actions that an observation forbids, and what that does to a module's outputs.
+
+A mask is part of the observation, as in PettingZoo and RLlib: the space is a Dict with
+the key "action_mask", 1 for an action that may be taken and 0 for one that must not.
+Whatever reads that observation, in acting, in training and in an export, is masked by
+it, and networks read the other entries.
+
+Shapes: `B` is any number of leading dimensions, `n` the number of actions or, of a
+MultiDiscrete, the sum of its components' numbers.
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tensorflow as tf
+
+from tflearner.errors import SpaceError
+from tflearner.types import Tensor
+
+ACTION_MASK = "action_mask"
+
+# What a forbidden action's output becomes. In float32 exp(FORBIDDEN - x) underflows to
+# exactly 0 for every x of a network, so that it is never drawn; 0 * FORBIDDEN is 0, where
+# -inf would make entropies and KL divergences NaN; and sums of squares stay finite, as
+# those of the smallest float32 would not.
+FORBIDDEN = -1e9
+
+
+def has_action_mask(observation_space: Any, action_space: Any) -> bool:
+    """Whether observations come with a mask of the actions.
+
+    Args:
+        observation_space: Of single observations. A Dict with the key "action_mask", a
+            Box or a MultiBinary of n numbers, has one.
+        action_space: Of single actions.
+
+    Raises:
+        SpaceError: If there is a mask but it does not fit the actions.
+    """
+    if not isinstance(observation_space, gym.spaces.Dict):
+        return False
+    mask = observation_space.spaces.get(ACTION_MASK)
+    if mask is None:
+        return False
+    where = f"observation space, key {ACTION_MASK!r}"
+    if not can_be_masked(action_space):
+        raise SpaceError(
+            where,
+            f"a mask of actions in {action_space}",
+            "Discrete or MultiDiscrete actions",
+            "call the entry something else if it is none",
+        )
+    size = sum(numbers_of_actions(action_space))
+    is_numbers = isinstance(mask, gym.spaces.Box | gym.spaces.MultiBinary)
+    if not is_numbers or mask.shape != (size,):
+        raise SpaceError(
+            where,
+            str(mask),
+            f"a MultiBinary, or a Box, of shape ({size},)",
+            f"one number for each action of {action_space}",
+        )
+    return True
+
+
+def can_be_masked(action_space: Any) -> bool:
+    """Whether there is a list of actions that a mask could go along."""
+    return isinstance(action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+
+
+def numbers_of_actions(action_space: Any) -> list[int]:
+    """Returns how many actions each component of an action chooses from."""
+    if isinstance(action_space, gym.spaces.Discrete):
+        return [int(action_space.n)]
+    return [int(n) for n in np.ravel(action_space.nvec)]
+
+
+def masked(outputs: Tensor, observations: dict[str, Any]) -> Tensor:
+    """Returns outputs with `FORBIDDEN` for the actions that must not be taken.
+
+    Where a mask forbids everything the outputs stay as they are: such rows are padding,
+    or belong to states in which nothing is done any more. Nothing is ever NaN.
+
+    Args:
+        outputs: Logits or values of the actions. float [B, n].
+        observations: With masks [B, n] under "action_mask".
+
+    Returns:
+        float32 [B, n].
+    """
+    allowed = tf.cast(observations[ACTION_MASK], tf.bool)
+    allowed |= ~tf.reduce_any(allowed, -1, keepdims=True)
+    return tf.where(allowed, tf.cast(outputs, tf.float32), FORBIDDEN)
+
+
+def masked_np(outputs: np.ndarray, observations: dict[str, Any]) -> np.ndarray:
+    """Does what `masked` does, in NumPy."""
+    allowed = np.asarray(observations[ACTION_MASK]).astype(bool)
+    allowed |= ~allowed.any(-1, keepdims=True)
+    return np.where(allowed, outputs, np.float32(FORBIDDEN))
