@@ -42,3 +42,11 @@ class Columns:
     RETURNS_TO_GO = "returns_to_go"
     LOSS_MASK = "loss_mask"
     WEIGHTS_SEQ_NO = "weights_seq_no"
+
+    # What a replay buffer adds: how many rewards a row sums up, and its importance.
+    N_STEP = "n_step"
+    WEIGHTS = "weights"
+
+    # Standard normal numbers with which actions are drawn in a loss.
+    NOISE = "noise"
+    NEXT_NOISE = "next_noise"

@@ -168,7 +168,7 @@ def test_other_activations_have_no_numpy_copy(activation, use_layernorm):
 
 
 def test_bounded_log_std_and_its_numpy_twin(compiled):
-    layer = BoundedLogStd(2)
+    layer = BoundedLogStd(-2, 2)
     inputs = np.float32([[-9.0, 9.0, -9.0, 9.0], [1.0, -1.0, 1.0, -1.0]])
     want = [[-9.0, 9.0, -2.0, 2.0], [1.0, -1.0, 1.0, -1.0]]
     assert_close(compiled(lambda x: layer(x))(x=inputs), want)

@@ -43,6 +43,8 @@ FLOAT_COLUMNS = (
     Columns.VALUE_TARGETS,
     Columns.INTRINSIC_REWARDS,
     Columns.RETURNS_TO_GO,
+    Columns.N_STEP,
+    Columns.WEIGHTS,
 )
 FLAG_COLUMNS = (Columns.TERMINATEDS, Columns.TRUNCATEDS, Columns.LOSS_MASK)
 KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}

@@ -95,8 +95,11 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             return ["vf"]
         return ["vf", "encoder.critic"]
 
-    def numpy_policy(self) -> Callable | None:
+    def numpy_policy(self, explore: bool = False) -> Callable | None:
         """Returns a NumPy copy of the policy with the weights of this moment.
+
+        Args:
+            explore: Makes no difference here.
 
         Returns:
             A function from observations [N, ...] to `ACTION_DIST_INPUTS` or, of a

@@ -187,7 +187,7 @@ class PPOCatalog(Catalog):
         if self._has_free_log_std():
             size = DiagGaussian.required_input_dim(self.action_space) // 2
             return FreeLogStd(size, bound)
-        return BoundedLogStd(bound)
+        return BoundedLogStd(-bound, bound)
 
     def _has_free_log_std(self) -> bool:
         if not self.model_config.free_log_std:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.errors import ConfigError, did_you_mean
@@ -104,16 +104,16 @@ class DefaultModelConfig:
             raise ConfigError("DefaultModelConfig", "use_lstm and use_gru", "one")
 
     @classmethod
-    def make(
-        cls, settings: "DefaultModelConfig | Mapping[str, Any] | None"
-    ) -> "DefaultModelConfig":
-        """Returns `settings` as a `DefaultModelConfig`.
+    def make(cls, settings: "DefaultModelConfig | Mapping[str, Any] | None") -> Self:
+        """Returns `settings` as an object of this class.
 
         Raises:
             ConfigError: If a name is unknown; the closest known one is the hint.
         """
-        if isinstance(settings, DefaultModelConfig):
+        if isinstance(settings, cls):
             return settings
+        if isinstance(settings, DefaultModelConfig):
+            settings = settings.to_dict()
         given: dict[str, Any] = dict(settings or {})
         known = {field.name for field in dataclasses.fields(cls)}
         for name in given:
@@ -126,13 +126,15 @@ class DefaultModelConfig:
                 )
         return cls(**given)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings by name: the live objects, not copies."""
+        return {own.name: getattr(self, own.name) for own in dataclasses.fields(self)}
+
 
 register_builder(
     "tflearner/DefaultModelConfig",
     DefaultModelConfig,
-    arguments=lambda config: {
-        field.name: getattr(config, field.name) for field in dataclasses.fields(config)
-    },
+    arguments=DefaultModelConfig.to_dict,
 )
 
 

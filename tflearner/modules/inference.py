@@ -77,13 +77,16 @@ class NumpyActor:
         self.refresh()
 
     def refresh(self) -> None:
-        """Copies the module's weights."""
-        self._policy = self._module.numpy_policy()
+        """Makes the next calls copy the module's weights."""
+        self._policies: dict[bool, Any] = {}
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
+        if explore not in self._policies:
+            self._policies[explore] = self._module.numpy_policy(explore)
+        policy = self._policies[explore]
         if Columns.STATE_IN not in batch:
-            return {Columns.ACTION_DIST_INPUTS: self._policy(batch[Columns.OBS])}
-        inputs, state = self._policy(batch[Columns.OBS], batch[Columns.STATE_IN])
+            return {Columns.ACTION_DIST_INPUTS: policy(batch[Columns.OBS])}
+        inputs, state = policy(batch[Columns.OBS], batch[Columns.STATE_IN])
         return {Columns.ACTION_DIST_INPUTS: inputs, Columns.STATE_OUT: state}
 
 

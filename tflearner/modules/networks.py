@@ -272,15 +272,20 @@ def _numpy_layer(layer: keras.layers.Layer) -> NumpyFunction | None:
 
 
 class BoundedLogStd(CompositeLayer):
-    """Keeps the log standard deviations, the second half of the inputs, in bounds."""
+    """Keeps the log standard deviations, the second half of the inputs, in bounds.
 
-    def __init__(self, bound: float):
+    Args:
+        low: The lowest.
+        high: The highest.
+    """
+
+    def __init__(self, low: float, high: float):
         super().__init__(trainable=False)
-        self.bound = float(bound)
+        self.low, self.high = float(low), float(high)
 
     def call(self, inputs):
         loc, log_std = tf.split(inputs, 2, axis=-1)
-        log_std = tf.clip_by_value(log_std, -self.bound, self.bound)
+        log_std = tf.clip_by_value(log_std, self.low, self.high)
         return tf.concat([loc, log_std], -1)
 
     def numpy_copy(self) -> NumpyFunction:
@@ -288,7 +293,7 @@ class BoundedLogStd(CompositeLayer):
 
         def bounded(inputs: np.ndarray) -> np.ndarray:
             loc, log_std = np.split(inputs, 2, axis=-1)
-            return np.concatenate([loc, np.clip(log_std, -self.bound, self.bound)], -1)
+            return np.concatenate([loc, np.clip(log_std, self.low, self.high)], -1)
 
         return bounded
 

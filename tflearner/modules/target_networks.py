@@ -1,5 +1,6 @@
 """Copies of networks that follow the originals slowly."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -36,6 +37,36 @@ def make_target_network(network: keras.layers.Layer) -> keras.layers.Layer:
         copy.assign(main)
     target.trainable = False
     return target
+
+
+def copies_of(
+    networks: Sequence[keras.layers.Layer | None],
+    rebuilt: Sequence[keras.layers.Layer | None],
+    call: Callable[..., Any],
+) -> list[keras.layers.Layer | None]:
+    """Returns copies of networks that whatever made them can make again.
+
+    Args:
+        networks: The originals; `None` stays `None`.
+        rebuilt: The same made once more, not built yet. What is the very same object, as
+            a user's own model may be, is copied by `make_target_network`.
+        call: Calls such networks, and so builds them.
+
+    Raises:
+        ModuleError: If a user's model cannot be copied.
+    """
+    copies = [
+        make_target_network(network) if copy is network and copy is not None else copy
+        for network, copy in zip(networks, rebuilt)
+    ]
+    call(*copies)
+    for network, copy in zip(networks, copies):
+        if network is not None and copy is not None:
+            _check_same_form(network, copy)
+            for main, own in zip(network.weights, copy.weights):
+                own.assign(main)
+            copy.trainable = False
+    return copies
 
 
 def update_target_network(*, main_net: Any, target_net: Any, tau: float) -> None:

@@ -1,0 +1,150 @@
+"""Learns from transitions, towards targets that networks of their own bootstrap."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tflearner import constants
+from tflearner.columns import Columns
+from tflearner.connectors.episode_columns import (
+    AddColumnsFromEpisodesToTrainBatch,
+    AddNextObservationsFromEpisodesToTrainBatch,
+    AddObservationsFromEpisodesToBatch,
+)
+from tflearner.connectors.n_step import NStepTransitions
+from tflearner.constants import ALL_MODULES
+from tflearner.learner.optimizers import tf_variable
+from tflearner.learner.tf_learner import TfLearner
+from tflearner.modules.apis import QNetAPI, TargetNetworkAPI
+from tflearner.modules.target_networks import update_target_network
+from tflearner.types import ModuleID
+
+
+class OffPolicyTfLearner(TfLearner):
+    """The base of learners that learn from transitions: batches or replayed ones.
+
+    Subclasses override `compute_loss_for_module` and put out the errors that a replay
+    buffer makes priorities of: `self.put_out_rows(module_id, "td_error", errors)`.
+
+    A row is a transition over `n_step` steps: OBS, ACTIONS, the discounted sum of the
+    rewards in REWARDS, NEXT_OBS after the last of them, and TERMINATEDS; N_STEP and
+    WEIGHTS are 1 unless they are given. Episodes are turned into such rows.
+
+    Target networks follow with `tau` after every gradient step, in the traced loop, if
+    `target_network_update_freq` is 0. Otherwise they do so after updates, whenever that
+    many environment steps were sampled since the last time; an update that is not told
+    `timesteps` counts the steps it was trained on instead. A step that was left out
+    because it was not finite moves no target network.
+    """
+
+    config: Any
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        # Environment steps at the last update of a module's target networks.
+        self._target_updates: dict[ModuleID, int] = {}
+
+    def build(self) -> None:
+        if self._check_is_built(error=False):
+            return
+        super().build()
+        pipeline = self._learner_connector
+        if pipeline and self.config.add_default_connectors_to_learner_pipeline:
+            pipeline.insert_after(
+                AddObservationsFromEpisodesToBatch,
+                AddNextObservationsFromEpisodesToTrainBatch(),
+            )
+            pipeline.insert_after(
+                AddColumnsFromEpisodesToTrainBatch,
+                NStepTransitions(gamma=self.config.gamma, n_step=self.config.n_step),
+            )
+
+    def _tear_down_module(self, module_id: ModuleID) -> None:
+        super()._tear_down_module(module_id)
+        self._target_updates.pop(module_id, None)
+
+    def complete_columns(self, module_id, columns):
+        columns = super().complete_columns(module_id, columns)
+        rewards = columns.get(Columns.REWARDS)
+        if rewards is None:  # A module that brings a loss of its own may need none.
+            return columns
+        for name in (Columns.N_STEP, Columns.WEIGHTS):
+            if name not in columns:
+                columns[name] = np.ones(rewards.shape, np.float32)
+        return columns
+
+    # Target networks.
+
+    def _after_gradient_step(self, is_healthy):
+        super()._after_gradient_step(is_healthy)
+        variables: list[Any] = []
+        values: list[Any] = []
+        for module_id, healthy in is_healthy.items():
+            config = self.config.get_config_for_module(module_id)
+            pairs = self._target_network_pairs(module_id)
+            if config.target_network_update_freq or not pairs:
+                continue
+            for main, target in pairs:
+                for new, old in zip(main.weights, target.weights):
+                    new, old = tf_variable(new), tf_variable(old)
+                    moved = config.tau * new + (1.0 - config.tau) * old
+                    variables.append(old)
+                    values.append(tf.where(healthy, moved, old))
+            # Every replica counts the same step.
+            moves = tf.where(healthy, 1.0 / self._replicas.num, 0.0)
+            key = (module_id, constants.NUM_TARGET_UPDATES)
+            self.metrics.log_value(key, moves, reduce="sum")
+        self._replicas.assign(variables, values)
+
+    def after_gradient_based_update(self, *, timesteps):
+        super().after_gradient_based_update(timesteps=timesteps)
+        now = self._last_timestep or self._num_steps_trained()
+        for module_id in self.module:
+            config = self.config.get_config_for_module(module_id)
+            pairs = self._target_network_pairs(module_id)
+            passed = now - self._target_updates.get(module_id, 0)
+            frequency = config.target_network_update_freq
+            if not pairs or not 0 < frequency <= passed:
+                continue
+            for main, target in pairs:
+                update_target_network(main_net=main, target_net=target, tau=config.tau)
+            self._target_updates[module_id] = now
+            key = (module_id, constants.NUM_TARGET_UPDATES)
+            self.metrics.log_value(key, 1, reduce="sum")
+            key = (module_id, constants.LAST_TARGET_UPDATE_TS)
+            self.metrics.log_value(key, now, window=1)
+
+    def _target_network_pairs(self, module_id: ModuleID) -> list[tuple[Any, Any]]:
+        module = self.module[module_id].unwrapped()
+        is_ours = isinstance(module, TargetNetworkAPI)
+        return module.get_target_network_pairs() if is_ours else []
+
+    def _num_steps_trained(self) -> int:
+        key = (ALL_MODULES, constants.NUM_ENV_STEPS_TRAINED_LIFETIME)
+        return int(self.metrics.peek(key, default=0))
+
+    # State and requirements.
+
+    def _get_learner_state(self):
+        own = {"target_updates": dict(self._target_updates)}
+        return {**super()._get_learner_state(), **own}
+
+    def _set_learner_state(self, state):
+        super()._set_learner_state(state)
+        self._target_updates = {
+            mid: int(step) for mid, step in state["target_updates"].items()
+        }
+
+    def get_required_columns(self, module_id):
+        return (
+            Columns.OBS,
+            Columns.ACTIONS,
+            Columns.REWARDS,
+            Columns.NEXT_OBS,
+            Columns.TERMINATEDS,
+        )
+
+    @classmethod
+    def rl_module_required_apis(cls):
+        return [QNetAPI, TargetNetworkAPI]

@@ -1,0 +1,286 @@
+"""The default module of DQN: values of actions, and a slow copy of what computes them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tflearner.checkpoint.builders import register_builder
+from tflearner.columns import Columns
+from tflearner.errors import ConfigError
+from tflearner.modules import action_masks, exploration
+from tflearner.modules.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
+from tflearner.modules.catalog import Catalog
+from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.half_precision import HALF_DTYPES
+from tflearner.modules.networks import MLP, ObservationEncoding, unsupported_space
+from tflearner.modules.target_networks import copies_of
+from tflearner.modules.tf_rl_module import TfRLModule
+
+ATOMS = "atoms"
+QF_LOGITS = "qf_logits"
+QF_NEXT_PREDS = "qf_next_preds"
+QF_PREDS = "qf_preds"
+QF_PROBS = "qf_probs"
+QF_TARGET_NEXT_PREDS = "qf_target_next_preds"
+QF_TARGET_NEXT_PROBS = "qf_target_next_probs"
+
+
+@dataclasses.dataclass
+class DQNModelConfig(DefaultModelConfig):
+    """Settings of `DQNTfRLModule`: those of `DefaultModelConfig`, and of Q-values.
+
+    `DQNConfig` fills in its own settings of the same names.
+
+    Args:
+        dueling: Whether values of actions are put together from an advantage and a
+            value stream (Wang et al. 2016, https://arxiv.org/abs/1511.06581).
+        double_q: Whether the network itself chooses the next action, of which the
+            target network tells the value (van Hasselt et al. 2016).
+        num_atoms: Atoms of a distribution of returns; 1 predicts its mean alone.
+        v_min: The lowest atom, in units of return.
+        v_max: The highest atom.
+    """
+
+    dueling: bool = True
+    double_q: bool = True
+    num_atoms: int = 1
+    v_min: float = -10.0
+    v_max: float = 10.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        where = type(self).__name__
+        if self.use_lstm or self.use_gru:
+            raise ConfigError(
+                where,
+                "use_lstm or use_gru",
+                "a module without a state",
+                "replayed steps come without the states that were there; PPO's module "
+                "can have one",
+            )
+        if not isinstance(self.num_atoms, int) or self.num_atoms < 1:
+            raise ConfigError(f"{where}.num_atoms", repr(self.num_atoms), "an int >= 1")
+        if self.num_atoms > 1 and not self.v_min < self.v_max:
+            raise ConfigError(
+                where, f"v_min={self.v_min}, v_max={self.v_max}", "v_min below v_max"
+            )
+
+
+class DQNCatalog(Catalog):
+    """Makes encoder, advantage head and value head of a Q-network."""
+
+    model_config: DQNModelConfig
+
+    def build_af_head(self, framework: str = "tf2") -> keras.layers.Layer:
+        """Returns the head with an output for each atom of each action.
+
+        These are advantages or, without dueling, the values themselves.
+        """
+        size = int(self.action_space.n) * self.model_config.num_atoms
+        initializer = self.model_config.head_fcnet_kernel_initializer
+        return self._build_head(size, initializer, "af")
+
+    def build_vf_head(self, framework: str = "tf2") -> keras.layers.Layer:
+        """Returns the head with an output for each atom of the value of a state."""
+        return self._build_head(self.model_config.num_atoms, None, "vf")
+
+
+class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
+    """Values of actions on top of an encoder, and target networks beside them.
+
+    Acts greedily or, exploring, takes any allowed action with probability `epsilon`, a
+    weight that is not trained: `module.epsilon.assign(0.1)`. `ACTION_DIST_INPUTS` are
+    values for the former and the logits of the epsilon-greedy policy for the latter.
+
+    In training it puts out, float32 [B, n] for n actions:
+
+        qf_preds             Q(s, .)
+        qf_next_preds        Q(s', .), with `double_q`
+        qf_target_next_preds Q_target(s', .)
+
+    and with several atoms, float32 [B, n, num_atoms], "qf_logits" and "qf_probs" of s,
+    "qf_target_next_probs" of s' and "atoms", [num_atoms].
+
+    With dueling, the advantages' mean over the actions is taken off, also for each atom
+    of a distribution; RLlib takes it over the atoms, so that its value stream has no
+    influence there.
+    """
+
+    def setup(self) -> None:
+        self.model_config = DQNModelConfig.make(self.model_config)
+        if not isinstance(self.action_space, gym.spaces.Discrete):
+            raise unsupported_space(
+                "action space of DQN",
+                self.action_space,
+                "Discrete",
+                "SAC takes a Box, PPO takes any",
+            )
+        self.has_action_mask = action_masks.has_action_mask(
+            self.observation_space, self.action_space
+        )
+        catalog_class = self.catalog_class or DQNCatalog
+        self.catalog = catalog_class(
+            self.observation_space, self.action_space, self.model_config, seed=self.seed
+        )
+        self.encoding = self.catalog.build_observation_encoding()
+        self.encoder, self.af, self.vf = self._build_networks("encoder")
+        self.epsilon = self.add_weight(
+            shape=(),
+            initializer="ones",
+            trainable=False,
+            dtype="float32",
+            name="epsilon",
+        )
+
+    def _build_networks(self, name: str) -> list[Any]:
+        encoder = self.catalog.build_encoder(self.encoding.encoded_shape, name)
+        vf = self.catalog.build_vf_head() if self.model_config.dueling else None
+        return [encoder, self.catalog.build_af_head(), vf]
+
+    # Target networks.
+
+    def make_target_networks(self) -> None:
+        mains = [self.encoder, self.af, self.vf]
+        batch = self.example_batch(1)
+        self._target_encoder, self._target_af, self._target_vf = copies_of(
+            mains,
+            self._build_networks("target_encoder"),
+            lambda *networks: self._values(batch, *networks),
+        )
+
+    def get_target_network_pairs(self) -> list[tuple[Any, Any]]:
+        pairs = [
+            (self.encoder, self._target_encoder),
+            (self.af, self._target_af),
+            (self.vf, self._target_vf),
+        ]
+        return [(main, target) for main, target in pairs if main is not None]
+
+    def get_non_inference_attributes(self) -> list[str]:
+        return ["_target_encoder", "_target_af", "_target_vf"]
+
+    # Values.
+
+    def compute_q_values(self, batch):
+        return self._values(batch, self.encoder, self.af, self.vf)
+
+    def forward_target(self, batch):
+        """Returns what `compute_q_values` does, of the target networks."""
+        return self._values(
+            batch, self._target_encoder, self._target_af, self._target_vf
+        )
+
+    def _values(self, batch, encoder, af, vf) -> dict[str, Any]:
+        observations = batch[Columns.OBS]
+        embedding = encoder(self.encoding(observations))
+        num_actions, num_atoms = int(self.action_space.n), self.model_config.num_atoms
+        values = tf.reshape(af(embedding), [-1, num_actions, num_atoms])
+        if vf is not None:
+            values += vf(embedding)[:, None] - tf.reduce_mean(values, 1, keepdims=True)
+        if num_atoms == 1:
+            return {QF_PREDS: self._masked(values[..., 0], observations)}
+        values = tf.cast(values, tf.float32)
+        probs, atoms = tf.nn.softmax(values), tf.constant(self._atoms())
+        return {
+            QF_PREDS: self._masked(tf.linalg.matvec(probs, atoms), observations),
+            QF_LOGITS: values,
+            QF_PROBS: probs,
+            ATOMS: atoms,
+        }
+
+    def _atoms(self) -> np.ndarray:
+        config = self.model_config
+        return np.linspace(config.v_min, config.v_max, config.num_atoms, dtype="f4")
+
+    def _masked(self, q_values, observations):
+        if not self.has_action_mask:
+            return q_values
+        return action_masks.masked(q_values, observations)
+
+    # Forward passes.
+
+    def _forward_inference(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: self.compute_q_values(batch)[QF_PREDS]}
+
+    def _forward_exploration(self, batch, **kwargs):
+        q_values = self.compute_q_values(batch)[QF_PREDS]
+        logits = exploration.epsilon_greedy_logits(q_values, self.epsilon.value)
+        return {Columns.ACTION_DIST_INPUTS: logits}
+
+    def _forward_train(self, batch, **kwargs):
+        outputs = self.compute_q_values(batch)
+        if Columns.NEXT_OBS not in batch:  # Nothing to learn from yet.
+            return outputs
+        following = {Columns.OBS: batch[Columns.NEXT_OBS]}
+        if self.model_config.double_q:
+            outputs[QF_NEXT_PREDS] = self.compute_q_values(following)[QF_PREDS]
+        target = self.forward_target(following)
+        outputs[QF_TARGET_NEXT_PREDS] = target[QF_PREDS]
+        if QF_PROBS in target:
+            outputs[QF_TARGET_NEXT_PROBS] = target[QF_PROBS]
+        return outputs
+
+    # Acting in NumPy.
+
+    def numpy_policy(self, explore: bool = False) -> Callable | None:
+        """Returns a NumPy copy of a forward pass with the weights of this moment.
+
+        Args:
+            explore: Of `forward_exploration` instead of `forward_inference`.
+
+        Returns:
+            A function from observations [N, ...] to `ACTION_DIST_INPUTS`, float32
+            [N, n]; `None` where other layers than the default ones are at work, or a
+            subclass changed a forward pass.
+        """
+        if not self._has_default_policy() or self.compute_dtypes() & HALF_DTYPES:
+            return None
+        networks = [self.encoder, self.af, *([self.vf] if self.vf is not None else [])]
+        copies: list[Any] = [network.numpy_copy() for network in networks]
+        if any(copy is None for copy in copies):
+            return None
+        encode = self.encoding.numpy_forward
+        epsilon = float(self.epsilon.numpy())
+        shape = (-1, int(self.action_space.n), self.model_config.num_atoms)
+        atoms = self._atoms()
+
+        def policy(observations):
+            embedding = copies[0](encode(observations))
+            values = copies[1](embedding).reshape(shape)
+            if len(copies) > 2:
+                value = copies[2](embedding)[:, None]
+                values = values - values.mean(1, keepdims=True) + value
+            if shape[-1] == 1:
+                q_values = values[..., 0]
+            else:
+                probs = np.exp(values - values.max(-1, keepdims=True))
+                q_values = probs @ atoms / probs.sum(-1)
+            if self.has_action_mask:
+                q_values = action_masks.masked_np(q_values, observations)
+            if not explore:
+                return q_values
+            return exploration.epsilon_greedy_logits_np(q_values, epsilon)
+
+        return policy
+
+    def _has_default_policy(self) -> bool:
+        names = ("_forward_exploration", "_forward_inference", "_values", "_masked")
+        cls = type(self)
+        return (
+            all(getattr(cls, name) is getattr(DQNTfRLModule, name) for name in names)
+            and type(self.encoding) is ObservationEncoding
+            and all(type(n) is MLP for n in (self.encoder, self.af))
+            and type(self.vf) in (MLP, type(None))
+        )
+
+
+register_builder(
+    "tflearner/DQNModelConfig", DQNModelConfig, arguments=DQNModelConfig.to_dict
+)
+register_builder("tflearner/DQNCatalog", DQNCatalog)
+register_builder("tflearner/DQNTfRLModule", DQNTfRLModule)
