@@ -29,6 +29,18 @@ def test_mean_of_no_step_is_zero(compiled):
     assert_close(mean(values=np.zeros(0, np.float32)), 0.0)
 
 
+@pytest.mark.parametrize(
+    ("reduction", "want"),
+    [(reductions.masked_min, -2.0), (reductions.masked_max, 5.0)],
+)
+def test_extremes_count_unmasked_steps_only(compiled, reduction, want):
+    values = np.float32([[5.0, np.nan, 3.0], [np.inf, -np.inf, -2.0]])
+    extreme = compiled(reduction)
+    assert_close(extreme(values=values, mask=np.isfinite(values)), want)
+    assert_close(extreme(values=values, mask=np.zeros((2, 3), bool)), 0.0)
+    assert_close(extreme(values=values[::, ::2].ravel()[[0, 1, 3]]), want)
+
+
 def test_masked_steps_get_no_gradient():
     values = tf.constant([1.0, np.nan, 3.0])
     with tf.GradientTape() as tape:

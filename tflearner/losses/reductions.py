@@ -1,4 +1,4 @@
-"""Means over the steps that count."""
+"""Means and extremes over the steps that count."""
 
 import tensorflow as tf
 
@@ -26,14 +26,44 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
     return tf.tensordot(*flat, 1)
 
 
+def masked_max(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Returns the largest of `values` over the steps where `mask` is True.
+
+    Args:
+        values: float [...].
+        mask: bool, of the same shape; `None` counts every step.
+
+    Returns:
+        float scalar; 0 where no step counts.
+    """
+    if mask is None:
+        return tf.reduce_max(values)
+    mask = tf.cast(mask, tf.bool)
+    largest = tf.reduce_max(tf.where(mask, values, values.dtype.min))
+    return tf.where(tf.reduce_any(mask), largest, tf.zeros_like(largest))
+
+
+def masked_min(values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Returns the smallest of `values` over the steps where `mask` is True.
+
+    Args:
+        values: float [...].
+        mask: bool, of the same shape; `None` counts every step.
+
+    Returns:
+        float scalar; 0 where no step counts.
+    """
+    return -masked_max(-values, mask)
+
+
 def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
     """Returns `values` with 0 where `mask` is False, whatever stood there.
 
     A masked step may hold anything, NaN included, and 0 * NaN is NaN.
 
     Args:
-        values: float [...].
-        mask: bool, of the same shape.
+        values: Of any dtype. [...].
+        mask: bool, of the same shape or one that broadcasts to it.
     """
     return tf.where(tf.cast(mask, tf.bool), values, tf.zeros_like(values))
 
