@@ -11,7 +11,8 @@ from tflearner.errors import SpaceError
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.encoders import ActorCriticEncoder
-from tflearner.modules.networks import MLP, ObservationEncoding
+from tflearner.modules.networks import MLP
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
@@ -86,7 +87,9 @@ def test_all_trainable_variables_receive_gradients(shared, own):
 
 
 @pytest.mark.parametrize(
-    "space", [gym.spaces.Dict({"a": OBS}), gym.spaces.Text(3)], ids=["dict", "text"]
+    "space",
+    [gym.spaces.Dict({"a": gym.spaces.Text(3)}), gym.spaces.Text(3)],
+    ids=["dict", "text"],
 )
 def test_unsupported_observation_space_is_named(space):
     with pytest.raises(

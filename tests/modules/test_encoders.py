@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
-from tflearner.modules.networks import MLP, ObservationEncoding
+from tflearner.modules.networks import MLP
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.recurrent import RecurrentEncoder
 
 SPACE = gym.spaces.Box(-1, 1, (4,))

@@ -1,73 +1,17 @@
 """Tests for `tflearner.modules.networks`."""
 
-import gymnasium as gym
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tflearner.errors import SpaceError
 from tflearner.modules import networks
 from tflearner.modules.networks import (
     MLP,
     BoundedLogStd,
     FreeLogStd,
-    ObservationEncoding,
 )
 from tflearner.testing import assert_close
-
-Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
-MultiDiscrete = gym.spaces.MultiDiscrete
-
-
-@pytest.mark.parametrize(
-    ("space", "observations", "want"),
-    [
-        (Box(-1, 1, (2,), np.float64), [[0.5, 1.0]], [[0.5, 1.0]]),
-        (Box(0, 255, (1, 2), np.uint8), [[[0, 255]]], [[[0.0, 255.0]]]),
-        (Box(-1, 1, ()), [0.5, -0.5], [0.5, -0.5]),
-        (Discrete(3), [0, 2], [[1, 0, 0], [0, 0, 1]]),
-        (Discrete(3, start=-1), [-1, 1], [[1, 0, 0], [0, 0, 1]]),
-        (MultiDiscrete([2, 3]), [[1, 0], [0, 2]], [[0, 1, 1, 0, 0], [1, 0, 0, 0, 1]]),
-        (MultiDiscrete([2, 3], start=[5, -1]), [[6, -1]], [[0, 1, 1, 0, 0]]),
-        (
-            MultiDiscrete([[2, 3], [1, 2]]),
-            [[[1, 2], [0, 1]]],
-            [[0, 1, 0, 0, 1, 1, 0, 1]],
-        ),
-        (
-            MultiDiscrete([[2, 3], [1, 2]], start=[[1, 0], [7, 1]]),
-            [[[2, 0], [7, 1]]],
-            [[0, 1, 1, 0, 0, 1, 1, 0]],
-        ),
-    ],
-)
-def test_encoding_and_its_numpy_twin(compiled, space, observations, want):
-    encoding = ObservationEncoding(space)
-    observations = np.array(observations, space.dtype)
-    for index in range(len(observations)):
-        assert space.contains(observations[index, ...])
-    got = compiled(lambda x: encoding(x))(x=observations)
-    for encoded in (got, encoding.numpy_forward(observations)):
-        np.testing.assert_array_equal(encoded, want)
-        assert encoded.dtype == np.float32 and encoded.shape == np.shape(want)
-    assert encoding.encoded_shape == np.shape(want)[1:]
-
-
-@pytest.mark.parametrize(
-    ("space", "leaf"),
-    [
-        (gym.spaces.Dict({"cam": Box(0, 1, (2,))}), "leaf 'cam': Box"),
-        (gym.spaces.Tuple([Discrete(2)]), r"leaf '0': Discrete\(2\)"),
-        (gym.spaces.Dict(), "Dict"),
-        (gym.spaces.Text(3), "Text"),
-        (None, "None"),
-    ],
-)
-def test_unsupported_spaces_are_named(space, leaf):
-    match = f"camera.*{leaf}.*want Box, Discrete or MultiDiscrete.*FlattenObservation"
-    with pytest.raises(SpaceError, match=match):
-        ObservationEncoding(space, where="camera")
 
 
 @pytest.mark.parametrize(
@@ -182,21 +126,6 @@ def test_free_log_std_and_its_numpy_copy(compiled):
     want = [[7.0, 8.0, -2.0, 0.5], [-7.0, 1.0, -2.0, 0.5]]
     assert_close(compiled(lambda x: layer(x))(x=means), want)
     assert_close(layer.numpy_copy()(means), want)
-
-
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3)])
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.bool_])
-def test_images_of_uint8_are_scaled_to_one(compiled, shape, dtype):
-    space = Box(0, 255 if dtype == np.uint8 else 1, shape, dtype)
-    encoding = ObservationEncoding(space, image=True)
-    images = np.random.default_rng(0).uniform(0, space.high.max(), (6, *shape))
-    images = images.astype(dtype)
-    want = images.reshape(6, 4, 5, -1) / (255.0 if dtype == np.uint8 else 1.0)
-    got = compiled(lambda x: encoding(x))(x=images)
-    for encoded in (got, encoding.numpy_forward(images)):
-        assert_close(encoded, want, rtol=1e-6)
-        assert encoded.dtype == np.float32
-    assert encoding.encoded_shape == want.shape[1:]
 
 
 @pytest.mark.parametrize("initializer", ["glorot_uniform", "orthogonal", "zeros"])

@@ -6,9 +6,10 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import gymnasium as gym
 import keras
 import numpy as np
+import tensorflow as tf
+import tree
 from keras import ops
 
 from tflearner.connectors.actions import GetActions
@@ -22,7 +23,9 @@ from tflearner.export.endpoints import (
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.cnn import CNN
 from tflearner.modules.distributions import Categorical, DiagGaussian
-from tflearner.modules.networks import MLP, ObservationEncoding
+from tflearner.modules.mixed_encoder import MixedEncoder
+from tflearner.modules.networks import MLP
+from tflearner.modules.observation_encoding import ObservationEncoding, side_by_side
 from tflearner.modules.recurrent import RecurrentEncoder
 
 _OTHERWISE = 'format="tf_saved_model" takes any module and any piece'
@@ -42,7 +45,7 @@ def write_keras_file(
     """Writes a model from observations to actions.
 
     A module with a state makes it a model from a dict to a dict, under the names of the
-    endpoint's signature.
+    endpoint's signature; nested observations one from such a dict.
 
     Raises:
         ExportError: If a part cannot be written in Keras' own layers.
@@ -69,7 +72,10 @@ def load_keras_file(
         raise _refusal("the file", f"{type(error).__name__}: {error}") from error
 
     def call(named):
-        return model(named) if policy.is_stateful else {"actions": model(named["obs"])}
+        if policy.is_stateful:
+            return model(named)
+        is_nested = not isinstance(greedy.endpoint.inputs["obs"], tf.TensorSpec)
+        return {"actions": model(named if is_nested else named["obs"])}
 
     return {ACT_GREEDY: greedy.called_by_name(call)}
 
@@ -84,32 +90,35 @@ def _model(policy: Policy, greedy: TracedEndpoint) -> keras.Model:
         name: keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
         for name, spec in greedy.named_inputs().items()
     }
-    if "obs" not in inputs:
-        raise _refusal("observation space", str(policy.observation_space))
-    obs = inputs["obs"]
+    specs = greedy.endpoint.inputs["obs"]
+    leaves = list(inputs)[: len(tree.flatten(specs))]  # In front of the state's.
+    obs = tree.unflatten_as(specs, [inputs[name] for name in leaves])
     for piece in policy.on_way_in:
         obs = _connected(piece, obs)
     encoded = _encoded(module, obs)
     encoder, network = module.encoder, _Networks()
     if not policy.is_stateful:
-        embedding = network(encoder.actor, encoded)
+        outputs = module.masked(
+            network(module.pi, network(encoder.actor, encoded)), obs
+        )
         return keras.Model(
-            inputs["obs"],
-            _actions(policy, network(module.pi, embedding)),
+            inputs["obs"] if leaves == ["obs"] else inputs,
+            _actions(policy, outputs),
             name="policy",
         )
-    state = {name: x for name, x in inputs.items() if name != "obs"}
+    state = {name: x for name, x in inputs.items() if name not in leaves}
     parts = {"": encoder.actor}
     if encoder.critic is not None:
         parts = {"actor_": encoder.actor, "critic_": encoder.critic}
-    outputs: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     embeddings = []
     for prefix, part in parts.items():
         embedding, after = network.step(part, encoded, state, f"state_{prefix}")
-        outputs |= after
+        results |= after
         embeddings.append(embedding)
-    outputs["actions"] = _actions(policy, network(module.pi, embeddings[0]))
-    return keras.Model(inputs, outputs, name="policy")
+    outputs = module.masked(network(module.pi, embeddings[0]), obs)
+    results["actions"] = _actions(policy, outputs)
+    return keras.Model(inputs, results, name="policy")
 
 
 def _connected(piece: Any, x: Any) -> Any:
@@ -126,23 +135,10 @@ def _connected(piece: Any, x: Any) -> Any:
 
 def _encoded(module: Any, obs: Any) -> Any:
     """Returns what `ObservationEncoding` makes of observations."""
-    encoding, space = module.encoder.encoding, module.observation_space
+    encoding = module.encoder.encoding
     if type(encoding) is not ObservationEncoding:
         raise _refusal(f"encoding {type(encoding).__name__}", "a class of its own")
-    if isinstance(space, gym.spaces.Box):
-        encoded = ops.cast(obs, "float32")
-        if encoding.scale is not None:
-            encoded = encoded / encoding.scale
-        return ops.reshape(encoded, (-1, *encoding.encoded_shape))
-    sizes = np.ravel(space.nvec if hasattr(space, "nvec") else space.n).tolist()
-    starts = np.ravel(space.start).tolist()
-    indices = ops.reshape(ops.cast(obs, "int32"), (-1, len(sizes)))
-    columns = ops.split(indices, len(sizes), axis=1) if len(sizes) > 1 else [indices]
-    parts = [
-        ops.one_hot(ops.reshape(column - start, (-1,)), size)
-        for column, size, start in zip(columns, sizes, starts)
-    ]
-    return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+    return encoding.encode(obs)
 
 
 class _Networks:
@@ -157,6 +153,13 @@ class _Networks:
             for convolution in network.convolutions:
                 x = self._convolved(convolution, x)
             return self(network.dense, x)
+        if type(network) is MixedEncoder:
+            convolutions = network.convolutions
+            parts = [
+                self(convolutions[part], x[part]) if part in convolutions else x[part]
+                for part in network.parts
+            ]
+            return self(network.dense, side_by_side(parts))
         if type(network) is not MLP:
             return self._own(network, x)
         x = ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))

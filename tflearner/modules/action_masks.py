@@ -13,7 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from tflearner.errors import SpaceError
 from tflearner.types import Tensor
@@ -88,9 +88,11 @@ def masked(outputs: Tensor, observations: dict[str, Any]) -> Tensor:
     Returns:
         float32 [B, n].
     """
-    allowed = tf.cast(observations[ACTION_MASK], tf.bool)
-    allowed |= ~tf.reduce_any(allowed, -1, keepdims=True)
-    return tf.where(allowed, tf.cast(outputs, tf.float32), FORBIDDEN)
+    # In operations of Keras, for an export as Keras file.
+    allowed = ops.cast(observations[ACTION_MASK], "bool")
+    has_none = ops.logical_not(ops.any(allowed, axis=-1, keepdims=True))
+    allowed = ops.logical_or(allowed, has_none)
+    return ops.where(allowed, ops.cast(outputs, "float32"), FORBIDDEN)
 
 
 def masked_np(outputs: np.ndarray, observations: dict[str, Any]) -> np.ndarray:

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import BatchError
+from tflearner.modules.action_masks import has_action_mask, masked, masked_np
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
@@ -25,6 +26,10 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     Puts out `ACTION_DIST_INPUTS`, and while training `VF_PREDS` as well. With a
     recurrent encoder it takes sequences, OBS [S, T, ...], and the state before each in
     STATE_IN, [S, ...]; it puts out [S, T, ...], and the state after each in STATE_OUT.
+
+    Where observations hold an "action_mask", the actions it forbids have
+    `action_masks.FORBIDDEN` as their logits in whatever the module puts out: they are
+    never taken, and losses are over the allowed ones. Values do not depend on it.
     """
 
     def setup(self) -> None:
@@ -33,6 +38,7 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.catalog = catalog_class(
             self.observation_space, self.action_space, self.model_config, seed=self.seed
         )
+        self._is_masked = has_action_mask(self.observation_space, self.action_space)
         self.encoder = self.catalog.build_actor_critic_encoder(framework="tf2")
         self.pi = self.catalog.build_pi_head(framework="tf2")
         self.log_std_bound = self.catalog.build_log_std_bound()
@@ -47,12 +53,12 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     def _forward(self, batch, **kwargs):
         if not self.is_stateful():
             embedding = self.encoder.embed_for_actor(batch[Columns.OBS])
-            return {Columns.ACTION_DIST_INPUTS: self._policy(embedding)}
+            return {Columns.ACTION_DIST_INPUTS: self._masked_policy(embedding, batch)}
         # The state of a separate value function goes on while acting, too: sequences
         # for training start from it.
         embedding, _, state = self.encoder(batch[Columns.OBS], _state_in(batch))
         return {
-            Columns.ACTION_DIST_INPUTS: apply_per_step(self._policy, embedding),
+            Columns.ACTION_DIST_INPUTS: self._masked_policy(embedding, batch),
             Columns.STATE_OUT: state,
         }
 
@@ -60,14 +66,14 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         if not self.is_stateful():
             for_actor, for_critic = self.encoder(batch[Columns.OBS])
             return {
-                Columns.ACTION_DIST_INPUTS: self._policy(for_actor),
+                Columns.ACTION_DIST_INPUTS: self._masked_policy(for_actor, batch),
                 Columns.VF_PREDS: self._values(for_critic),
             }
         for_actor, for_critic, state = self.encoder(
             batch[Columns.OBS], _state_in(batch)
         )
         return {
-            Columns.ACTION_DIST_INPUTS: apply_per_step(self._policy, for_actor),
+            Columns.ACTION_DIST_INPUTS: self._masked_policy(for_actor, batch),
             Columns.VF_PREDS: apply_per_step(self._values, for_critic),
             Columns.STATE_OUT: state,
         }
@@ -82,6 +88,18 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
                 batch[Columns.OBS], _state_in(batch)
             )
         return apply_per_step(self._values, embeddings)
+
+    def _masked_policy(self, embedding, batch):
+        """Returns the distribution's inputs for the embedding of `batch`."""
+        if self.is_stateful():
+            outputs = apply_per_step(self._policy, embedding)
+        else:
+            outputs = self._policy(embedding)
+        return self.masked(outputs, batch[Columns.OBS])
+
+    def masked(self, outputs, observations):
+        """Returns the distribution's inputs after the mask in observations, if any."""
+        return masked(outputs, observations) if self._is_masked else outputs
 
     def _policy(self, embedding):
         outputs = self.pi(embedding)
@@ -116,23 +134,31 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         last = self.log_std_bound
         bound = None if last is None else last.numpy_copy()
 
-        def policy(embedding):
+        def policy(embedding, observations):
             outputs = head(embedding)
-            return outputs if bound is None else bound(outputs)
+            if bound is not None:
+                outputs = bound(outputs)
+            return masked_np(outputs, observations) if self._is_masked else outputs
 
         if not self.is_stateful():
-            return lambda observations: policy(embed(observations))
+            return lambda observations: policy(embed(observations), observations)
 
         def step(observations, state):
             embedding, state = embed(observations, state)
-            return policy(embedding), state
+            return policy(embedding, observations), state
 
         return step
 
     def has_default_policy(self) -> bool:
         """Whether what acts is exactly this file's code and the default layers."""
         hooks = ("_forward", "_forward_exploration", "_forward_inference", "_policy")
-        names = (*hooks, "forward_exploration", "forward_inference")
+        names = (
+            *hooks,
+            "_masked_policy",
+            "masked",
+            "forward_exploration",
+            "forward_inference",
+        )
         cls = type(self)
         return (
             all(getattr(cls, name) is getattr(PPOTfRLModule, name) for name in names)

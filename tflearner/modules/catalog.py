@@ -4,6 +4,9 @@ To change one network of a default module, subclass its catalog, override that m
 and name the class in `RLModuleSpec(catalog_class=...)`.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium as gym
 import keras
 import numpy as np
@@ -11,15 +14,16 @@ import numpy as np
 from tflearner.checkpoint.builders import register_builder
 from tflearner.errors import ConfigError, ModuleError
 from tflearner.modules import cnn
-from tflearner.modules.cnn import CNN
+from tflearner.modules.cnn import CNN, ConvFilters
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import DiagGaussian, Distribution
 from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
-from tflearner.modules.networks import (
-    MLP,
-    BoundedLogStd,
-    FreeLogStd,
+from tflearner.modules.mixed_encoder import MixedEncoder
+from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
+from tflearner.modules.observation_encoding import (
     ObservationEncoding,
+    is_image,
+    leaves_of,
 )
 from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class
@@ -29,7 +33,8 @@ class Catalog:
     """Makes what the networks of all default modules begin with: encoders.
 
     Args:
-        observation_space: Space of single observations: Box, Discrete, MultiDiscrete.
+        observation_space: Space of single observations: Box, Discrete, MultiDiscrete,
+            MultiBinary, or a Dict or Tuple of these.
         action_space: Space of single actions: Discrete or Box.
         model_config: Settings of the networks.
         seed: Seed of the initial weights.
@@ -50,15 +55,25 @@ class Catalog:
 
     def build_observation_encoding(self) -> ObservationEncoding:
         """Returns what turns observations into the float32 numbers encoders read."""
-        return ObservationEncoding(self.observation_space, image=self._has_images())
+        config, has_images = self.model_config, self._has_images()
+        has_convolutions = config.conv_filters is None or len(config.conv_filters) > 0
+        return ObservationEncoding(
+            self.observation_space,
+            image=has_images and config.model is None,
+            apart=has_images
+            and has_convolutions,  # Which a user's model may have, too.
+        )
 
     def build_encoder(
-        self, input_shape: tuple[int, ...], name: str | None = None
+        self,
+        input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
+        name: str | None = None,
     ) -> keras.layers.Layer:
         """Returns one encoder of single steps, called `name` unless it is the user's.
 
         Args:
-            input_shape: Of one encoded observation: (H, W, C) for images.
+            input_shape: Of one encoded observation: (H, W, C) for images; by name if
+                there are images among other things.
             name: What `summary()` calls it.
 
         Returns:
@@ -67,21 +82,39 @@ class Catalog:
         config = self.model_config
         if config.model is not None:
             return checked_model(config.model, input_shape)
-        filters = config.conv_filters
-        if filters is None and self._has_images():
-            filters = cnn.default_conv_filters(input_shape)
-        if filters:
-            cnn.check_conv_filters(filters, input_shape)
-        dense = MLP(
+        if isinstance(input_shape, Mapping):
+            return self._build_mixed_encoder(input_shape, name)
+        has_filters = self._has_images() and len(input_shape) == 3
+        filters = self._filters(input_shape) if has_filters else ()
+        dense = self._build_dense("dense" if filters else name)
+        if not filters:
+            return dense
+        return self._build_cnn(filters, dense, name)
+
+    def _build_mixed_encoder(self, shapes: Mapping[str, tuple[int, ...]], name):
+        dense = self._build_dense("dense")
+        images = [part for part, shape in shapes.items() if len(shape) == 3]
+        convolutions = {
+            part: self._build_cnn(
+                self._filters(shapes[part]), MLP((), rng=self.rng), f"cnn_{index}"
+            )
+            for index, part in enumerate(images)
+        }
+        return MixedEncoder(shapes, convolutions, dense=dense, name=name)
+
+    def _build_dense(self, name: str | None) -> MLP:
+        config = self.model_config
+        return MLP(
             config.fcnet_hiddens,
             config.fcnet_activation,
             use_layernorm=config.fcnet_use_layernorm,
             kernel_initializer=config.fcnet_kernel_initializer,
             rng=self.rng,
-            name="dense" if filters else name,
+            name=name,
         )
-        if not filters:
-            return dense
+
+    def _build_cnn(self, filters: ConvFilters, dense: MLP, name: str | None) -> CNN:
+        config = self.model_config
         return CNN(
             filters,
             config.conv_activation,
@@ -90,6 +123,14 @@ class Catalog:
             rng=self.rng,
             name=name,
         )
+
+    def _filters(self, shape: tuple[int, ...]) -> ConvFilters:
+        """Returns the filters for images of a shape: the settings', or the default."""
+        filters = self.model_config.conv_filters
+        if filters is None:
+            filters = cnn.default_conv_filters(shape)
+        cnn.check_conv_filters(filters, shape)
+        return filters
 
     def build_recurrent_encoder(
         self, tokenizer: keras.layers.Layer, name: str
@@ -104,19 +145,23 @@ class Catalog:
         )
 
     def _has_images(self) -> bool:
-        """Whether observations go through convolutions, or may: see the config."""
+        """Whether observations are images, or have images in them: see the config."""
         config, space = self.model_config, self.observation_space
-        if config.model is not None:
-            return False
-        ranks = (3,) if config.conv_filters is None else (2, 3)
-        is_image = isinstance(space, gym.spaces.Box) and len(space.shape) in ranks
-        if config.conv_filters and not is_image:
+        if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+            has_images = any(is_image(leaf) for _, leaf in leaves_of(space))
+            wanted = "images: a Box of shape (H, W, C) among them"
+        else:
+            ranks = (3,) if config.conv_filters is None else (2, 3)
+            is_box = isinstance(space, gym.spaces.Box)
+            has_images = is_box and len(space.shape or ()) in ranks
+            wanted = "images: a Box of shape (H, W, C) or (H, W)"
+        if config.conv_filters and not has_images:
             raise ConfigError(
                 "DefaultModelConfig.conv_filters",
                 f"filters for observations of {space}",
-                "images: a Box of shape (H, W, C) or (H, W)",
+                wanted,
             )
-        return is_image
+        return has_images
 
     @property
     def action_dist_class(self) -> type[Distribution]:
@@ -208,12 +253,14 @@ class PPOCatalog(Catalog):
 register_builder("tflearner/PPOCatalog", PPOCatalog)
 
 
-def checked_model(model, input_shape: tuple[int, ...]) -> keras.layers.Layer:
+def checked_model(
+    model, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
+) -> keras.layers.Layer:
     """Returns the user's model after checking that it embeds observations.
 
     Args:
         model: A Keras model or layer, or a function returning one.
-        input_shape: Shape of one encoded observation.
+        input_shape: Shape of one encoded observation, or of its parts by name.
 
     Raises:
         ModuleError: If it is none, takes other inputs or returns no [B, d] tensor.
@@ -228,17 +275,23 @@ def checked_model(model, input_shape: tuple[int, ...]) -> keras.layers.Layer:
             raise ModuleError(
                 "model", f"a function returning {type(model)}", "one returning a model"
             )
-    wanted = f"observations of shape {tuple(input_shape)}, float32"
-    accepted = getattr(model, "input_shape", None) if model.built else None
-    if isinstance(accepted, tuple) and not _takes(accepted[1:], input_shape):
-        raise ModuleError(
-            "model",
-            f"a model whose input is {accepted}",
-            wanted,
-            f"start it with keras.Input({tuple(input_shape)})",
-        )
+    zeros: Any
+    if isinstance(input_shape, Mapping):
+        wanted = f"a dict of observations, float32, of shapes {dict(input_shape)}"
+        zeros = {k: np.zeros((2, *s), np.float32) for k, s in input_shape.items()}
+    else:
+        wanted = f"observations of shape {tuple(input_shape)}, float32"
+        zeros = np.zeros((2, *input_shape), np.float32)
+        accepted = getattr(model, "input_shape", None) if model.built else None
+        if isinstance(accepted, tuple) and not _takes(accepted[1:], input_shape):
+            raise ModuleError(
+                "model",
+                f"a model whose input is {accepted}",
+                wanted,
+                f"start it with keras.Input({tuple(input_shape)})",
+            )
     try:
-        output = model(np.zeros((2, *input_shape), np.float32))
+        output = model(zeros)
     except Exception as error:
         raise ModuleError(
             "model",

@@ -17,6 +17,10 @@ class DefaultModelConfig:
     of shape [H, W, C], or of shape [H, W] if `conv_filters` are given; if its numbers
     are uint8 they are divided by 255 inside the network, so that batches stay small.
 
+    Observations in a Dict or Tuple go to the dense layers side by side. Each image of
+    shape [H, W, C] among them goes through convolutions of its own first; an
+    "action_mask" is not read: it masks the policy's outputs.
+
     Args:
         fcnet_hiddens: Units of the encoder's dense layers.
         fcnet_activation: Keras name or function, after each of them.
@@ -51,7 +55,9 @@ class DefaultModelConfig:
             observations (float32 [B, ...], discrete ones as one-hot, images unscaled)
             and returns an embedding (float [B, d]). Or a function without arguments
             returning such a model, called once per encoder. It runs in inference mode:
-            Dropout is off.
+            Dropout is off. A Dict or Tuple comes as one vector, float32 [B, d], its
+            entries side by side; but with images among them as a dict, float32 [B, ...]
+            by entry: "camera" or, further inside, "arm.0".
     """
 
     fcnet_hiddens: Sequence[int] = (256, 256)

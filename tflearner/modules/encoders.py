@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tflearner.modules.networks import MLP, CompositeLayer, ObservationEncoding
+from tflearner.modules.networks import MLP, CompositeLayer
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.recurrent import RecurrentEncoder, apply_per_step
 from tflearner.types import Tensor
 

@@ -6,13 +6,13 @@ A state is a dict of arrays [S, u]: {"h", "c"} for an LSTM, {"h"} for a GRU.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tflearner.modules.networks import MLP, CompositeLayer, matmul, sigmoid
-from tflearner.types import Tensor
 
 MOST_UNROLLED = 32
 _STATE_KEYS = {"lstm": ("h", "c"), "gru": ("h",)}
@@ -125,17 +125,25 @@ def _gru_step(x, state, kernel, recurrent_kernel, biases) -> dict[str, np.ndarra
     return {"h": keep * h + (1.0 - keep) * new}
 
 
-def apply_per_step(layer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def apply_per_step(layer: Callable, x: Any) -> Any:
     """Returns layer(x) where the layer knows no time axis.
 
     Args:
-        layer: Takes [B, ...] and returns [B, ...].
+        layer: Takes [B, ...] and returns [B, ...]; either may be nested.
         x: [S, T, ...].
 
     Returns:
         [S, T, ...].
     """
-    x = tf.convert_to_tensor(x)
-    shape = tf.shape(x)
-    y = layer(tf.reshape(x, [-1, *x.shape[2:]]))  # [S * T, ...].
-    return tf.reshape(y, [shape[0], x.shape[1] or shape[1], *y.shape[1:]])
+    x = tf.nest.map_structure(tf.convert_to_tensor, x)
+    first = tf.nest.flatten(x)[0]
+    sizes = tf.shape(first)
+    leading = [sizes[0], first.shape[1] or sizes[1]]
+
+    def as_rows(part):
+        return tf.reshape(part, [-1, *part.shape[2:]])  # [S * T, ...].
+
+    def as_steps(part):
+        return tf.reshape(part, [*leading, *part.shape[1:]])
+
+    return tf.nest.map_structure(as_steps, layer(tf.nest.map_structure(as_rows, x)))
