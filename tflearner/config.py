@@ -13,7 +13,7 @@ import numbers
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 
@@ -46,25 +46,6 @@ from tflearner.modules.rl_module_spec import (
 from tflearner.schedule import Scheduler
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
-# Names that people bring along, and what they are called here.
-RENAMED = {
-    "train_batch_size": "train_batch_size_per_learner",
-    "sgd_minibatch_size": "minibatch_size",
-    "num_sgd_iter": "num_epochs",
-    "num_rollout_workers": "num_envs_per_env_runner",
-    "n_steps": "train_batch_size_per_learner",
-    "batch_size": "minibatch_size",
-    "n_epochs": "num_epochs",
-    "learning_rate": "lr",
-    "gae_lambda": "lambda_",
-    "clip_range": "clip_param",
-    "ent_coef": "entropy_coeff",
-    "vf_coef": "vf_loss_coeff",
-    "max_grad_norm": "grad_clip",
-    "target_kl": "kl_target",
-}
-
-
 # The section of a field, and so the fluent method that sets it.
 ENVIRONMENT = {"section": "environment"}
 ENV_RUNNERS = {"section": "env_runners"}
@@ -78,24 +59,6 @@ DEBUGGING = {"section": "debugging"}
 REPORTING = {"section": "reporting"}
 
 
-# Training settings that one update has for all of its modules.
-LEARNER_WIDE = (
-    "gamma",
-    "lambda_",
-    "train_batch_size_per_learner",
-    "num_epochs",
-    "minibatch_size",
-    "shuffle_batch_per_epoch",
-    "non_finite_updates",
-    "max_non_finite_updates_in_a_row",
-    "never_skip_update",
-    "batch_checks",
-    "learner_class",
-    "learner_connector",
-    "add_default_connectors_to_learner_pipeline",
-)
-
-
 @dataclasses.dataclass
 class AlgorithmConfig:
     """Settings shared by all algorithms, set section by section.
@@ -104,6 +67,40 @@ class AlgorithmConfig:
 
         config = PPOConfig().environment("CartPole-v1").training(lr=3e-4)
     """
+
+    # Names that people bring along, and what they are called here.
+    renamed: ClassVar[dict[str, str]] = {
+        "train_batch_size": "train_batch_size_per_learner",
+        "sgd_minibatch_size": "minibatch_size",
+        "num_sgd_iter": "num_epochs",
+        "num_rollout_workers": "num_envs_per_env_runner",
+        "n_steps": "train_batch_size_per_learner",
+        "batch_size": "minibatch_size",
+        "n_epochs": "num_epochs",
+        "learning_rate": "lr",
+        "gae_lambda": "lambda_",
+        "clip_range": "clip_param",
+        "ent_coef": "entropy_coeff",
+        "vf_coef": "vf_loss_coeff",
+        "max_grad_norm": "grad_clip",
+        "target_kl": "kl_target",
+    }
+    # Training settings that one update has for all of its modules.
+    learner_wide: ClassVar[tuple[str, ...]] = (
+        "gamma",
+        "lambda_",
+        "train_batch_size_per_learner",
+        "num_epochs",
+        "minibatch_size",
+        "shuffle_batch_per_epoch",
+        "non_finite_updates",
+        "max_non_finite_updates_in_a_row",
+        "never_skip_update",
+        "batch_checks",
+        "learner_class",
+        "learner_connector",
+        "add_default_connectors_to_learner_pipeline",
+    )
 
     # --- environment ---
     env: Any = field(default=None, metadata=ENVIRONMENT)
@@ -526,7 +523,7 @@ class AlgorithmConfig:
     def _check_overrides(self) -> None:
         for module_id, changes in self.algorithm_config_overrides_per_module.items():
             for name in changes:
-                if name in LEARNER_WIDE or self._section_of(name) != "training":
+                if name in self.learner_wide or self._section_of(name) != "training":
                     raise ConfigError(
                         f"overrides of module {module_id!r}",
                         f"{name!r}, which all modules share",
@@ -784,10 +781,10 @@ class AlgorithmConfig:
     ) -> str | None:
         if name in cls._field_names():
             return f"{name!r} belongs to .{cls._section_of(name)}()"
-        known = [*cls._field_names(), *RENAMED]
+        known = [*cls._field_names(), *cls.renamed]
         closest = next(iter(difflib.get_close_matches(name, known, n=1)), "")
-        if RENAMED.get(closest, "") in cls._field_names():
-            return f"it is called {RENAMED[closest]!r} here"
+        if cls.renamed.get(closest, "") in cls._field_names():
+            return f"it is called {cls.renamed[closest]!r} here"
         return did_you_mean(name, in_section or cls._field_names())
 
     def _check_integer(self, name: str, least: int) -> None:

@@ -134,11 +134,14 @@ class Algorithm(AlgorithmState):
 
     def get_module(self, module_id: str | None = None):
         """Returns a module; by default the one that acts in the environment."""
-        modules = self.learner.module
         if module_id is None:
-            only = len(modules) == 1
-            module_id = next(iter(modules)) if only else DEFAULT_MODULE_ID
-        return modules[module_id].unwrapped()
+            module_id = self.get_module_id()
+        return self.learner.module[module_id].unwrapped()
+
+    def get_module_id(self) -> str:
+        """Returns the id of the module that acts in the environment."""
+        modules = self.learner.module
+        return next(iter(modules)) if len(modules) == 1 else DEFAULT_MODULE_ID
 
     # Training.
 
@@ -384,9 +387,6 @@ class Algorithm(AlgorithmState):
 
     def _summary_rows(self) -> list[tuple[str, str]]:
         config, module = self.config, self.get_module()
-        batch = config.train_batch_size_per_learner
-        minibatch = config.minibatch_size or batch
-        steps = -(-config.num_epochs * batch // minibatch)
         rows = [
             ("observations", str(module.observation_space)),
             ("actions", str(module.action_space)),
@@ -395,13 +395,23 @@ class Algorithm(AlgorithmState):
         for weight in module.weights:
             rows.append((f"  {weight.path}", str(tuple(weight.shape))))
         rows += [
-            ("update", f"{batch:,} steps, passes over them: {config.num_epochs}"),
-            ("", f"{steps:,} gradient steps of {minibatch:,} rows, one traced call"),
-            ("learning rate", str(config.lr)),
+            *self._update_rows(),
             ("acting", inference.make_actor(module).description),
             ("jit_compile", str(config.jit_compile)),
         ]
         return rows + [("traced", line) for line in self.learner.describe_updates()]
+
+    def _update_rows(self) -> list[tuple[str, str]]:
+        """What an update is, in lines of the summary."""
+        config = self.config
+        batch = config.train_batch_size_per_learner
+        minibatch = config.minibatch_size or batch
+        steps = -(-config.num_epochs * batch // minibatch)
+        return [
+            ("update", f"{batch:,} steps, passes over them: {config.num_epochs}"),
+            ("", f"{steps:,} gradient steps of {minibatch:,} rows, one traced call"),
+            ("learning rate", str(config.lr)),
+        ]
 
     def _weights(self) -> list[Any]:
         modules = self.learner.module.values()

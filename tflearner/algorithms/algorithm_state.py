@@ -216,10 +216,10 @@ class AlgorithmState(Checkpointable):
             unknown = [f"unexpected {name!r}" for name in state if name not in before]
             matching.check(where, unknown + _faults_of_counters(state))
             try:
-                if COMPONENT_LEARNER in state:
-                    self.learner.set_state(state[COMPONENT_LEARNER], force=True)
-                if COMPONENT_ENV_RUNNER in state:
-                    self.env_runner.set_state(state[COMPONENT_ENV_RUNNER])
+                for name, part in self.get_checkpointable_components():
+                    if name in state:
+                        force = {"force": True} if part is self.learner else {}
+                        part.set_state(state[name], **force)
                 self._set_own_state(state)
             except BaseException:
                 super()._plan_restore(before, []).apply()

@@ -1,0 +1,234 @@
+"""DQN: its settings, the algorithm and its learner, in that order.
+
+Mnih et al., "Human-level control through deep reinforcement learning" (2015),
+https://doi.org/10.1038/nature14236, with what came after: double Q-learning, dueling
+networks, prioritised replay, returns over n steps and distributions of returns, as put
+together in Hessel et al., "Rainbow" (2018), https://arxiv.org/abs/1710.02298.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import field
+from typing import Any
+
+from tflearner import constants
+from tflearner.algorithms.off_policy import (
+    PRIORITIZED,
+    OffPolicyAlgorithm,
+    OffPolicyConfig,
+)
+from tflearner.checkpoint.builders import register_builder
+from tflearner.columns import Columns
+from tflearner.config import ENV_RUNNERS, TRAINING, register_config
+from tflearner.errors import ConfigError
+from tflearner.learner.off_policy_learner import OffPolicyTfLearner
+from tflearner.losses import dqn
+from tflearner.modules.dqn import (
+    QF_LOGITS,
+    QF_NEXT_PREDS,
+    QF_PREDS,
+    QF_TARGET_NEXT_PREDS,
+    QF_TARGET_NEXT_PROBS,
+    DQNCatalog,
+    DQNModelConfig,
+    DQNTfRLModule,
+)
+from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.schedule import Scheduler
+from tflearner.types import LearningRateOrSchedule
+
+QF_LOSS_KEY = "qf_loss"
+QF_MEAN_KEY = "qf_mean"
+QF_MIN_KEY = "qf_min"
+QF_MAX_KEY = "qf_max"
+TD_ERROR_MEAN_KEY = "td_error_mean"
+CURR_EPSILON_KEY = "curr_epsilon"
+
+
+@dataclasses.dataclass
+class DQNConfig(OffPolicyConfig):
+    """Settings of DQN; defaults are RLlib's, but for the length of a round.
+
+    RLlib takes one gradient step after each environment step. Here 16 of both make a
+    round, which is as much work in a fraction of the time.
+
+        >>> config = DQNConfig().environment("CartPole-v1").training(lr=1e-3, n_step=3)
+        >>> config.n_step
+        3
+    """
+
+    # --- env_runners ---
+    epsilon: LearningRateOrSchedule = field(
+        default=((0, 1.0), (10_000, 0.05)), metadata=ENV_RUNNERS
+    )
+    """Probability of an action drawn at random, or a schedule `[[timestep, value], ...]`
+    in environment steps."""
+
+    # --- training: optimisation ---
+    lr: LearningRateOrSchedule = field(default=5e-4, metadata=TRAINING)
+    """Adam's step size, or a schedule `[[timestep, value], ...]` in environment steps."""
+    grad_clip: float | None = field(default=40.0, metadata=TRAINING)
+    """Bound on gradients; `None` does not clip."""
+    train_batch_size_per_learner: int = field(default=32, metadata=TRAINING)
+    """Rows per gradient step."""
+
+    # --- training: replay ---
+    training_intensity: float | None = field(default=32.0, metadata=TRAINING)
+    """Rows trained on for each environment step; `None` takes one gradient step per
+    round."""
+    replay_buffer_config: dict = field(
+        default_factory=lambda: {
+            "type": PRIORITIZED,
+            "capacity": 50_000,
+            "alpha": 0.6,
+            "beta": 0.4,
+        },
+        metadata=TRAINING,
+    )
+    """The replay buffer, see `OffPolicyConfig`."""
+
+    # --- training: objective ---
+    double_q: bool = field(default=True, metadata=TRAINING)
+    """Whether the network itself chooses the next action, of which the target network
+    tells the value."""
+    dueling: bool = field(default=True, metadata=TRAINING)
+    """Whether values are put together from an advantage and a value stream."""
+    num_atoms: int = field(default=1, metadata=TRAINING)
+    """Atoms of a distribution of returns; 1 predicts its mean alone."""
+    v_min: float = field(default=-10.0, metadata=TRAINING)
+    """The lowest atom, in units of return."""
+    v_max: float = field(default=10.0, metadata=TRAINING)
+    """The highest atom, in units of return."""
+    td_error_loss_fn: str = field(default="huber", metadata=TRAINING)
+    """"huber" (linear beyond errors of 1) or "mse"; without effect on distributions."""
+
+    # --- training: target networks ---
+    target_network_update_freq: int = field(default=500, metadata=TRAINING)
+    """Environment steps between updates of the target network; 0 updates it after every
+    gradient step."""
+
+    def get_default_learner_class(self) -> type:
+        return DQNTfLearner
+
+    def get_default_algorithm_class(self) -> type:
+        return DQN
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=DQNTfRLModule, catalog_class=DQNCatalog)
+
+    @classmethod
+    def get_model_config_class(cls):
+        return DQNModelConfig
+
+    def validate(self) -> None:
+        super().validate()
+        where = type(self).__name__
+        self._check_schedule("epsilon", least=0.0)
+        is_schedule = isinstance(self.epsilon, Sequence)
+        values: Any = [p[1] for p in self.epsilon] if is_schedule else [self.epsilon]
+        if max(values) > 1.0:
+            raise ConfigError(
+                f"{where}.epsilon", repr(self.epsilon), "probabilities in [0, 1]"
+            )
+        if self.td_error_loss_fn not in ("huber", "mse"):
+            got = repr(self.td_error_loss_fn)
+            raise ConfigError(f"{where}.td_error_loss_fn", got, "'huber' or 'mse'")
+        for name in ("double_q", "dueling"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(
+                    f"{where}.{name}", repr(getattr(self, name)), "a bool"
+                )
+        self._check_integer("num_atoms", 1)
+        if self.num_atoms > 1 and not self.v_min < self.v_max:
+            got = f"v_min={self.v_min}, v_max={self.v_max}"
+            raise ConfigError(where, got, "v_min below v_max")
+
+
+class DQN(OffPolicyAlgorithm):
+    """Deep Q-learning.
+
+    algo = DQN("CartPole-v1", lr=1e-3)
+    history = algo.fit(total_steps=50_000)
+    print(algo.evaluate(episodes=20))
+    """
+
+    config_class = DQNConfig
+    config: DQNConfig
+
+    def _build(self, environments) -> None:
+        super()._build(environments)
+        self._epsilon = Scheduler(fixed_value_or_schedule=self.config.epsilon)
+
+    def _before_sampling(self) -> None:
+        module: Any = self.get_module()
+        if hasattr(module, "epsilon"):  # An own module may explore in another way.
+            now = self.num_env_steps_sampled_lifetime
+            epsilon = self._epsilon.update(timestep=now)
+            module.epsilon.assign(epsilon)
+            key = (self.get_module_id(), CURR_EPSILON_KEY)
+            self.learner.metrics.log_value(key, epsilon, window=1)
+
+
+class DQNTfLearner(OffPolicyTfLearner):
+    """Temporal differences of the actions taken, towards what a target network says.
+
+    Reports per module, besides what every learner reports: qf_loss, qf_mean, qf_min and
+    qf_max of the values of the actions taken, td_error_mean and num_target_updates. The
+    error of each row, float32 [num_minibatches, B], is in
+    `row_outputs[module_id, "td_error"]`: that of a distribution is its cross entropy.
+    """
+
+    config: DQNConfig
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        values = {
+            "q_values": fwd_out[QF_PREDS],
+            "q_target_next": fwd_out[QF_TARGET_NEXT_PREDS],
+            "q_next": fwd_out.get(QF_NEXT_PREDS),
+        }
+        rows = {
+            "actions": batch[Columns.ACTIONS],
+            "rewards": batch[Columns.REWARDS],
+            "terminateds": batch[Columns.TERMINATEDS],
+            "n_step": batch[Columns.N_STEP],
+            "weights": batch[Columns.WEIGHTS],
+            "mask": batch.get(Columns.LOSS_MASK),
+        }
+        if QF_LOGITS in fwd_out:
+            loss = dqn.distributional_dqn_loss(
+                q_logits=fwd_out[QF_LOGITS],
+                q_target_next_probs=fwd_out[QF_TARGET_NEXT_PROBS],
+                gamma=config.gamma,
+                v_min=config.v_min,
+                v_max=config.v_max,
+                **values,
+                **rows,
+            )
+        else:
+            loss = dqn.dqn_loss(
+                gamma=config.gamma,
+                td_error_loss_fn=config.td_error_loss_fn,
+                **values,
+                **rows,
+            )
+        self.put_out_rows(module_id, constants.TD_ERROR_KEY, loss.td_error)
+        self.metrics.log_dict(
+            {
+                QF_LOSS_KEY: loss.total,
+                QF_MEAN_KEY: loss.q_selected_mean,
+                QF_MIN_KEY: loss.q_selected_min,
+                QF_MAX_KEY: loss.q_selected_max,
+                TD_ERROR_MEAN_KEY: loss.td_error_mean,
+            },
+            key=module_id,
+            window=1,
+        )
+        return loss.total
+
+    def get_required_outputs(self, module_id):
+        return (QF_PREDS,)
+
+
+register_config("tflearner/DQNConfig", DQNConfig)
+register_builder("tflearner/DQN", DQN)
+register_builder("tflearner/DQNTfLearner", DQNTfLearner)

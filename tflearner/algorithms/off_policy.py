@@ -1,0 +1,361 @@
+"""What DQN and SAC share: settings of replay, and the loop that replays."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+
+from tflearner import constants
+from tflearner.algorithms.algorithm import Algorithm
+from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
+from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
+from tflearner.data.prioritized_episode_replay_buffer import (
+    PrioritizedEpisodeReplayBuffer,
+)
+from tflearner.distributed.learner_group import LearnerGroup
+from tflearner.errors import ConfigError, UsageError, did_you_mean
+from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.types import ResultDict
+
+UNIFORM = "EpisodeReplayBuffer"
+PRIORITIZED = "PrioritizedEpisodeReplayBuffer"
+BUFFERS: dict[str, type[EpisodeReplayBuffer]] = {
+    UNIFORM: EpisodeReplayBuffer,
+    PRIORITIZED: PrioritizedEpisodeReplayBuffer,
+}
+# What each can be told besides the spaces and a seed.
+BUFFER_SETTINGS = {
+    UNIFORM: ("capacity", "memmap_dir"),
+    PRIORITIZED: ("capacity", "memmap_dir", "alpha", "beta"),
+}
+
+
+@dataclasses.dataclass
+class OffPolicyConfig(AlgorithmConfig):
+    """Settings of algorithms that learn from replayed steps.
+
+    A round takes `rollout_fragment_length` steps in every environment, puts them into
+    the replay buffer, and then takes the gradient steps that are due, in one traced
+    call, on rows that are drawn at once.
+    """
+
+    learner_wide: ClassVar[tuple[str, ...]] = (
+        *AlgorithmConfig.learner_wide,
+        "n_step",
+        "replay_buffer_config",
+        "store_buffer_in_checkpoints",
+        "num_steps_sampled_before_learning_starts",
+        "training_intensity",
+    )
+    renamed: ClassVar[dict[str, str]] = AlgorithmConfig.renamed | {
+        "batch_size": "train_batch_size_per_learner",
+        "buffer_size": "replay_buffer_config",
+        "learning_starts": "num_steps_sampled_before_learning_starts",
+        "train_freq": "rollout_fragment_length",
+        "gradient_steps": "training_intensity",
+        "target_update_interval": "target_network_update_freq",
+        "n_steps": "n_step",
+    }
+
+    # --- env_runners ---
+    rollout_fragment_length: int = field(default=16, metadata=ENV_RUNNERS)
+    """Steps of each environment in a round, between gradient steps."""
+
+    # --- training: replay ---
+    replay_buffer_config: dict = field(default_factory=dict, metadata=TRAINING)
+    """{"type": "EpisodeReplayBuffer" or "PrioritizedEpisodeReplayBuffer", "capacity":
+    observations kept, "memmap_dir": a directory to keep them in instead of memory} and
+    for the latter "alpha" and "beta"; what is left out keeps its default."""
+    store_buffer_in_checkpoints: bool = field(default=True, metadata=TRAINING)
+    """Whether checkpoints hold the replay buffer; without it a continued run fills a new
+    one before it goes on learning."""
+    num_steps_sampled_before_learning_starts: int = field(
+        default=1000, metadata=TRAINING
+    )
+    """Steps in the buffer before the first gradient step."""
+    training_intensity: float | None = field(default=None, metadata=TRAINING)
+    """Rows trained on for each environment step; `None` takes one gradient step per
+    round."""
+    n_step: int | tuple[int, int] = field(default=1, metadata=TRAINING)
+    """Steps whose rewards a row sums up; (low, high) draws a number for each row."""
+
+    # --- training: target networks ---
+    target_network_update_freq: int = field(default=0, metadata=TRAINING)
+    """Environment steps between updates of the target networks; 0 updates them after
+    every gradient step."""
+    tau: float = field(default=1.0, metadata=TRAINING)
+    """How far target networks move then: 1 copies the networks."""
+
+    # --- reporting ---
+    min_sample_timesteps_per_iteration: int = field(default=1000, metadata=REPORTING)
+    """Environment steps of one `train()`, at least."""
+
+    def get_default_learner_group_class(self) -> type:
+        return LearnerGroup
+
+    @classmethod
+    def get_model_config_class(cls) -> type[DefaultModelConfig]:
+        """Returns the class of its module's settings, with some of the config's own."""
+        return DefaultModelConfig
+
+    def training(self, **settings: Any):
+        """Sets how the learner learns; parts of `replay_buffer_config` may be left out."""
+        given = settings.get("replay_buffer_config")
+        if isinstance(given, Mapping):
+            kept = self.replay_buffer_config
+            if given.get("type", kept.get("type")) != kept.get("type"):
+                known = BUFFER_SETTINGS.get(_name_of_buffer(given["type"]), ())
+                kept = {key: own for key, own in kept.items() if key in known}
+            settings["replay_buffer_config"] = {**kept, **given}
+        return super().training(**settings)
+
+    def validate(self) -> None:
+        super().validate()
+        where = type(self).__name__
+        for name, least in (
+            ("num_steps_sampled_before_learning_starts", 0),
+            ("target_network_update_freq", 0),
+            ("min_sample_timesteps_per_iteration", 1),
+        ):
+            self._check_integer(name, least)
+        self._check_number("tau", 0.0, 1.0)
+        if self.training_intensity is not None:
+            self._check_number("training_intensity", 0.0, math.inf)
+        if not isinstance(self.store_buffer_in_checkpoints, bool):
+            got = repr(self.store_buffer_in_checkpoints)
+            raise ConfigError(f"{where}.store_buffer_in_checkpoints", got, "a bool")
+        if self.minibatch_size is not None or self.num_epochs != 1:
+            raise ConfigError(
+                where,
+                f"minibatch_size={self.minibatch_size}, num_epochs={self.num_epochs}",
+                "None and 1",
+                "a gradient step takes train_batch_size_per_learner rows, and "
+                "training_intensity says how many steps there are",
+            )
+        self._check_n_step()
+        self._check_buffer()
+
+    def _check_n_step(self) -> None:
+        steps = self.n_step if isinstance(self.n_step, tuple | list) else [self.n_step]
+        is_ints = all(isinstance(n, int) and not isinstance(n, bool) for n in steps)
+        is_range = is_ints and len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1]
+        if not is_range:
+            raise ConfigError(
+                f"{type(self).__name__}.n_step",
+                repr(self.n_step),
+                "an int >= 1, or (low, high) with low <= high",
+            )
+
+    def _check_buffer(self) -> None:
+        where = f"{type(self).__name__}.replay_buffer_config"
+        given = self.replay_buffer_config
+        if not isinstance(given, Mapping):
+            raise ConfigError(where, repr(given), "a dict")
+        name = _name_of_buffer(given.get("type"))
+        if name not in BUFFERS:
+            want = f"one of {', '.join(map(repr, BUFFERS))}"
+            raise ConfigError(
+                f"{where}['type']", repr(name), want, did_you_mean(name, BUFFERS)
+            )
+        known = ("type", *BUFFER_SETTINGS[name])
+        for key in given:
+            if key not in known:
+                raise ConfigError(
+                    where,
+                    f"unknown setting {key!r}",
+                    f"some of {', '.join(known)}",
+                    did_you_mean(str(key).removeprefix("prioritized_replay_"), known),
+                )
+        capacity = given.get("capacity")
+        most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]
+        if not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 2:
+            raise ConfigError(f"{where}['capacity']", repr(capacity), "an int >= 2")
+        if most >= capacity:
+            raise ConfigError(
+                where,
+                f"a capacity of {capacity} with n_step={self.n_step}",
+                f"a capacity above {most}",
+                "a row over n steps has n + 1 observations",
+            )
+
+    def build_replay_buffer(
+        self, observation_space: gym.Space, action_space: gym.Space
+    ) -> EpisodeReplayBuffer:
+        """Returns an empty replay buffer.
+
+        Args:
+            observation_space: What the module sees.
+            action_space: What the module chooses.
+
+        Raises:
+            ConfigError: If there is less memory, or room on the disk, than it needs.
+        """
+        settings = dict(self.replay_buffer_config)
+        buffer_class = BUFFERS[_name_of_buffer(settings.pop("type"))]
+        seed = self.seed
+        if seed is not None:  # Not what learner and runner draw with.
+            own = np.random.SeedSequence(seed, spawn_key=(1,))
+            seed = int(own.generate_state(1)[0])
+        return buffer_class(
+            **settings,
+            observation_space=observation_space,
+            action_space=action_space,
+            seed=seed,
+        )
+
+    def _complete(self, spec, env, spaces, inference_only) -> RLModuleSpec:
+        spec = super()._complete(spec, env, spaces, inference_only)
+        given, own_class = spec.model_config, self.get_model_config_class()
+        default = self.get_default_rl_module_spec().module_class
+        is_default = spec.module_class is not None and default is not None
+        if not is_default or not issubclass(spec.module_class, default):
+            return spec  # The settings of an own module are its own affair.
+        if isinstance(given, own_class):
+            return spec
+        names = {own.name for own in dataclasses.fields(own_class)}
+        names -= {own.name for own in dataclasses.fields(DefaultModelConfig)}
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if isinstance(given, DefaultModelConfig):
+            given = given.to_dict()
+        model_config = own_class.make({**own, **(given or {})})
+        return dataclasses.replace(spec, model_config=model_config)
+
+
+class OffPolicyAlgorithm(Algorithm):
+    """An environment runner, a replay buffer and a learner, and the loop around them.
+
+    Attributes:
+        replay_buffer: What the learner learns from.
+    """
+
+    config: OffPolicyConfig
+
+    def _build(self, environments) -> None:
+        if self.config.learner_connector is not None:
+            raise UsageError(
+                f"{type(self).__name__}",
+                "a learner_connector, which replayed steps do not pass",
+                "none",
+                "change observations and rewards in an env_to_module_connector or a "
+                "gymnasium wrapper, or feed a learner by update_from_episodes",
+            )
+        super()._build(environments)
+        module = self.get_module()
+        self.replay_buffer = self.config.build_replay_buffer(
+            module.observation_space, module.action_space
+        )
+        self._rows_due = 0.0  # That training_intensity asks for; less than a batch.
+
+    def training_step(self):
+        config, clock = self.config, time.perf_counter
+        num_steps = config.rollout_fragment_length * self.env_runner.num_envs
+        results: ResultDict = {}
+        seconds = {"replay_s": 0.0, "learn_s": 0.0}
+        first = self.num_env_steps_sampled_lifetime
+        least = config.min_sample_timesteps_per_iteration
+        while self.num_env_steps_sampled_lifetime - first < least:
+            self._before_sampling()
+            episodes = self.env_runner.sample(num_timesteps=num_steps)
+            started = clock()
+            self.replay_buffer.add(episodes)
+            num_updates = self._num_updates(sum(map(len, episodes)))
+            seconds["replay_s"] += clock() - started
+            if num_updates:
+                results = self._learn(num_updates, seconds)
+        return results, seconds
+
+    def _before_sampling(self) -> None:
+        """Runs before every round, for what exploring depends on."""
+
+    def _num_updates(self, num_steps: int) -> int:
+        """Returns how many gradient steps are due after some environment steps."""
+        config, buffer = self.config, self.replay_buffer
+        needed = config.num_steps_sampled_before_learning_starts
+        if buffer.get_added_timesteps() < needed or not len(buffer):
+            return 0
+        if config.training_intensity is None:
+            return 1
+        self._rows_due += config.training_intensity * num_steps
+        num_updates = int(self._rows_due // config.train_batch_size_per_learner)
+        self._rows_due -= num_updates * config.train_batch_size_per_learner
+        return num_updates
+
+    def _learn(self, num_updates: int, seconds: dict[str, float]) -> ResultDict:
+        config, clock = self.config, time.perf_counter
+        size, module_id = config.train_batch_size_per_learner, self.get_module_id()
+        started = clock()
+        batch = self.replay_buffer.sample(
+            num_updates * size, n_step=config.n_step, gamma=config.gamma
+        )
+        drawn = clock()
+        now = self.num_env_steps_sampled_lifetime
+        results = self.learner.update_from_batch(
+            {module_id: batch},
+            timesteps={constants.NUM_ENV_STEPS_SAMPLED_LIFETIME: now},
+            minibatch_size=size,
+        )
+        learned = clock()
+        errors = self.learner.row_outputs.get((module_id, constants.TD_ERROR_KEY))
+        if errors is not None and isinstance(
+            self.replay_buffer, PrioritizedEpisodeReplayBuffer
+        ):
+            # Rows of a step that was left out as not finite: seldom drawn from now on.
+            errors = np.where(np.isfinite(errors), errors, 0.0)
+            self.replay_buffer.update_priorities(errors)
+        seconds["replay_s"] += drawn - started + clock() - learned
+        seconds["learn_s"] += learned - drawn
+        return results
+
+    # State.
+
+    def get_checkpointable_components(self):
+        components = super().get_checkpointable_components()
+        if self.config.store_buffer_in_checkpoints:
+            name = constants.COMPONENT_REPLAY_BUFFER
+            components.append((name, self.replay_buffer))
+        return components
+
+    def get_state(self, components=None, *, not_components=None):
+        state = super().get_state(components, not_components=not_components)
+        return {**state, "rows_due": self._rows_due}
+
+    def _set_own_state(self, state):
+        super()._set_own_state(state)
+        self._rows_due = float(state.get("rows_due", self._rows_due))
+
+    def _end_episodes(self) -> None:
+        super()._end_episodes()
+        self.replay_buffer.end_episodes()
+
+    # What people see.
+
+    def _headline(self) -> str:
+        return f"{super()._headline()} · replay of {self.replay_buffer.describe()}"
+
+    def _update_rows(self) -> list[tuple[str, str]]:
+        config = self.config
+        size = config.train_batch_size_per_learner
+        num_steps = config.rollout_fragment_length * self.env_runner.num_envs
+        intensity = config.training_intensity
+        updates = 1 if intensity is None else intensity * num_steps / size
+        frequency = config.target_network_update_freq
+        when = f"every {frequency:,} steps" if frequency else "after each gradient step"
+        return [
+            ("replay", self.replay_buffer.describe()),
+            (
+                "update",
+                f"{updates:,.3g} gradient steps of {size:,} rows, one traced call",
+            ),
+            ("", f"per {num_steps:,} environment steps"),
+            ("target networks", f"{when}, tau {config.tau:g}"),
+        ]
+
+
+def _name_of_buffer(buffer_type: Any) -> str:
+    return getattr(buffer_type, "__name__", buffer_type)

@@ -1,0 +1,339 @@
+"""SAC: its settings, the algorithm and its learner, in that order.
+
+Haarnoja et al., "Soft Actor-Critic Algorithms and Applications" (2018),
+https://arxiv.org/abs/1812.05905. For discrete actions: Christodoulou, "Soft Actor-Critic
+for Discrete Action Settings" (2019), https://arxiv.org/abs/1910.07207.
+"""
+
+import dataclasses
+import math
+from dataclasses import field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tflearner import constants
+from tflearner.algorithms.dqn import (
+    QF_LOSS_KEY,
+    QF_MAX_KEY,
+    QF_MEAN_KEY,
+    QF_MIN_KEY,
+    TD_ERROR_MEAN_KEY,
+)
+from tflearner.algorithms.off_policy import (
+    PRIORITIZED,
+    OffPolicyAlgorithm,
+    OffPolicyConfig,
+)
+from tflearner.checkpoint.builders import register_builder
+from tflearner.columns import Columns
+from tflearner.config import TRAINING, register_config
+from tflearner.errors import ConfigError
+from tflearner.learner import optimizers
+from tflearner.learner.off_policy_learner import OffPolicyTfLearner
+from tflearner.losses import sac
+from tflearner.modules.dqn import QF_PREDS
+from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.modules.sac import (
+    ACTION_LOG_PROBS,
+    ACTION_LOG_PROBS_NEXT,
+    LOGP_NEXT_RESAMPLED,
+    LOGP_RESAMPLED,
+    QF_CURRENT,
+    QF_TARGET_NEXT,
+    QF_TWIN_PREDS,
+    SACCatalog,
+    SACModelConfig,
+    SACTfRLModule,
+)
+from tflearner.types import LearningRateOrSchedule, ModuleID
+
+QF_TWIN_LOSS_KEY = "qf_twin_loss"
+ALPHA_LOSS_KEY = "alpha_loss"
+ALPHA_VALUE_KEY = "alpha_value"
+LOG_ALPHA_VALUE_KEY = "log_alpha_value"
+TARGET_ENTROPY_KEY = "target_entropy"
+LOGPS_KEY = "logps"
+
+# Optimizer -> the setting with its learning rate.
+LEARNING_RATES = {"policy": "actor_lr", "qf": "critic_lr", "alpha": "alpha_lr"}
+
+
+@dataclasses.dataclass
+class SACConfig(OffPolicyConfig):
+    """Settings of SAC; defaults are RLlib's, but for the length of a round.
+
+    >>> config = SACConfig().environment("Pendulum-v1").training(lr=3e-4)
+    >>> config.learning_rates()
+    {'policy': 0.0003, 'qf': 0.0003, 'alpha': 0.0003}
+    """
+
+    # --- training: optimisation ---
+    lr: LearningRateOrSchedule | None = field(default=None, metadata=TRAINING)
+    """Learning rate of policy, critics and temperature together; `None` leaves it to the
+    three below."""
+    actor_lr: LearningRateOrSchedule = field(default=3e-5, metadata=TRAINING)
+    """Adam's step size for the policy, or a schedule in environment steps."""
+    critic_lr: LearningRateOrSchedule = field(default=3e-4, metadata=TRAINING)
+    """Adam's step size for the critics, or a schedule."""
+    alpha_lr: LearningRateOrSchedule = field(default=3e-4, metadata=TRAINING)
+    """Adam's step size for the temperature, or a schedule."""
+    train_batch_size_per_learner: int = field(default=256, metadata=TRAINING)
+    """Rows per gradient step."""
+
+    # --- training: replay ---
+    training_intensity: float | None = field(default=256.0, metadata=TRAINING)
+    """Rows trained on for each environment step; `None` takes one gradient step per
+    round."""
+    num_steps_sampled_before_learning_starts: int = field(
+        default=1500, metadata=TRAINING
+    )
+    """Steps in the buffer before the first gradient step."""
+    replay_buffer_config: dict = field(
+        default_factory=lambda: {
+            "type": PRIORITIZED,
+            "capacity": 1_000_000,
+            "alpha": 0.6,
+            "beta": 0.4,
+        },
+        metadata=TRAINING,
+    )
+    """The replay buffer, see `OffPolicyConfig`."""
+
+    # --- training: objective ---
+    twin_q: bool = field(default=True, metadata=TRAINING)
+    """Whether there are two critics, of which the lower value counts."""
+    initial_alpha: float = field(default=1.0, metadata=TRAINING)
+    """Temperature at first: the weight of the policy's entropy, in units of return per
+    nat."""
+    target_entropy: float | str = field(default="auto", metadata=TRAINING)
+    """Entropy in nats that the temperature keeps the policy at. "auto" is minus the
+    number of components of a Box, and 0.98 log(n) for n discrete actions."""
+    log_std_bounds: tuple[float, float] = field(default=(-5.0, 2.0), metadata=TRAINING)
+    """Bounds on the policy's log standard deviations."""
+
+    # --- training: target networks ---
+    tau: float = field(default=5e-3, metadata=TRAINING)
+    """How far target networks move each time: 1 copies the networks."""
+
+    def learning_rates(self) -> dict[str, LearningRateOrSchedule]:
+        """Returns the learning rate, or its schedule, of each optimizer by name."""
+        if self.lr is not None:
+            return dict.fromkeys(LEARNING_RATES, self.lr)
+        return {name: getattr(self, own) for name, own in LEARNING_RATES.items()}
+
+    def get_default_learner_class(self) -> type:
+        return SACTfLearner
+
+    def get_default_algorithm_class(self) -> type:
+        return SAC
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        return RLModuleSpec(module_class=SACTfRLModule, catalog_class=SACCatalog)
+
+    @classmethod
+    def get_model_config_class(cls):
+        return SACModelConfig
+
+    def _check_schedule(self, name: str, *, least: float) -> None:
+        if name != "lr" or self.lr is not None:
+            super()._check_schedule(name, least=least)
+
+    def validate(self) -> None:
+        super().validate()
+        where = type(self).__name__
+        for name in LEARNING_RATES.values():
+            self._check_schedule(name, least=0.0)
+            default = type(self).__dataclass_fields__[name].default
+            if self.lr is not None and getattr(self, name) != default:
+                raise ConfigError(
+                    where,
+                    f"lr={self.lr} and {name}={getattr(self, name)}",
+                    "one of them",
+                    f"lr sets all three of {', '.join(LEARNING_RATES.values())}",
+                )
+        self._check_number("initial_alpha", 1e-8, math.inf)
+        if self.target_entropy != "auto":
+            self._check_number("target_entropy", -math.inf, math.inf)
+        if not isinstance(self.twin_q, bool):
+            raise ConfigError(f"{where}.twin_q", repr(self.twin_q), "a bool")
+
+
+class SAC(OffPolicyAlgorithm):
+    """Soft actor-critic.
+
+    algo = SAC("Pendulum-v1", lr=1e-3)
+    history = algo.fit(total_steps=20_000)
+    print(algo.evaluate(episodes=20))
+    """
+
+    config_class = SACConfig
+    config: SACConfig
+
+
+class SACTfLearner(OffPolicyTfLearner):
+    """Soft critics, a policy that follows them, and a temperature that follows it.
+
+    Three optimizers, "policy", "qf" (both critics) and "alpha": all gradients are those
+    at the old weights and the old temperature. Reports per module, besides what every
+    learner reports: policy_loss, qf_loss, qf_twin_loss, alpha_loss, alpha_value,
+    log_alpha_value, target_entropy, logps, entropy, qf_mean, qf_min and qf_max of the
+    first critic for the actions taken, td_error_mean and num_target_updates. The error
+    of each row is in `row_outputs[module_id, "td_error"]`.
+
+    Continuous actions are drawn with the columns NOISE and NEXT_NOISE, which every
+    update fills with standard normal numbers unless the batch has them.
+
+    Attributes:
+        curr_log_alpha: The logarithm of each module's temperature: a variable by module.
+    """
+
+    config: SACConfig
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.curr_log_alpha: dict[ModuleID, Any] = {}
+
+    def _set_up_module(self, module_id: ModuleID) -> None:
+        super()._set_up_module(module_id)
+        if self.rl_module_is_compatible(self.module[module_id]):
+            config = self.config.get_config_for_module(module_id)
+            self.curr_log_alpha[module_id] = self._get_tensor_variable(
+                math.log(config.initial_alpha), "float32", trainable=True
+            )
+
+    def _tear_down_module(self, module_id: ModuleID) -> None:
+        super()._tear_down_module(module_id)
+        self.curr_log_alpha.pop(module_id, None)
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        """Registers Adam for the policy, for the critics and for the temperature."""
+        if config is None:
+            config = self.config.get_config_for_module(module_id)
+        module: Any = self.module[module_id].unwrapped()
+        networks = {
+            "policy": [module.pi_encoder, module.pi],
+            "qf": [
+                module.qf_encoder,
+                module.qf,
+                module.qf_twin_encoder,
+                module.qf_twin,
+            ],
+        }
+        params = {
+            name: [p for part in parts if part for p in self.get_parameters(part)]
+            for name, parts in networks.items()
+        }
+        params["alpha"] = [self.curr_log_alpha[module_id]]
+        in_float16 = "float16" in module.compute_dtypes()
+        for name, rate in config.learning_rates().items():
+            self.register_optimizer(
+                module_id=module_id,
+                optimizer_name=name,
+                optimizer=optimizers.new_adam(params[name], scales_loss=in_float16),
+                params=params[name],
+                lr_or_lr_schedule=rate,
+            )
+
+    def complete_columns(self, module_id, columns):
+        columns = super().complete_columns(module_id, columns)
+        module: Any = self.module[module_id].unwrapped()
+        is_drawn = Columns.ACTIONS in columns and columns[Columns.ACTIONS].dtype == "f4"
+        if is_drawn and isinstance(module, SACTfRLModule):
+            for name in (Columns.NOISE, Columns.NEXT_NOISE):
+                if name not in columns:
+                    shape = columns[Columns.ACTIONS].shape
+                    columns[name] = self._rng.standard_normal(shape, np.float32)
+        return columns
+
+    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        log_alpha = tf.convert_to_tensor(self.curr_log_alpha[module_id])
+        target_entropy = self._target_entropy(module_id, config)
+        shared = {
+            "q": fwd_out[QF_PREDS],
+            "q_twin": fwd_out.get(QF_TWIN_PREDS),
+            "q_target_next": fwd_out[QF_TARGET_NEXT],
+            "log_alpha": log_alpha,
+            "target_entropy": target_entropy,
+            "rewards": batch[Columns.REWARDS],
+            "terminateds": batch[Columns.TERMINATEDS],
+            "n_step": batch[Columns.N_STEP],
+            "weights": batch[Columns.WEIGHTS],
+            "mask": batch.get(Columns.LOSS_MASK),
+            "gamma": config.gamma,
+        }
+        if ACTION_LOG_PROBS in fwd_out:
+            loss = sac.discrete_sac_loss(
+                log_probs=fwd_out[ACTION_LOG_PROBS],
+                log_probs_next=fwd_out[ACTION_LOG_PROBS_NEXT],
+                actions=batch[Columns.ACTIONS],
+                **shared,
+            )
+        else:
+            loss = sac.continuous_sac_loss(
+                logp=fwd_out[LOGP_RESAMPLED],
+                logp_next=fwd_out[LOGP_NEXT_RESAMPLED],
+                q_current=fwd_out[QF_CURRENT],
+                **shared,
+            )
+        self.put_out_rows(module_id, constants.TD_ERROR_KEY, loss.td_error)
+        terms = {
+            constants.POLICY_LOSS_KEY: loss.policy,
+            QF_LOSS_KEY: loss.qf,
+            ALPHA_LOSS_KEY: loss.alpha,
+            ALPHA_VALUE_KEY: tf.exp(log_alpha),
+            LOG_ALPHA_VALUE_KEY: log_alpha,
+            TARGET_ENTROPY_KEY: tf.constant(target_entropy, tf.float32),
+            LOGPS_KEY: loss.logps,
+            constants.ENTROPY_KEY: loss.entropy,
+            QF_MEAN_KEY: loss.q_mean,
+            QF_MIN_KEY: loss.q_min,
+            QF_MAX_KEY: loss.q_max,
+            TD_ERROR_MEAN_KEY: loss.td_error_mean,
+        }
+        if QF_TWIN_PREDS in fwd_out:
+            terms[QF_TWIN_LOSS_KEY] = loss.qf_twin
+        self.metrics.log_dict(terms, key=module_id, window=1)
+        return loss.total
+
+    def _target_entropy(self, module_id: ModuleID, config: SACConfig) -> float:
+        if config.target_entropy != "auto":
+            return float(config.target_entropy)
+        space: Any = self.module[module_id].unwrapped().action_space
+        # RLlib's for discrete actions is -1, which no policy reaches: its temperature
+        # falls for ever. 0.98 is Christodoulou's.
+        if hasattr(space, "n"):
+            return 0.98 * math.log(space.n)
+        return -float(np.prod(space.shape))
+
+    # State and requirements.
+
+    def _get_learner_state(self):
+        alphas = {mid: float(own.numpy()) for mid, own in self.curr_log_alpha.items()}
+        return {**super()._get_learner_state(), "log_alphas": alphas}
+
+    def _set_learner_state(self, state):
+        super()._set_learner_state(state)
+        for module_id, own in self.curr_log_alpha.items():
+            own.assign(state["log_alphas"].get(module_id, own))
+
+    def _take_settings(self, names):
+        super()._take_settings(names)
+        for record in self._optimizers:
+            if {"lr", LEARNING_RATES.get(record.name)}.isdisjoint(names):
+                continue
+            config = self.config.get_config_for_module(record.module_id)
+            rate: Any = config.learning_rates().get(record.name)
+            if record.schedule is not None:
+                rate = record.schedule.update(timestep=self._last_timestep)
+            if rate is not None:
+                self._set_optimizer_lr(record.optimizer, lr=rate)
+
+    def get_required_outputs(self, module_id):
+        return (QF_PREDS,)
+
+
+register_config("tflearner/SACConfig", SACConfig)
+register_builder("tflearner/SAC", SAC)
+register_builder("tflearner/SACTfLearner", SACTfLearner)
