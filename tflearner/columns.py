@@ -43,9 +43,9 @@ class Columns:
     LOSS_MASK = "loss_mask"
     WEIGHTS_SEQ_NO = "weights_seq_no"
 
-    # What a replay buffer adds: how many rewards a row sums up, and its importance.
-    N_STEP = "n_step"
-    WEIGHTS = "weights"
+    # What a replay buffer adds.
+    N_STEP = "n_step"  # How many rewards are in a row's "rewards".
+    WEIGHTS = "weights"  # How much a row counts in the loss.
 
     # Standard normal numbers with which actions are drawn in a loss.
     NOISE = "noise"

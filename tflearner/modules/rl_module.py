@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from tflearner.checkpoint import matching
+from tflearner.checkpoint import matching, spaces
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
@@ -22,7 +22,6 @@ from tflearner.constants import (
     WEIGHTS_SEQ_NO,
 )
 from tflearner.errors import ModuleError, UnknownModuleError, did_you_mean
-from tflearner.modules import spaces
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
 from tflearner.modules.networks import unsupported_space

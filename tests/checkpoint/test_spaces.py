@@ -6,11 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from tflearner.checkpoint import spaces as space_builders
 from tflearner.checkpoint import state_tree, strict_json
 from tflearner.checkpoint.builders import Rebuilder, Undescribable, describe
 from tflearner.errors import BuilderError
-from tflearner.modules import rl_module  # noqa: F401  (It registers them.)
 
+space_builders.register_builders()
 Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete
 INF = np.inf
 

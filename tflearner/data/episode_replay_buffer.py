@@ -1,0 +1,392 @@
+"""Keeps the steps of episodes, and draws from them what a learner trains on."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tflearner.checkpoint import matching, spaces
+from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
+from tflearner.columns import Columns
+from tflearner.data import _buffer, allocation, arrays, checks, transition_state
+from tflearner.data.minibatches import check_count
+from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.data.space_leaves import KINDS, SpaceLeaves
+from tflearner.data.transition_store import Chunk, TransitionStore
+from tflearner.errors import BatchError, CheckpointMismatchError, UsageError
+from tflearner.types import StateDict
+
+
+class EpisodeReplayBuffer(Checkpointable):
+    """Keeps the newest observations and draws transitions from them, all alike likely.
+
+    Episodes are added as they come: whole ones, or chunks with the same `id_`, each of
+    which starts with the last observation of the one before. Every observation is
+    stored once, with the dtype of its space, and transitions over several steps are put
+    together when they are drawn, across chunks.
+
+    >>> import gymnasium as gym
+    >>> buffer = EpisodeReplayBuffer(
+    ...     1000,
+    ...     observation_space=gym.spaces.Box(0, 9, (), np.float32),
+    ...     action_space=gym.spaces.Discrete(2),
+    ...     seed=0,
+    ... )
+    >>> buffer.describe()
+    '1,000 observations, 22.0 kB'
+    >>> episode = SingleAgentEpisode()
+    >>> episode.add_env_reset(0.0)
+    >>> for t in range(3):
+    ...     episode.add_env_step(t + 1.0, action=0, reward=1.0, terminated=t == 2)
+    >>> buffer.add(episode)
+    >>> len(buffer)
+    3
+    >>> batch = buffer.sample(2, n_step=3, gamma=0.5)
+    >>> batch["obs"], batch["rewards"], batch["new_obs"], batch["n_step"]
+    (array([2., 1.], dtype=float32), array([1. , 1.5], dtype=float32), \
+array([3., 3.], dtype=float32), array([1., 2.], dtype=float32))
+
+    Args:
+        capacity: How many observations to keep; the oldest go first. An episode of T
+            steps takes T + 1.
+        observation_space: What the module sees: the space of the episodes'
+            observations.
+        action_space: What the module chooses: the space of the episodes' actions.
+        memmap_dir: A directory on a disk in which to keep observations and actions, for
+            buffers larger than the memory. Their room is reserved at once, in files
+            without a name, and free again when the buffer goes.
+        seed: Makes what is drawn repeatable.
+
+    Raises:
+        ConfigError: If there is less memory, or room on the disk, than it will need.
+        SpaceError: If a space has parts that are not of numbers with a fixed shape.
+        UsageError: If the capacity is no int of at least 2.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        observation_space: Any,
+        action_space: Any,
+        memmap_dir: str | os.PathLike | None = None,
+        seed: int | None = None,
+    ):
+        self.capacity = check_count("capacity", capacity, at_least=2)
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.memmap_dir = None if memmap_dir is None else os.fspath(memmap_dir)
+        self.seed = None if seed is None else check_count("seed", seed, at_least=0)
+        self._observations = SpaceLeaves(observation_space, "observation_space")
+        self._actions = SpaceLeaves(action_space, "action_space")
+        self._check_room()
+        self._store = TransitionStore(
+            self.capacity, self._observations, self._actions, self.memmap_dir
+        )
+        self._rng = np.random.default_rng(self.seed)
+        self._num_sampled = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes it has when it is full, those on a disk included."""
+        return sum(self._nbytes())
+
+    def _nbytes(self) -> tuple[int, int]:
+        """Returns the bytes of observations and actions, and of all the rest."""
+        return TransitionStore.nbytes_of(
+            self.capacity, self._observations, self._actions
+        )
+
+    def _check_room(self) -> None:
+        where = f"{type(self).__name__}(capacity={self.capacity:,})"
+        of_leaves, of_rest = self._nbytes()
+        memory, limit = of_leaves + of_rest, allocation.machine_memory()
+        if self.memmap_dir is not None:
+            memory = of_rest
+            os.makedirs(self.memmap_dir, exist_ok=True)
+            free = allocation.free_disk(self.memmap_dir)
+            fits = self.capacity * free // max(of_leaves, 1)
+            allocation.check_room(
+                where,
+                of_leaves,
+                free,
+                f"what is free in {self.memmap_dir}",
+                f"a capacity of at most {fits:,}, or a memmap_dir with more room",
+            )
+        fits = self.capacity * limit // memory
+        hint = f"a capacity of at most {fits:,}"
+        if self.memmap_dir is None:
+            hint += ", or memmap_dir=..., which keeps observations on a disk"
+        allocation.check_room(where, memory, limit, "this machine's memory", hint)
+
+    def describe(self) -> str:
+        """Returns in a few words how much it keeps, and where."""
+        text = f"{self.capacity:,} observations, {allocation.as_text(self.nbytes)}"
+        return text if self.memmap_dir is None else f"{text} in {self.memmap_dir}"
+
+    def __len__(self) -> int:
+        """Returns the number of steps that can be drawn."""
+        return self._store.num_transitions
+
+    def get_num_timesteps(self) -> int:
+        """Returns the number of steps that can be drawn."""
+        return len(self)
+
+    def get_num_episodes(self) -> int:
+        """Returns the number of episodes of which there is an observation.
+
+        One of which chunks were missing counts once for each part.
+        """
+        # The newest row of every part is the one on which nothing follows.
+        return self._store.num_rows - self._store.num_transitions
+
+    def get_added_timesteps(self) -> int:
+        """Returns the number of steps that were ever added."""
+        return self._store.num_steps_added
+
+    def get_sampled_timesteps(self) -> int:
+        """Returns the number of rows that were ever drawn."""
+        return self._num_sampled
+
+    def add(self, episodes: SingleAgentEpisode | Sequence[SingleAgentEpisode]) -> None:
+        """Adds episodes, or chunks of such: all of them, or after an error none.
+
+        A chunk goes on from the last one of its `id_` if it starts where that one ended
+        (`t_started`). Otherwise, and if that place was overwritten, it starts anew: its
+        steps are as good as others, but not joined to those before. Lookback is left
+        out; so are infos and what modules put out besides actions.
+
+        Args:
+            episodes: In growing or NumPy form; those of one id in their order.
+
+        Raises:
+            BatchError: If a column does not fit its space or the number of steps.
+        """
+        given = [episodes] if isinstance(episodes, SingleAgentEpisode) else episodes
+        chunks = [self._checked(episode) for episode in given]
+        changed: list[np.ndarray] = []
+        for chunk in chunks:
+            if chunk is not None:
+                changed += self._store.append(chunk)
+        if changed:
+            self._note_changes(changed)
+
+    def _checked(self, episode: Any) -> Chunk | None:
+        """Returns the chunk of an episode; `None` if it was not even reset."""
+        if not isinstance(episode, SingleAgentEpisode):
+            raise BatchError(
+                f"{type(self).__name__}.add()",
+                f"a {type(episode).__name__}",
+                "SingleAgentEpisodes",
+                "of a MultiAgentEpisode, add what `single_agent_episodes()` returns, "
+                "to one buffer per module",
+            )
+        where, lookback = f"episode {episode.id_!r}, column", episode.rewards.lookback
+        own = slice(lookback, None)
+        num_steps = len(episode.rewards)
+        if not num_steps:
+            if episode.is_done:
+                raise BatchError(
+                    f"episode {episode.id_!r}",
+                    "an end without a step",
+                    "the step that ended it",
+                    "add it together with the steps before",
+                )
+            if not episode.is_reset:
+                return None
+        seen, done = (
+            _buffer.rows(column.data, own)
+            for column in (episode.observations, episode.actions)
+        )
+        return Chunk(
+            episode.id_,
+            episode.t_started,
+            self._observations.arrays(f"{where} 'observations'", seen, num_steps + 1),
+            self._actions.arrays(f"{where} 'actions'", done, num_steps)
+            if num_steps
+            else [],
+            _rewards(f"{where} 'rewards'", _buffer.rows(episode.rewards.data, own)),
+            episode.is_terminated,
+            episode.is_truncated,
+        )
+
+    def end_episodes(self) -> None:
+        """Closes all episodes that are not done, as truncated without a further step.
+
+        To be called when their environments are reset for another reason than their
+        end: what they go on with does not follow on what is here.
+        """
+        self._store.end_episodes()
+
+    def sample(
+        self,
+        num_items: int,
+        *,
+        n_step: int | tuple[int, int] = 1,
+        gamma: float = 0.99,
+    ) -> dict[str, Any]:
+        """Draws transitions, independently of each other.
+
+            rewards = r_0 + gamma r_1 + .. + gamma^(n - 1) r_(n - 1)
+
+        n is `n_step`, or less where the episode, or what is here of it, ends before.
+
+        Args:
+            num_items: How many, N; more than there are if need be.
+            n_step: Over how many steps they go; a pair draws the number for each row,
+                uniformly from the first to the second, both included.
+            gamma: Discount per step.
+
+        Returns:
+            Fresh arrays: "obs" and "new_obs" [N, ...] of `observation_space`, before
+            the first and behind the last of the n steps; "actions" [N, ...], the first;
+            "rewards" float32 [N]; "terminateds" and "truncateds" bool [N], of the last;
+            "n_step" float32 [N], the number of steps n; "weights" float32 [N], all 1.
+
+        Raises:
+            UsageError: If there is nothing to draw from, or an argument is impossible.
+        """
+        batch, _ = self._sample(num_items, n_step, gamma)
+        weights = arrays.empty((num_items,), np.float32)
+        weights.fill(1.0)
+        return batch | {Columns.WEIGHTS: weights}
+
+    def _sample(self, num_items: Any, n_step: Any, gamma: Any) -> tuple[dict, Any]:
+        """Returns the columns but for the weights, and the slots they are from."""
+        num = check_count("num_items", num_items)
+        low, high = checks.check_n_step(n_step)
+        if high >= self.capacity:
+            raise UsageError(
+                "n_step",
+                repr(n_step),
+                f"at most {self.capacity - 1}, as capacity={self.capacity}",
+            )
+        gamma = checks.check_fraction("gamma", gamma)
+        if not len(self):
+            raise UsageError(
+                f"{type(self).__name__}.sample()",
+                f"a buffer of {self._store.num_rows} observations and 0 steps",
+                "at least 1 step",
+                "add episodes first",
+            )
+        slots = self._draw(num)
+        steps: Any = high
+        if low < high:
+            steps = self._rng.integers(low, high + 1, size=num)
+        batch: dict[str, Any] = self._store.transitions(
+            slots, num_steps=steps, most=high, gamma=gamma
+        )
+        for column in (Columns.OBS, Columns.NEXT_OBS):
+            batch[column] = self._observations.nest(batch[column])
+        batch[Columns.ACTIONS] = self._actions.nest(batch[Columns.ACTIONS])
+        self._num_sampled += num
+        return batch, slots
+
+    # What a buffer with other probabilities changes.
+
+    def _draw(self, num: int) -> np.ndarray:
+        """Returns the slots of the rows that make the next batch. int64 [num]."""
+        return self._store.draw(num, self._rng)
+
+    def _note_changes(self, slots: list[np.ndarray]) -> None:
+        """Is told of all slots that were overwritten or got a successor."""
+
+    # State.
+
+    def get_state(self, components=None, *, not_components=None) -> StateDict:
+        """Returns copies of all that is here, and of where the random numbers are."""
+        return {
+            "transitions": transition_state.get_state(self._store),
+            "num_sampled": self._num_sampled,
+            "rng": self._rng.bit_generator.state,
+        }
+
+    def set_state(self, state: StateDict) -> None:
+        """Replaces everything, so that it goes on exactly as the saved buffer.
+
+        Raises:
+            CheckpointMismatchError: If it is not the state of a buffer with the same
+                capacity and spaces; nothing is changed then.
+        """
+        self._check_state(state)
+        self._take_state(state)
+
+    def _state_names(self) -> list[str]:
+        return ["transitions", "num_sampled", "rng"]
+
+    def _check_state(self, state: Any) -> None:
+        where = f"state of a {type(self).__name__}"
+        if not isinstance(state, dict):
+            transition_state.refuse(where, f"a {type(state).__name__}", "a dict")
+        problems = matching.problems_with_names(state, self._state_names())
+        matching.check(where, problems, transition_state.HINT)
+        transition_state.check(where, self._store, state["transitions"])
+        transition_state.check_count(f"{where}, 'num_sampled'", state["num_sampled"])
+        _generator(f"{where}, 'rng'", state["rng"])
+
+    def _take_state(self, state: StateDict) -> None:
+        transition_state.set_state(self._store, state["transitions"])
+        self._num_sampled = state["num_sampled"]
+        self._rng = _generator("rng", state["rng"])
+
+    def _plan_restore(self, state, component):
+        if component:
+            return super()._plan_restore(state, component)
+        # Without the copy of the present state that restoring part by part would take.
+        problems = []
+        try:
+            self._check_state(state)
+        except CheckpointMismatchError as error:
+            want = "" if error.want is None else f" instead of {error.want}"
+            problems = [f"{error.where}: {error.got}{want}"]
+
+        def apply() -> RestoreReport:
+            if problems:
+                return RestoreReport(kept=tuple(self._state_names()))
+            self._take_state(state)
+            return RestoreReport(loaded=tuple(self._state_names()))
+
+        return RestorePlan(problems, apply)
+
+    def get_ctor_args_and_kwargs(self):
+        return (), {
+            "capacity": self.capacity,
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "memmap_dir": self.memmap_dir,
+            "seed": self.seed,
+        }
+
+
+spaces.register_builders()
+register_builder("tflearner/EpisodeReplayBuffer", EpisodeReplayBuffer)
+
+
+def _rewards(where: str, rewards: Any) -> np.ndarray:
+    try:
+        array = np.asarray(rewards)
+    except ValueError as error:
+        raise BatchError(where, f"unlike items ({error})", "numbers") from error
+    if array.ndim != 1 or array.dtype.kind not in KINDS:
+        raise BatchError(
+            where,
+            f"{array.dtype} {array.shape}",
+            f"numbers {(len(array) if array.ndim else 0,)}",
+        )
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def _generator(where: str, state: Any) -> np.random.Generator:
+    """Returns a generator in a saved state."""
+    bits = np.random.PCG64(0)
+    try:
+        bits.state = state
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        raise CheckpointMismatchError(
+            where, f"no state of a PCG64 ({type(error).__name__}: {error})"
+        ) from error
+    return np.random.Generator(bits)

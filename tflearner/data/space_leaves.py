@@ -1,0 +1,156 @@
+"""Takes columns of nested observations or actions apart, one array per leaf."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tflearner.data import _buffer
+from tflearner.errors import BatchError, SpaceError
+
+KINDS = {"b": "bools", "i": "integers", "u": "integers", "f": "floats"}
+
+
+class Leaf(NamedTuple):
+    """One array of each item of a space.
+
+    Attributes:
+        number: Where it stands among the leaves.
+        path: How to find it in an item: "['camera'][0]"; "" if it is the item itself.
+        shape: Its shape in one item.
+        dtype: Its dtype.
+    """
+
+    number: int
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class SpaceLeaves:
+    """The leaves of a space in a fixed order, and the way back to nested items.
+
+    Duck-typed, as the episodes are: a part with `spaces` is a dict or a tuple of parts,
+    and any other one has a shape and a dtype.
+
+    Args:
+        space: The gymnasium space.
+        name: What errors call it.
+
+    Raises:
+        SpaceError: If a part of it is not of numbers with a fixed shape.
+    """
+
+    def __init__(self, space: Any, name: str):
+        self.leaves: list[Leaf] = []
+        self._template = self._template_of(space, name, "")
+        if not self.leaves:
+            raise SpaceError(name, f"{space!r}", "a space with at least one part")
+
+    def _template_of(self, space: Any, name: str, path: str) -> Any:
+        parts = getattr(space, "spaces", None)
+        if isinstance(parts, Mapping):
+            return {
+                key: self._template_of(part, name, f"{path}[{key!r}]")
+                for key, part in parts.items()
+            }
+        if parts is not None:
+            return tuple(
+                self._template_of(part, name, f"{path}[{i}]")
+                for i, part in enumerate(parts)
+            )
+        shape, dtype = getattr(space, "shape", None), getattr(space, "dtype", None)
+        if shape is None or dtype is None or np.dtype(dtype).kind not in KINDS:
+            raise SpaceError(
+                f"{name}{path}",
+                f"{space!r}",
+                "a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of "
+                "such",
+            )
+        leaf = Leaf(len(self.leaves), path, tuple(shape), np.dtype(dtype))
+        self.leaves.append(leaf)
+        return leaf
+
+    def nest(self, leaves: list[np.ndarray]) -> Any:
+        """Returns arrays, one per leaf, in the structure of the space."""
+        return _nested(self._template, leaves)
+
+    def arrays(self, where: str, column: Any, num: int) -> list[np.ndarray]:
+        """Returns a column's arrays [num, *shape of the leaf] with the leaves' dtypes.
+
+        Arrays that fit are returned as they are.
+
+        Args:
+            where: What errors call the column.
+            column: A list with one item per row, or (nested) arrays.
+            num: How many rows it should have.
+
+        Raises:
+            BatchError: If structure, shape or dtype do not fit.
+        """
+        if isinstance(column, list):
+            try:
+                column = _buffer.stacked(column)
+            except BatchError as error:
+                raise BatchError(where, error.got, error.want) from error
+            except (KeyError, TypeError, ValueError) as error:
+                raise BatchError(where, f"items of unlike structure ({error})") from (
+                    error
+                )
+        if isinstance(self._template, Leaf):  # 0.1 us instead of 1.
+            return [_fitting(where, column, self._template, num)]
+        found: list[np.ndarray] = []
+        self._collect(where, column, self._template, num, found)
+        return found
+
+    def _collect(self, where, column, template, num, found) -> None:
+        if isinstance(template, Leaf):
+            found.append(_fitting(where + template.path, column, template, num))
+            return
+        keys = [*template] if isinstance(template, dict) else [*range(len(template))]
+        kind = Mapping if isinstance(template, dict) else tuple
+        theirs = _keys(column)
+        if not isinstance(column, kind) or {*theirs} != {*keys}:
+            raise BatchError(
+                where,
+                f"a {type(column).__name__} with {theirs}",
+                f"a {type(template).__name__} with {keys}",
+            )
+        for key in keys:
+            self._collect(where, column[key], template[key], num, found)
+
+
+def _keys(column: Any) -> list:
+    if isinstance(column, Mapping):
+        return [*column]
+    return [*range(len(column))] if isinstance(column, tuple) else []
+
+
+def _nested(template: Any, leaves: list[np.ndarray]) -> Any:
+    if isinstance(template, Leaf):
+        return leaves[template.number]
+    if isinstance(template, dict):
+        return {key: _nested(part, leaves) for key, part in template.items()}
+    return tuple(_nested(part, leaves) for part in template)
+
+
+def _fitting(where: str, array: Any, leaf: Leaf, num: int) -> np.ndarray:
+    """Returns the array with the leaf's dtype; refuses what would lose numbers."""
+    is_array = isinstance(array, np.ndarray)
+    if is_array and array.shape == (num, *leaf.shape):
+        if array.dtype == leaf.dtype:
+            return array
+        if leaf.dtype.kind == "f" and array.dtype.kind in KINDS:
+            with np.errstate(over="ignore"):  # As the learner's float32 would be.
+                return array.astype(leaf.dtype)
+        if array.dtype.kind in "biu":
+            cast = array.astype(leaf.dtype)
+            if np.array_equal(cast, array):
+                return cast
+    raise BatchError(
+        where,
+        f"{array.dtype} {array.shape}" if is_array else f"a {type(array).__name__}",
+        f"{leaf.dtype} {(num, *leaf.shape)}",
+        "episodes hold what the module sees and does: give the buffer the module's "
+        "observation_space and action_space",
+    )

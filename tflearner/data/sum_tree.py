@@ -1,0 +1,118 @@
+"""Draws positions in proportion to their weights, many at once."""
+
+import numpy as np
+
+
+class SumTree:
+    """Weights by position, whose sum, smallest one and places in the sum are at hand.
+
+    A perfect binary tree in an array: node i has the children 2 i and 2 i + 1, the root
+    is node 1, and the leaves are the weights. A node is always made of its children
+    again, so that no rounding errors gather. Everything takes many positions at once
+    and loops over the levels alone.
+
+    >>> tree = SumTree(4)
+    >>> tree.set(np.array([0, 2, 3]), np.array([1.0, 3.0, 4.0]))
+    >>> tree.total, tree.smallest
+    (8.0, 1.0)
+    >>> tree.find(np.array([0.5, 1.0, 3.9, 4.0]))
+    array([0, 2, 2, 3])
+
+    Args:
+        num: How many positions there are. Their weights are 0 at first.
+    """
+
+    def __init__(self, num: int):
+        self._num = num
+        self._first = 1 << self._depth(num)  # The node of position 0.
+        self._sums = np.zeros(2 * self._first)
+        # Of the positive weights; those of a node's subtree, as the sums.
+        self._least = np.full(2 * self._first, np.inf)
+
+    @staticmethod
+    def _depth(num: int) -> int:
+        return max(0, num - 1).bit_length()
+
+    @classmethod
+    def nbytes_of(cls, num: int) -> int:
+        """Returns the bytes that a tree of `num` positions takes."""
+        return 2 * 2 * 8 << cls._depth(num)
+
+    @property
+    def total(self) -> float:
+        """The sum of all weights."""
+        return float(self._sums[1])
+
+    @property
+    def smallest(self) -> float:
+        """The smallest positive weight; infinity if there is none."""
+        return float(self._least[1])
+
+    def get(self, positions: np.ndarray) -> np.ndarray:
+        """Returns weights. float64 [M].
+
+        Args:
+            positions: int [M], each below the number of positions.
+        """
+        return self._sums.take(positions + self._first)
+
+    def set(self, positions: np.ndarray, weights: np.ndarray) -> None:
+        """Replaces weights; of those for one position the last one counts.
+
+        Args:
+            positions: int [M], each below the number of positions.
+            weights: float64 [M], finite and at least 0.
+        """
+        nodes = positions + self._first
+        self._sums[nodes] = weights
+        # Read back: of two for one position both trees hold the last.
+        weights = self._sums[nodes]
+        self._least[nodes] = np.where(weights > 0.0, weights, np.inf)
+        level = self._first
+        while level > 1:
+            level >>= 1
+            nodes = nodes >> 1
+            if len(nodes) >= level // 4:
+                self._renew_level(level)
+            else:
+                self._renew(nodes)
+
+    def _renew(self, nodes: np.ndarray) -> None:
+        left = nodes << 1
+        right = left | 1
+        sums, least = self._sums, self._least
+        sums[nodes] = sums.take(left) + sums.take(right)
+        least[nodes] = np.minimum(least.take(left), least.take(right))
+
+    def _renew_level(self, level: int) -> None:
+        """Makes all nodes of a level anew, which is faster from a quarter of them on."""
+        own, below = slice(level, 2 * level), slice(2 * level, 4 * level)
+        pairs = self._sums[below].reshape(-1, 2)
+        np.add(pairs[:, 0], pairs[:, 1], out=self._sums[own])
+        pairs = self._least[below].reshape(-1, 2)
+        np.minimum(pairs[:, 0], pairs[:, 1], out=self._least[own])
+
+    def find(self, sums: np.ndarray) -> np.ndarray:
+        """Returns the positions at which the running sum of the weights exceeds `sums`.
+
+            position = min{j : w_0 + .. + w_j > sum}
+
+        A sum drawn uniformly below `total` finds a position with a probability in
+        proportion to its weight. Positions without weight are never found, not even
+        where sums are rounded.
+
+        Args:
+            sums: float64 [M], at least 0 and below `total`, which must be positive.
+
+        Returns:
+            int64 [M].
+        """
+        left = np.ones(len(sums), np.int64)
+        rest = sums.astype(np.float64)
+        for _ in range(self._depth(self._num)):
+            left <<= 1
+            weight = self._sums.take(left)
+            is_right = (rest >= weight) & (self._sums.take(left + 1) > 0.0)
+            rest -= np.where(is_right, weight, 0.0)
+            left += is_right
+        return left - self._first
