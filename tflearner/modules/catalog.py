@@ -4,7 +4,7 @@ To change one network of a default module, subclass its catalog, override that m
 and name the class in `RLModuleSpec(catalog_class=...)`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -102,10 +102,12 @@ class Catalog:
         }
         return MixedEncoder(shapes, convolutions, dense=dense, name=name)
 
-    def _build_dense(self, name: str | None) -> MLP:
+    def _build_dense(
+        self, name: str | None, hiddens: Sequence[int] | None = None
+    ) -> MLP:
         config = self.model_config
         return MLP(
-            config.fcnet_hiddens,
+            config.fcnet_hiddens if hiddens is None else hiddens,
             config.fcnet_activation,
             use_layernorm=config.fcnet_use_layernorm,
             kernel_initializer=config.fcnet_kernel_initializer,

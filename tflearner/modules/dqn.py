@@ -17,7 +17,8 @@ from tflearner.modules.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.half_precision import HALF_DTYPES
-from tflearner.modules.networks import MLP, ObservationEncoding, unsupported_space
+from tflearner.modules.networks import MLP, unsupported_space
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
 
@@ -76,18 +77,22 @@ class DQNCatalog(Catalog):
 
     model_config: DQNModelConfig
 
-    def build_af_head(self, framework: str = "tf2") -> keras.layers.Layer:
+    def build_af_head(
+        self, framework: str = "tf2", *, name: str = "af"
+    ) -> keras.layers.Layer:
         """Returns the head with an output for each atom of each action.
 
         These are advantages or, without dueling, the values themselves.
         """
         size = int(self.action_space.n) * self.model_config.num_atoms
         initializer = self.model_config.head_fcnet_kernel_initializer
-        return self._build_head(size, initializer, "af")
+        return self._build_head(size, initializer, name)
 
-    def build_vf_head(self, framework: str = "tf2") -> keras.layers.Layer:
+    def build_vf_head(
+        self, framework: str = "tf2", *, name: str = "vf"
+    ) -> keras.layers.Layer:
         """Returns the head with an output for each atom of the value of a state."""
-        return self._build_head(self.model_config.num_atoms, None, "vf")
+        return self._build_head(self.model_config.num_atoms, None, name)
 
 
 class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
@@ -128,7 +133,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
             self.observation_space, self.action_space, self.model_config, seed=self.seed
         )
         self.encoding = self.catalog.build_observation_encoding()
-        self.encoder, self.af, self.vf = self._build_networks("encoder")
+        self.encoder, self.af, self.vf = self._build_networks()
         self.epsilon = self.add_weight(
             shape=(),
             initializer="ones",
@@ -137,10 +142,13 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
             name="epsilon",
         )
 
-    def _build_networks(self, name: str) -> list[Any]:
-        encoder = self.catalog.build_encoder(self.encoding.encoded_shape, name)
-        vf = self.catalog.build_vf_head() if self.model_config.dueling else None
-        return [encoder, self.catalog.build_af_head(), vf]
+    def _build_networks(self, prefix: str = "") -> list[Any]:
+        catalog, vf = self.catalog, None
+        shape = self.encoding.encoded_shape
+        encoder = catalog.build_encoder(shape, f"{prefix}encoder")
+        if self.model_config.dueling:
+            vf = catalog.build_vf_head(name=f"{prefix}vf")
+        return [encoder, catalog.build_af_head(name=f"{prefix}af"), vf]
 
     # Target networks.
 
@@ -149,7 +157,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         batch = self.example_batch(1)
         self._target_encoder, self._target_af, self._target_vf = copies_of(
             mains,
-            self._build_networks("target_encoder"),
+            self._build_networks("target_"),
             lambda *networks: self._values(batch, *networks),
         )
 

@@ -1,7 +1,7 @@
 """The default module of SAC: a policy, one or two critics, and slow copies of these."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -23,9 +23,9 @@ from tflearner.modules.networks import (
     MLP,
     BoundedLogStd,
     CompositeLayer,
-    ObservationEncoding,
     unsupported_space,
 )
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.squashed_gaussian import SquashedGaussian
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
@@ -132,7 +132,9 @@ class SACCatalog(Catalog):
         return BoundedLogStd(*self.model_config.log_std_bounds)
 
     def build_qf_encoder(
-        self, input_shape: tuple[int, ...], name: str
+        self,
+        input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
+        name: str,
     ) -> keras.layers.Layer:
         """Returns a critic's encoder: of observations or, of these with actions.
 
@@ -145,20 +147,12 @@ class SACCatalog(Catalog):
         """
         if self.has_values_of_all_actions:
             return self.build_encoder(input_shape, name)
-        config = self.model_config
-        is_vector = isinstance(input_shape[0], int) and len(input_shape) == 1
-        takes_it_as_it_is = is_vector and config.model is None
-        hiddens = config.fcnet_hiddens
-        dense = MLP(
-            hiddens if takes_it_as_it_is else hiddens[-1:],
-            config.fcnet_activation,
-            use_layernorm=config.fcnet_use_layernorm,
-            kernel_initializer=config.fcnet_kernel_initializer,
-            rng=self.rng,
-            name="dense",
-        )
-        observations = None if takes_it_as_it_is else self.build_encoder(input_shape)
-        return ActionValueEncoder(observations, dense, name=name)
+        hiddens = self.model_config.fcnet_hiddens
+        is_vector = isinstance(input_shape, tuple) and len(input_shape) == 1
+        if is_vector and self.model_config.model is None:
+            return ActionValueEncoder(None, self._build_dense("dense"), name=name)
+        dense = self._build_dense("dense", hiddens[-1:])
+        return ActionValueEncoder(self.build_encoder(input_shape), dense, name=name)
 
     def build_qf_head(
         self, framework: str = "tf2", *, name: str = "qf"
