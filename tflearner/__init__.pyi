@@ -3,9 +3,15 @@
 from tflearner import testing as testing
 from tflearner.algorithms.algorithm import Algorithm as Algorithm
 from tflearner.algorithms.algorithm import EvaluationResult as EvaluationResult
+from tflearner.algorithms.dqn import DQN as DQN
+from tflearner.algorithms.dqn import DQNConfig as DQNConfig
+from tflearner.algorithms.dqn import DQNTfLearner as DQNTfLearner
 from tflearner.algorithms.ppo import PPO as PPO
 from tflearner.algorithms.ppo import PPOConfig as PPOConfig
 from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
+from tflearner.algorithms.sac import SAC as SAC
+from tflearner.algorithms.sac import SACConfig as SACConfig
+from tflearner.algorithms.sac import SACTfLearner as SACTfLearner
 from tflearner.checkpoint.background import BackgroundSaver as BackgroundSaver
 from tflearner.checkpoint.builders import register_builder as register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable as Checkpointable
@@ -32,6 +38,7 @@ from tflearner.connectors.episode_columns import (
 from tflearner.connectors.gae import (
     GeneralAdvantageEstimation as GeneralAdvantageEstimation,
 )
+from tflearner.connectors.n_step import NStepTransitions as NStepTransitions
 from tflearner.connectors.observations import MeanStdFilter as MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline as EnvToModulePipeline
 from tflearner.connectors.pipeline import (
@@ -56,6 +63,7 @@ from tflearner.constants import (
     COMPONENT_MODULE_TO_ENV_CONNECTOR as COMPONENT_MODULE_TO_ENV_CONNECTOR,
 )
 from tflearner.constants import COMPONENT_OPTIMIZER as COMPONENT_OPTIMIZER
+from tflearner.constants import COMPONENT_REPLAY_BUFFER as COMPONENT_REPLAY_BUFFER
 from tflearner.constants import COMPONENT_RL_MODULE as COMPONENT_RL_MODULE
 from tflearner.constants import DATASET_NUM_ITERS_TRAINED as DATASET_NUM_ITERS_TRAINED
 from tflearner.constants import (
@@ -70,6 +78,7 @@ from tflearner.constants import ENTROPY_KEY as ENTROPY_KEY
 from tflearner.constants import ENV_RUNNER_RESULTS as ENV_RUNNER_RESULTS
 from tflearner.constants import EPISODE_LEN_MEAN as EPISODE_LEN_MEAN
 from tflearner.constants import EPISODE_RETURN_MEAN as EPISODE_RETURN_MEAN
+from tflearner.constants import LAST_TARGET_UPDATE_TS as LAST_TARGET_UPDATE_TS
 from tflearner.constants import LEARNER_RESULTS as LEARNER_RESULTS
 from tflearner.constants import (
     LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME as LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME,
@@ -95,16 +104,24 @@ from tflearner.constants import (
 from tflearner.constants import (
     NUM_NON_TRAINABLE_PARAMETERS as NUM_NON_TRAINABLE_PARAMETERS,
 )
+from tflearner.constants import NUM_TARGET_UPDATES as NUM_TARGET_UPDATES
 from tflearner.constants import NUM_TRAINABLE_PARAMETERS as NUM_TRAINABLE_PARAMETERS
 from tflearner.constants import POLICY_LOSS_KEY as POLICY_LOSS_KEY
+from tflearner.constants import TD_ERROR_KEY as TD_ERROR_KEY
 from tflearner.constants import TOTAL_LOSS_KEY as TOTAL_LOSS_KEY
 from tflearner.constants import VF_LOSS_KEY as VF_LOSS_KEY
 from tflearner.constants import WEIGHTS_SEQ_NO as WEIGHTS_SEQ_NO
+from tflearner.data.episode_replay_buffer import (
+    EpisodeReplayBuffer as EpisodeReplayBuffer,
+)
 from tflearner.data.minibatches import (
     MiniBatchCyclicIterator as MiniBatchCyclicIterator,
 )
 from tflearner.data.minibatches import MiniBatchDummyIterator as MiniBatchDummyIterator
 from tflearner.data.multi_agent_episode import MultiAgentEpisode as MultiAgentEpisode
+from tflearner.data.prioritized_episode_replay_buffer import (
+    PrioritizedEpisodeReplayBuffer as PrioritizedEpisodeReplayBuffer,
+)
 from tflearner.data.sample_batch import MultiAgentBatch as MultiAgentBatch
 from tflearner.data.sample_batch import SampleBatch as SampleBatch
 from tflearner.data.shards import ShardBatchIterator as ShardBatchIterator
@@ -123,6 +140,9 @@ from tflearner.errors import NonFiniteUpdateError as NonFiniteUpdateError
 from tflearner.errors import TFLearnerError as TFLearnerError
 from tflearner.export.report import ExportReport as ExportReport
 from tflearner.learner.learner import Learner as Learner
+from tflearner.learner.off_policy_learner import (
+    OffPolicyTfLearner as OffPolicyTfLearner,
+)
 from tflearner.learner.tf_learner import TfLearner as TfLearner
 from tflearner.metrics import MetricsLogger as MetricsLogger
 from tflearner.modules.actor_critic import PPOTfRLModule as PPOTfRLModule
@@ -135,10 +155,16 @@ from tflearner.modules.catalog import PPOCatalog as PPOCatalog
 from tflearner.modules.default_model_config import (
     DefaultModelConfig as DefaultModelConfig,
 )
+from tflearner.modules.dqn import DQNCatalog as DQNCatalog
+from tflearner.modules.dqn import DQNModelConfig as DQNModelConfig
+from tflearner.modules.dqn import DQNTfRLModule as DQNTfRLModule
 from tflearner.modules.rl_module import MultiRLModule as MultiRLModule
 from tflearner.modules.rl_module import RLModule as RLModule
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec as MultiRLModuleSpec
 from tflearner.modules.rl_module_spec import RLModuleSpec as RLModuleSpec
+from tflearner.modules.sac import SACCatalog as SACCatalog
+from tflearner.modules.sac import SACModelConfig as SACModelConfig
+from tflearner.modules.sac import SACTfRLModule as SACTfRLModule
 from tflearner.modules.target_networks import make_target_network as make_target_network
 from tflearner.modules.target_networks import (
     update_target_network as update_target_network,

@@ -59,7 +59,7 @@ class DQNConfig(OffPolicyConfig):
 
     # --- env_runners ---
     epsilon: LearningRateOrSchedule = field(
-        default=((0, 1.0), (10_000, 0.05)), metadata=ENV_RUNNERS
+        default_factory=lambda: [[0, 1.0], [10_000, 0.05]], metadata=ENV_RUNNERS
     )
     """Probability of an action drawn at random, or a schedule `[[timestep, value], ...]`
     in environment steps."""
@@ -124,9 +124,10 @@ class DQNConfig(OffPolicyConfig):
         super().validate()
         where = type(self).__name__
         self._check_schedule("epsilon", least=0.0)
-        is_schedule = isinstance(self.epsilon, Sequence)
-        values: Any = [p[1] for p in self.epsilon] if is_schedule else [self.epsilon]
-        if max(values) > 1.0:
+        points: Any = self.epsilon
+        if not isinstance(points, Sequence):
+            points = [(0, points)]
+        if max(value for _, value in points) > 1.0:
             raise ConfigError(
                 f"{where}.epsilon", repr(self.epsilon), "probabilities in [0, 1]"
             )

@@ -211,10 +211,13 @@ class OffPolicyConfig(AlgorithmConfig):
 
     def _complete(self, spec, env, spaces, inference_only) -> RLModuleSpec:
         spec = super()._complete(spec, env, spaces, inference_only)
-        given, own_class = spec.model_config, self.get_model_config_class()
-        default = self.get_default_rl_module_spec().module_class
-        is_default = spec.module_class is not None and default is not None
-        if not is_default or not issubclass(spec.module_class, default):
+        own_class = self.get_model_config_class()
+        given: Any = spec.model_config
+        default: Any = self.get_default_rl_module_spec().module_class
+        if not (
+            isinstance(spec.module_class, type)
+            and issubclass(spec.module_class, default)
+        ):
             return spec  # The settings of an own module are its own affair.
         if isinstance(given, own_class):
             return spec

@@ -70,7 +70,7 @@ class SACConfig(OffPolicyConfig):
     """
 
     # --- training: optimisation ---
-    lr: LearningRateOrSchedule | None = field(default=None, metadata=TRAINING)
+    lr: Any = field(default=None, metadata=TRAINING)
     """Learning rate of policy, critics and temperature together; `None` leaves it to the
     three below."""
     actor_lr: LearningRateOrSchedule = field(default=3e-5, metadata=TRAINING)

@@ -232,7 +232,9 @@ class CompiledUpdate:
             for values in (step_values, logged.values):
                 entries += [(key, value) for key in values for value in values[key]]
             stacked = tf.stack([_as_float(key, value) for key, value in entries])
-            settings = {(mid, self._loss_key): {"window": 1} for mid in losses}
+            settings: dict[MetricKey, dict] = {
+                (mid, self._loss_key): {"window": 1} for mid in losses
+            }
             keys = [key for key, _ in entries]
             settings |= logged.settings
             found["layout"] = _OutputLayout(keys, settings, [*rows])

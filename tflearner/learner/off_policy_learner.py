@@ -117,8 +117,9 @@ class OffPolicyTfLearner(TfLearner):
 
     def _target_network_pairs(self, module_id: ModuleID) -> list[tuple[Any, Any]]:
         module = self.module[module_id].unwrapped()
-        is_ours = isinstance(module, TargetNetworkAPI)
-        return module.get_target_network_pairs() if is_ours else []
+        if not isinstance(module, TargetNetworkAPI):
+            return []
+        return module.get_target_network_pairs()
 
     def _num_steps_trained(self) -> int:
         key = (ALL_MODULES, constants.NUM_ENV_STEPS_TRAINED_LIFETIME)

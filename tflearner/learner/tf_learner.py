@@ -221,7 +221,8 @@ class TfLearner(Learner):
 
     def _update_with_rows(self, batch: dict[ModuleID, Any]) -> tuple:
         """Returns the losses, the logged tensors and what was put out for each row."""
-        self._in_step.rows = rows = {}
+        rows: dict[tuple[ModuleID, str], Tensor] = {}
+        self._in_step.rows = rows
         try:
             _, losses, logged = self._update(batch)
         finally:

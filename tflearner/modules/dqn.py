@@ -75,6 +75,7 @@ class DQNModelConfig(DefaultModelConfig):
 class DQNCatalog(Catalog):
     """Makes encoder, advantage head and value head of a Q-network."""
 
+    action_space: Any
     model_config: DQNModelConfig
 
     def build_af_head(
@@ -115,6 +116,9 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     of a distribution; RLlib takes it over the atoms, so that its value stream has no
     influence there.
     """
+
+    action_space: Any
+    model_config: Any
 
     def setup(self) -> None:
         self.model_config = DQNModelConfig.make(self.model_config)

@@ -107,6 +107,7 @@ class ActionValueEncoder(CompositeLayer):
 class SACCatalog(Catalog):
     """Makes the networks of policy and critics."""
 
+    action_space: Any
     model_config: SACModelConfig
 
     @property
@@ -182,6 +183,9 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     and "q_target_next" of all actions, "action_log_probs" of s and
     "action_log_probs_next" of s'.
     """
+
+    action_space: Any
+    model_config: Any
 
     def setup(self) -> None:
         self.model_config = SACModelConfig.make(self.model_config)
