@@ -4,7 +4,7 @@ import numpy as np
 import tree
 
 from tflearner.columns import Columns
-from tflearner.connectors.batching import name_of
+from tflearner.connectors.batching import check_one_entry_per_episode, name_of
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.episode_columns import BOOTSTRAP_ROWS
 from tflearner.data import checks
@@ -72,6 +72,7 @@ class NStepTransitions(ConnectorV2):
         )
 
     def _check(self, batch, episodes, shared_data) -> None:
+        check_one_entry_per_episode(batch, episodes)
         where = f"connector piece {type(self).__name__}"
         lacking = [column for column in READ if column not in batch]
         if lacking:

@@ -44,10 +44,11 @@ class EpisodeReplayBuffer(Checkpointable):
     >>> buffer.add(episode)
     >>> len(buffer)
     3
-    >>> batch = buffer.sample(2, n_step=3, gamma=0.5)
-    >>> batch["obs"], batch["rewards"], batch["new_obs"], batch["n_step"]
-    (array([2., 1.], dtype=float32), array([1. , 1.5], dtype=float32), \
-array([3., 3.], dtype=float32), array([1., 2.], dtype=float32))
+    >>> batch = buffer.sample(4, n_step=2, gamma=0.5)
+    >>> batch["obs"].tolist(), batch["new_obs"].tolist()
+    ([2.0, 2.0, 1.0, 1.0], [3.0, 3.0, 3.0, 3.0])
+    >>> batch["rewards"].tolist(), batch["n_step"].tolist()
+    ([1.0, 1.0, 1.5, 1.5], [1.0, 1.0, 2.0, 2.0])
 
     Args:
         capacity: How many observations to keep; the oldest go first. An episode of T
