@@ -116,6 +116,10 @@ class AlgorithmConfig:
     """Whether modules act in [-1, 1] and Box actions are stretched to their bounds."""
     clip_actions: bool = field(default=False, metadata=ENVIRONMENT)
     """Whether Box actions are clipped to their bounds when they are not stretched."""
+    action_masks: str | bool = field(default="auto", metadata=ENVIRONMENT)
+    """Whether masks of actions in `info["action_mask"]` or a method `action_masks()`
+    become part of the observations: "auto" if there are any, `False` never, `True`
+    demands masks; those of vector environments have to be in the observations."""
 
     # --- env_runners ---
     num_envs_per_env_runner: int = field(default=1, metadata=ENV_RUNNERS)
@@ -467,6 +471,7 @@ class AlgorithmConfig:
             ("non_finite_updates", ("skip", "raise", "off")),
             ("batch_checks", ("full", "strict", "schema", "off")),
             ("jit_compile", (True, False, "auto")),
+            ("action_masks", (True, False, "auto")),
             ("framework_str", ("tf2",)),
         ):
             value = getattr(self, name)

@@ -23,6 +23,7 @@ from tflearner.constants import (
 )
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.modules.action_masks import ACTION_MASK, is_masked, places_of
 from tflearner.types import AgentID
 
 End = tuple[int, str]  # The length of an episode and how it ends.
@@ -267,6 +268,7 @@ def random_episodes(
     """Returns episodes of random numbers, in growing form.
 
     Every step comes with an "action_logp" and an "action_dist_inputs" of two numbers.
+    A mask of actions in the observations is random, too, but allows what was taken.
 
     Args:
         observation_space: Space of the observations.
@@ -286,9 +288,16 @@ def random_episodes(
         steps = lookback + length
         logp = -rng.random(steps, np.float32)
         dist_inputs = rng.standard_normal((steps, 2), np.float32)
+        observations = [observation_space.sample() for _ in range(steps + 1)]
+        actions = [action_space.sample() for _ in range(steps)]
+        if is_masked(observation_space, action_space):
+            start = getattr(action_space, "start", 0)
+            for obs, action in zip(observations, [*actions, actions[-1]]):
+                own = action - start
+                obs[ACTION_MASK] = _random_masks(obs, own, action_space, (), rng)
         episode = SingleAgentEpisode(
-            observations=[observation_space.sample() for _ in range(steps + 1)],
-            actions=[action_space.sample() for _ in range(steps)],
+            observations=observations,
+            actions=actions,
             rewards=rng.standard_normal(steps).tolist(),
             terminated=end in ("terminated", "both"),
             truncated=end in ("truncated", "both"),
@@ -393,8 +402,14 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
     actions = np.stack([action_space.sample() for _ in range(num_rows)])
     if isinstance(action_space, gym.spaces.Discrete):
         actions -= action_space.start  # Modules count actions from 0.
+    samples = [observation_space.sample() for _ in range(num_rows)]
+    observations = tree.map_structure(lambda *leaves: np.stack(leaves), *samples)
+    if is_masked(observation_space, action_space):
+        observations[ACTION_MASK] = _random_masks(
+            observations, actions, action_space, (num_rows,), rng
+        )
     columns = {
-        Columns.OBS: np.stack([observation_space.sample() for _ in range(num_rows)]),
+        Columns.OBS: observations,
         Columns.ACTIONS: actions,
         Columns.REWARDS: rng.standard_normal(num_rows, np.float32),
         Columns.ACTION_LOGP: -rng.random(num_rows, np.float32),
@@ -410,12 +425,12 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
     seq_lens = np.full(num_seqs, seq_len, np.int32)
     seq_lens[-1] -= padding
 
-    def as_sequences(column):
+    def padded(column):
         zeros = np.zeros((padding, *column.shape[1:]), column.dtype)
         shape = (num_seqs, seq_len, *column.shape[1:])
         return np.concatenate([column, zeros]).reshape(shape)
 
-    return {name: as_sequences(column) for name, column in columns.items()} | {
+    return tree.map_structure(padded, columns) | {
         Columns.SEQ_LENS: seq_lens,
         Columns.LOSS_MASK: np.arange(seq_len) < seq_lens[:, None],
         Columns.STATE_IN: tree.map_structure(
@@ -423,6 +438,14 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
             module.get_initial_state(),
         ),
     }
+
+
+def _random_masks(observations, actions, action_space, leading, rng) -> np.ndarray:
+    """Returns masks that allow the actions and, of the others, every second one."""
+    masks = observations[ACTION_MASK]
+    masks = (rng.random(masks.shape) < 0.5).astype(masks.dtype)
+    np.put_along_axis(masks, places_of(actions, action_space, leading), 1, axis=-1)
+    return masks
 
 
 def learner_digest(learner: Any) -> str:

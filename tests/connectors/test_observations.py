@@ -360,7 +360,8 @@ class Stepwise(MeanStdFilter):
 
 
 def make_runner(env, connector=Stepwise, **settings):
-    config = PPOConfig().environment(env).debugging(seed=3)
+    # A look for masks would be one more reset.
+    config = PPOConfig().environment(env, action_masks=False).debugging(seed=3)
     config.env_runners(num_envs_per_env_runner=3, **settings)
     config.env_runners(env_to_module_connector=connector)
     spaces = (env().observation_space, env().action_space)

@@ -15,11 +15,13 @@ from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError, SpaceError
+from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.types import StateDict
 
 COUNT = "count"
 MEAN = "mean"
 SQUARED_DEVIATIONS = "squared_deviations"
+_TOP = "observation"  # What a space is called; names of its leaves begin with it.
 
 
 class MeanStdFilter(ConnectorV2):
@@ -32,7 +34,7 @@ class MeanStdFilter(ConnectorV2):
         out = clip((x - mean) / (std + epsilon), -clip_by_value, clip_by_value)
 
     Statistics are kept in float64 for each component of each Box of the space; leaves
-    of other kinds pass as they are. Observations that are explored on are counted, each
+    of other kinds, and an "action_mask" at the top of a Dict, pass as they are. Observations that are explored on are counted, each
     once, before they are normalised; `explore=False`, as in evaluation, changes nothing.
     The standard deviation is that of the observations so far (divided by their number),
     and 1 as long as there are fewer than two.
@@ -95,14 +97,21 @@ class MeanStdFilter(ConnectorV2):
         self._mean[name] = np.zeros(space.shape)
         self._squares[name] = np.zeros(space.shape)
 
-    def _as_space_out(self, space: Any) -> Any:
+    def _as_space_out(self, space: Any, *, at_top: bool = True) -> Any:
         if isinstance(space, Box):
             bound = np.inf if self.clip_by_value is None else self.clip_by_value
             return Box(-bound, bound, space.shape, np.float32)
         if isinstance(space, Dict):
-            return Dict({k: self._as_space_out(s) for k, s in space.spaces.items()})
+            return Dict(  # Pairs keep their order, a dict's would be sorted.
+                [
+                    (key, own)
+                    if at_top and key == ACTION_MASK
+                    else (key, self._as_space_out(own, at_top=False))
+                    for key, own in space.spaces.items()
+                ]
+            )
         if isinstance(space, Tuple):
-            return Tuple([self._as_space_out(part) for part in space.spaces])
+            return Tuple([self._as_space_out(s, at_top=False) for s in space.spaces])
         return space
 
     @property
@@ -297,14 +306,13 @@ def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
                 refuse("numbers out of range", f"finite ones >= {least}", key, name)
 
 
-def _map_boxes(
-    function: Callable, space: Any, *values: Any, name: str = "observation"
-) -> Any:
+def _map_boxes(function: Callable, space: Any, *values: Any, name: str = _TOP) -> Any:
     """Returns what a function makes of every Box in a space, in its structure.
 
     Args:
         function: Called with a Box's name, the Box and the values that belong to it.
-        space: The space. Leaves that are no Boxes keep their value; without it: `None`.
+        space: The space. Leaves that are no Boxes, and masks of actions, keep their
+            value; without it: `None`.
         *values: At most one, such as observations. [B, ...].
         name: What the space is called.
     """
@@ -312,7 +320,9 @@ def _map_boxes(
         return function(name, space, *values)
 
     def mapped(key, part):
-        below = (value[key] for value in values)
+        below = [value[key] for value in values]
+        if key == ACTION_MASK and name == _TOP:
+            return below[0] if below else None
         return _map_boxes(function, part, *below, name=f"{name}[{key!r}]")
 
     if isinstance(space, Dict):

@@ -59,8 +59,6 @@ class GuardedEnv(gym.Wrapper):
         self._index = index
         self._portable = portable
         self._step = 0
-        self._shape = env.observation_space.shape  # `None` for nested spaces.
-        self._dtype = env.observation_space.dtype
         self._checked_form: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
@@ -105,21 +103,11 @@ class GuardedEnv(gym.Wrapper):
 
     def _check_observation(self, observation: Any) -> None:
         """Checks shape and dtype; needed only when they change, and that is seldom."""
-        if self._shape is None:
-            self._checked_form = _form(observation)
-            return
-        try:
-            array = np.asarray(observation)
-        except ValueError as error:
-            raise _Broken("a ragged observation", f"shape {self._shape}") from error
-        fits = self._dtype is None or np.can_cast(array.dtype, self._dtype, "same_kind")
-        if array.shape != self._shape or not fits:
-            got = f"an observation {array.dtype} {array.shape}"
-            raise _Broken(got, f"{self._dtype} {self._shape}, as in its space")
+        _check_fits(observation, self.observation_space, "observation")
         self._checked_form = _form(observation)
 
     def _failure(self, call: str, error: Exception) -> dict[str, Failure]:
-        if isinstance(error, _Broken):
+        if isinstance(error, BrokenContract):
             failure = Failure(
                 self._index, self._step, f"{call} with {error.got}", error.want
             )
@@ -130,8 +118,13 @@ class GuardedEnv(gym.Wrapper):
         return {FAILURE: failure}
 
 
-class _Broken(Exception):
-    """What an environment returned is not what gymnasium asks for."""
+class BrokenContract(Exception):
+    """What an environment returned is not what it has to be.
+
+    Args:
+        got: What it returned.
+        want: What it should have returned.
+    """
 
     def __init__(self, got: str, want: str):
         super().__init__(got, want)
@@ -143,7 +136,41 @@ def name_of_step(index: int, step: int) -> str:
     return f"environment {index}, " + (f"episode step {step}" if step else "reset")
 
 
+def _check_fits(observation: Any, space: Any, name: str) -> None:
+    """Raises `BrokenContract` unless an observation has the form of its space."""
+    if isinstance(space, gym.spaces.Dict):
+        if not isinstance(observation, dict) or space.spaces.keys() - observation:
+            want = f"a dict with keys {[*space.spaces]}"
+            raise BrokenContract(f"the {name} {_short(observation)}", want)
+        for key, own in space.spaces.items():
+            _check_fits(observation[key], own, f"{name}[{key!r}]")
+        return
+    if isinstance(space, gym.spaces.Tuple):
+        num = len(space.spaces)
+        if not isinstance(observation, tuple | list) or len(observation) != num:
+            raise BrokenContract(
+                f"the {name} {_short(observation)}", f"a tuple of {num}"
+            )
+        for index, (part, own) in enumerate(zip(observation, space.spaces)):
+            _check_fits(part, own, f"{name}[{index}]")
+        return
+    if space.shape is None:  # Of a sequence, say: there is nothing to compare.
+        return
+    try:
+        array = np.asarray(observation)
+    except ValueError as error:
+        raise BrokenContract(f"a ragged {name}", f"shape {space.shape}") from error
+    fits = space.dtype is None or np.can_cast(array.dtype, space.dtype, "same_kind")
+    if array.shape != space.shape or not fits:
+        got = f"an {name} {array.dtype} {array.shape}"
+        raise BrokenContract(got, f"{space.dtype} {space.shape}, as in its space")
+
+
 def _form(observation: Any) -> tuple:
+    if isinstance(observation, dict):
+        return tuple((key, _form(own)) for key, own in observation.items())
+    if isinstance(observation, tuple | list):
+        return tuple(map(_form, observation))
     return (
         type(observation),
         getattr(observation, "shape", None),
@@ -155,19 +182,19 @@ def _check_arity(result: Any, want: str) -> None:
     num = want.count(",") + 1
     if not isinstance(result, tuple) or len(result) != num:
         got = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
-        raise _Broken(got, f"{num}: {want}")
+        raise BrokenContract(got, f"{num}: {want}")
 
 
 def _check_info(info: Any) -> None:
     if not isinstance(info, dict):
-        raise _Broken(f"the info {_short(info)}", "a dict")
+        raise BrokenContract(f"the info {_short(info)}", "a dict")
 
 
 def _number(reward: Any) -> float:
     try:
         return float(reward)
     except (TypeError, ValueError) as error:
-        raise _Broken(f"the reward {_short(reward)}", "a number") from error
+        raise BrokenContract(f"the reward {_short(reward)}", "a number") from error
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -175,7 +202,7 @@ def _flag(name: str, value: Any) -> bool:
         return value
     if isinstance(value, int | np.generic):  # Many environments return `np.bool_`.
         return bool(value)
-    raise _Broken(f"{name}={_short(value)}", "a bool")
+    raise BrokenContract(f"{name}={_short(value)}", "a bool")
 
 
 def _short(value: Any) -> str:

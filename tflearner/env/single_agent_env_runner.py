@@ -33,6 +33,8 @@ from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
 from tflearner.metrics import MetricsLogger
 from tflearner.modules import inference
+from tflearner.modules.action_masks import ACTION_MASK
+from tflearner.modules.action_masks import random_actions as random_actions_of
 from tflearner.types import ResultDict, StateDict
 
 RNG = "rng"  # Its key in the state.
@@ -57,7 +59,7 @@ class SingleAgentEnvRunner(EnvRunner):
     Args:
         config: An `AlgorithmConfig`. Read are `env`, `env_config`, `explore`, `seed`,
             `num_envs_per_env_runner`, `gym_env_vectorize_mode`, `autoreset_mode`,
-            `rollout_fragment_length`, `episode_lookback_horizon` and
+            `action_masks`, `rollout_fragment_length`, `episode_lookback_horizon` and
             `metrics_num_episodes_for_smoothing`.
         module: The `RLModule` that acts. It is not copied: what a learner does to its
             weights shows from the next `sample()` on.
@@ -132,8 +134,8 @@ class SingleAgentEnvRunner(EnvRunner):
                 each environment is fixed beforehand: with the first ones to end, short
                 episodes would be preferred.
             explore: Whether to explore; `config.explore` by default.
-            random_actions: Whether to draw actions from the action space instead of
-                asking the module. The next call starts new episodes if the module has a
+            random_actions: Whether to draw actions from the action space, of those that
+                are allowed where there are masks, instead of asking the module. The next call starts new episodes if the module has a
                 state, for it has not seen these steps.
             force_reset: Whether to abandon unfinished episodes and start new ones.
 
@@ -247,7 +249,11 @@ class SingleAgentEnvRunner(EnvRunner):
     ) -> tuple[dict[str, Any], Any]:
         """Returns the columns to keep and the actions for the environments."""
         if random_actions:
-            actions = self.env.action_space.sample()
+            if self._stepper.has_masks:
+                space = self.env.single_action_space
+                actions = random_actions_of(obs[ACTION_MASK], space, self._rng)
+            else:
+                actions = self.env.action_space.sample()
             return {Columns.ACTIONS: actions}, actions
         batch = {Columns.OBS: obs}
         if self._is_stateful:

@@ -14,8 +14,10 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from tflearner.env.action_masks import MaskedEnv, find_masks, no_masks
 from tflearner.env.guarded_env import GuardedEnv
 from tflearner.errors import ConfigError, EnvContractError, EnvError, did_you_mean
+from tflearner.modules.action_masks import has_action_mask
 
 EnvSource = str | EnvSpec | VectorEnv | Callable[..., gym.Env | VectorEnv]
 
@@ -31,6 +33,7 @@ def make_configured(config: Any) -> VectorEnv:
         num_envs=config.num_envs_per_env_runner,
         vectorize_mode=config.gym_env_vectorize_mode,
         autoreset_mode=config.autoreset_mode,
+        action_masks=config.action_masks,
     )
 
 
@@ -41,6 +44,7 @@ def make_vector_env(
     num_envs: int = 1,
     vectorize_mode: str = "sync",
     autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
+    action_masks: str | bool = False,
 ) -> VectorEnv:
     """Returns a checked vector environment for whatever describes an environment.
 
@@ -57,6 +61,9 @@ def make_vector_env(
             registered for the id.
         autoreset_mode: When environments of the first two modes are reset after an
             episode: `"same_step"`, `"next_step"` or `"disabled"` (by the runner).
+        action_masks: Whether to put masks of actions that environments of the first two
+            modes have elsewhere into their observations: `"auto"` does if there are
+            any, which takes a reset to find out, `True` demands masks.
 
     Raises:
         EnvError: If there is no such environment or it cannot be made.
@@ -81,7 +88,13 @@ def make_vector_env(
             # A worker process may not know what was registered at run time.
             env = gym.spec(made.spec.id)
     if not isinstance(made, VectorEnv):
-        made = _vectorize(env, kwargs, made, num_envs, vectorize_mode, mode)
+        made = _vectorize(
+            env, kwargs, made, num_envs, vectorize_mode, mode, action_masks
+        )
+    elif action_masks is True:
+        spaces = made.single_observation_space, made.single_action_space
+        if not has_action_mask(*spaces):
+            raise no_masks(_name(made), *spaces)
     get_autoreset_mode(made)
     return made
 
@@ -225,6 +238,7 @@ def _vectorize(
     num_envs: int,
     vectorize_mode: str,
     mode: AutoresetMode,
+    action_masks: str | bool,
 ) -> VectorEnv:
     if vectorize_mode == "vector_entry_point":
         first.close()
@@ -235,7 +249,8 @@ def _vectorize(
             "use 'sync' or 'async'",
         )
     is_async = vectorize_mode == "async"
-    env_fns = [_SubEnvFactory(env, kwargs, i, is_async) for i in range(num_envs)]
+    masks = find_masks(first, action_masks, _name(env))
+    env_fns = [_SubEnvFactory(env, kwargs, i, is_async, masks) for i in range(num_envs)]
     env_fns[0].ready = first
     with _making(env):
         # The runner copies what it keeps, so nobody else needs to.
@@ -253,15 +268,25 @@ class _SubEnvFactory:
     `AsyncVectorEnv` asks for it before it sends this object to a worker.
     """
 
-    def __init__(self, env: Any, kwargs: dict[str, Any], index: int, portable: bool):
+    def __init__(
+        self,
+        env: Any,
+        kwargs: dict[str, Any],
+        index: int,
+        portable: bool,
+        masks: str | None,
+    ):
         self._env, self._kwargs = env, kwargs
         self._index, self._portable = index, portable
+        self._masks = masks
         self.ready: gym.Env | None = None
 
     def __call__(self) -> gym.Env:
         made, self.ready = self.ready, None
         if made is None:
             made = _make_one(self._env, self._kwargs)
+        if self._masks is not None:  # Inside, so that a wrong mask is reported, too.
+            made = MaskedEnv(made, self._masks)
         return GuardedEnv(made, index=self._index, portable=self._portable)
 
 

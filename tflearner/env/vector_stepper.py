@@ -18,6 +18,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from tflearner.env import vector_env
 from tflearner.env.guarded_env import FAILURE, NEW_EPISODES, name_of_step
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
+from tflearner.modules import action_masks
+from tflearner.modules.action_masks import ACTION_MASK
 
 Infos = dict[str, Any] | list[dict[str, Any]]  # gymnasium's form, or one dict each.
 
@@ -64,6 +66,7 @@ class VectorStepper:
         resets_in_next_step: Whether an environment spends a step on its reset. That step
             ignores its action, has no reward and is not a step of any episode.
         resetting: Which environments will do so in the next step. bool [N].
+        has_masks: Whether observations hold masks of the actions.
     """
 
     def __init__(self, env: VectorEnv):
@@ -74,6 +77,8 @@ class VectorStepper:
         space = env.action_space
         is_nested = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
         self._action_dtype = None if is_nested else space.dtype
+        spaces = env.single_observation_space, env.single_action_space
+        self.has_masks = action_masks.is_masked(*spaces)
         self._forget_episodes()
 
     def _forget_episodes(self) -> None:
@@ -95,6 +100,7 @@ class VectorStepper:
         obs, infos = self._call("reset", 2, seed=seed)
         obs = map_arrays(np.array, obs)
         self._check_finite("observation", obs)
+        self._check_masks(obs)
         return obs, infos
 
     def step(self, actions: Any) -> VectorStep:
@@ -140,6 +146,7 @@ class VectorStepper:
             self._check_finite("observation", final_obs, done)
             self._episode_steps[done] = 0
         self._check_finite("observation", obs)
+        self._check_masks(obs)
         return VectorStep(
             obs,
             rewards,
@@ -237,6 +244,21 @@ class VectorStepper:
                 f"{what}{where} = {leaf[(row, *place)]}",
                 "finite numbers",
                 NEW_EPISODES,
+            )
+
+    def _check_masks(self, obs: Any) -> None:
+        """Checks that there is something to do wherever an episode goes on."""
+        if not self.has_masks:
+            return
+        space = self.env.single_action_space
+        bad = action_masks.allows_nothing(obs[ACTION_MASK], space) & ~self.resetting
+        if bad.any():
+            index = int(bad.argmax())
+            raise EnvContractError(
+                name_of_step(index, int(self._episode_steps[index])),
+                "a mask that forbids every action",
+                f"one allowed action or more of {space}",
+                f"where nothing can be done an episode ends; {NEW_EPISODES}",
             )
 
     def _contract_error(self, got: str, want: str | None = None) -> EnvContractError:

@@ -24,6 +24,7 @@ from tflearner.export.endpoints import (
     choose,
 )
 from tflearner.metrics import MetricsLogger
+from tflearner.modules.action_masks import FORBIDDEN
 from tflearner.modules.distributions import Categorical
 from tflearner.modules.inference import ModuleActor, make_actor
 
@@ -225,8 +226,11 @@ def _arrays(nest: Any) -> Any:
 
 
 def _size(x: np.ndarray) -> np.ndarray:
-    """Returns what differences of these numbers are measured by: their largest, or 1."""
-    finite = np.abs(np.where(np.isfinite(x), x, 0.0))
+    """Returns what differences of these numbers are measured by: their largest, or 1.
+
+    What stands for a forbidden action is no number to measure by.
+    """
+    finite = np.abs(np.where(np.isfinite(x) & (x != FORBIDDEN), x, 0.0))
     return np.maximum(1.0, finite.max(initial=0.0)).astype(np.float32)
 
 

@@ -4,6 +4,9 @@ Every column is checked for its kind of dtype, shape, length and finite values; 
 and discrete observations for their range. Errors name module, column and first bad row.
 Numbers must be finite everywhere, also where a mask or a length leaves them out: a
 masked NaN still spoils gradients. Padding may be 0 where 0 is out of range.
+
+Where observations hold an "action_mask", it has to allow an action in every row that is
+trained on, and the one that was taken: the log-probability of another is about -1e9.
 """
 
 import dataclasses
@@ -21,6 +24,8 @@ from tflearner.columns import Columns
 from tflearner.errors import BatchError, did_you_mean
 from tflearner.learner import sequences
 from tflearner.learner.sequences import Layout
+from tflearner.modules import action_masks
+from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.rl_module import RLModule
 
 MODES = ("full", "schema", "off", "strict")
@@ -71,6 +76,26 @@ class ColumnSpec:
     high: Any = None
     minus_inf: bool = False
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of values that are welcome."""
+        return ("float", "int") if self.kind == "float" else (self.kind,)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskSpec(ColumnSpec):
+    """What a mask of actions must look like.
+
+    Attributes:
+        action_space: That of the actions.
+    """
+
+    action_space: Any = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return (*super().kinds, "bool")
+
 
 def column_specs(module: RLModule) -> dict[str, Any]:
     """Returns the specs of the columns whose form a module decides.
@@ -85,6 +110,8 @@ def column_specs(module: RLModule) -> dict[str, Any]:
     specs[Columns.WEIGHTS_SEQ_NO] = ColumnSpec("int", np.int32)
     for column in (Columns.OBS, Columns.NEXT_OBS):
         spec = _observation_spec(module.observation_space)
+        if action_masks.is_masked(module.observation_space, module.action_space):
+            spec = spec | {ACTION_MASK: _mask_spec(module)}
         if spec is not None:
             specs[column] = spec
     space = module.action_space
@@ -159,6 +186,8 @@ def check_columns(
             own_layout,
             mode,
         )
+    if mode in ("full", "strict"):
+        _check_masks(where, checked, specs, layout)
     if layout.seq_lens is None:
         return checked
     return _as_sequences(where, checked, layout, specs[Columns.SEQ_LENS], mode)
@@ -188,11 +217,27 @@ def _observation_spec(space: gym.Space | None) -> Any:
     if isinstance(space, gym.spaces.MultiDiscrete):
         high = space.start + space.nvec - 1
         return ColumnSpec("int", np.int32, (space.shape,), space.start, high)
+    if isinstance(space, gym.spaces.MultiBinary):
+        return ColumnSpec("int", np.int8, (space.shape,), 0, 1)
     if isinstance(space, gym.spaces.Dict):
         return {key: _observation_spec(own) for key, own in space.items()} or None
     if isinstance(space, gym.spaces.Tuple):
         return tuple(_observation_spec(own) for own in space.spaces) or None
     return None
+
+
+def _mask_spec(module: RLModule) -> MaskSpec:
+    space: Any = module.observation_space
+    mask = space[ACTION_MASK]
+    is_float = mask.dtype.kind == "f"
+    return MaskSpec(
+        "float" if is_float else "int",
+        np.float32 if is_float else np.int8,
+        (mask.shape,),
+        0,
+        1,
+        action_space=module.action_space,
+    )
 
 
 def _state_spec(leaf: Any) -> ColumnSpec:
@@ -341,7 +386,7 @@ def _check_form(
     if kind is None:
         got = f"dtype {array.dtype}{_first_odd_item(array)}"
         raise BatchError(where, got, "numbers")
-    if spec is not None and kind != spec.kind and (kind, spec.kind) != ("int", "float"):
+    if spec is not None and kind not in spec.kinds:
         raise BatchError(where, f"dtype {array.dtype}", f"values of kind {spec.kind}")
     shape, axes = array.shape, len(layout.leading)
     shapes = None if spec is None else spec.shapes
@@ -430,6 +475,40 @@ def _check_range(
         low, high = (np.broadcast_to(bound, array.shape)[at] for bound in (low, high))
         raise BatchError(
             where, f"{array[at]} at {layout.place(at)}", f"values in [{low}, {high}]"
+        )
+
+
+def _check_masks(where: str, columns: Mapping, specs: Mapping, layout: Layout) -> None:
+    """Checks rows that are trained on; what follows on an episode may allow nothing."""
+    spec = specs.get(Columns.OBS)
+    spec = spec.get(ACTION_MASK) if isinstance(spec, Mapping) else None
+    if not isinstance(spec, MaskSpec) or Columns.OBS not in columns:
+        return
+    masks, space = columns[Columns.OBS][ACTION_MASK], spec.action_space
+    counts = columns.get(Columns.LOSS_MASK, np.True_)
+    if layout.padding is not None:
+        counts = counts & ~layout.padding
+    bad = action_masks.allows_nothing(masks, space) & counts
+    if bad.any():
+        raise BatchError(
+            f"{where}, column {Columns.OBS!r}[{ACTION_MASK!r}]",
+            f"a mask that forbids every action at {layout.place(_first(bad))}",
+            f"one allowed action or more of {space}",
+            f"{Columns.LOSS_MASK!r} leaves out rows in which nothing is decided",
+        )
+    if Columns.ACTIONS not in columns or not isinstance(
+        specs.get(Columns.ACTIONS), ColumnSpec
+    ):
+        return
+    actions = columns[Columns.ACTIONS]
+    bad = action_masks.forbids(masks, actions, space) & counts
+    if bad.any():
+        at = _first(bad)
+        raise BatchError(
+            f"{where}, column {Columns.ACTIONS!r}",
+            f"action {actions[at]} at {layout.place(at)}",
+            f"one that {Columns.OBS!r}[{ACTION_MASK!r}] allows there",
+            "act with the mask: a module in the environment runner does",
         )
 
 
