@@ -23,7 +23,7 @@ from tflearner.constants import (
 )
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.modules.action_masks import ACTION_MASK, is_masked, places_of
+from tflearner.modules.mask_spaces import ACTION_MASK, is_masked, places_of
 from tflearner.types import AgentID
 
 End = tuple[int, str]  # The length of an episode and how it ends.

@@ -1,5 +1,8 @@
 """Tests for `tflearner.env.action_masks`, through the environment runner."""
 
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -194,6 +197,12 @@ def test_masks_in_processes_of_their_own(make_runner):
     )
     episodes = runner.sample(num_timesteps=10)
     assert _rows(episodes[0])[0]["action_mask"].any()
+
+
+def test_processes_that_step_environments_need_no_tensorflow():
+    """It takes seconds to start and 300 MB in each."""
+    code = "import sys, tflearner.env.vector_env; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_random_actions_are_allowed_ones(make_runner):

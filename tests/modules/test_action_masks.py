@@ -1,73 +1,15 @@
 """Tests for `tflearner.modules.action_masks`."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tflearner.errors import SpaceError
 from tflearner.modules import action_masks
 from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
 from tflearner.modules.distributions import Categorical
 
-Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete
-MultiBinary, MultiDiscrete = gym.spaces.MultiBinary, gym.spaces.MultiDiscrete
-OBS = Box(-1, 1, (2,))
 MASKS = np.array([[1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]], np.int8)
 LOGITS = np.random.default_rng(0).standard_normal((4, 3), np.float32)
-
-
-def space(mask):
-    return Dict({"observations": OBS, ACTION_MASK: mask})
-
-
-@pytest.mark.parametrize(
-    ("mask", "actions"),
-    [
-        (Box(0, 1, (3,), np.int8), Discrete(3, start=1)),
-        (Box(0, 1, (3,), np.float32), Discrete(3)),
-        (MultiBinary(3), Discrete(3)),
-        (MultiBinary(7), MultiDiscrete([[3, 2], [1, 1]])),
-    ],
-    ids=str,
-)
-def test_masks_of_any_kind_are_seen(mask, actions):
-    assert action_masks.has_action_mask(space(mask), actions)
-
-
-@pytest.mark.parametrize(
-    "observations",
-    [
-        None,
-        OBS,
-        Dict({"a": OBS}),
-        gym.spaces.Tuple([space(MultiBinary(3))]),
-        Dict({"a": space(MultiBinary(3))}),
-    ],
-    ids=str,
-)
-def test_no_mask_without_the_key_at_the_top(observations):
-    assert not action_masks.has_action_mask(observations, Discrete(3))
-
-
-@pytest.mark.parametrize(
-    ("mask", "actions", "match"),
-    [
-        (MultiBinary(4), Discrete(3), r"MultiBinary\(4\), want .* shape \(3,\)"),
-        (
-            MultiBinary(2),
-            MultiDiscrete([2, 3]),
-            r"MultiBinary\(2\), want .* shape \(5,\)",
-        ),
-        (Box(0, 1, (1, 3)), Discrete(3), r"Box.* shape \(3,\)"),
-        (Discrete(3), Discrete(3), r"Discrete\(3\), want"),
-        (MultiBinary(2), Box(-1, 1, (2,)), r"a mask of actions in Box.*want Discrete"),
-    ],
-    ids=str,
-)
-def test_mask_that_does_not_fit_is_refused(mask, actions, match):
-    with pytest.raises(SpaceError, match=r"key 'action_mask': got " + match):
-        action_masks.has_action_mask(space(mask), actions)
 
 
 def oracle(logits, masks):

@@ -32,9 +32,8 @@ from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
 from tflearner.metrics import MetricsLogger
-from tflearner.modules import inference
-from tflearner.modules.action_masks import ACTION_MASK
-from tflearner.modules.action_masks import random_actions as random_actions_of
+from tflearner.modules import inference, mask_spaces
+from tflearner.modules.mask_spaces import ACTION_MASK
 from tflearner.types import ResultDict, StateDict
 
 RNG = "rng"  # Its key in the state.
@@ -251,7 +250,7 @@ class SingleAgentEnvRunner(EnvRunner):
         if random_actions:
             if self._stepper.has_masks:
                 space = self.env.single_action_space
-                actions = random_actions_of(obs[ACTION_MASK], space, self._rng)
+                actions = mask_spaces.random_actions(obs[ACTION_MASK], space, self._rng)
             else:
                 actions = self.env.action_space.sample()
             return {Columns.ACTIONS: actions}, actions

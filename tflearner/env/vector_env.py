@@ -17,7 +17,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from tflearner.env.action_masks import MaskedEnv, find_masks, no_masks
 from tflearner.env.guarded_env import GuardedEnv
 from tflearner.errors import ConfigError, EnvContractError, EnvError, did_you_mean
-from tflearner.modules.action_masks import has_action_mask
+from tflearner.modules.mask_spaces import has_action_mask
 
 EnvSource = str | EnvSpec | VectorEnv | Callable[..., gym.Env | VectorEnv]
 

@@ -18,8 +18,8 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 from tflearner.env import vector_env
 from tflearner.env.guarded_env import FAILURE, NEW_EPISODES, name_of_step
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
-from tflearner.modules import action_masks
-from tflearner.modules.action_masks import ACTION_MASK
+from tflearner.modules import mask_spaces
+from tflearner.modules.mask_spaces import ACTION_MASK
 
 Infos = dict[str, Any] | list[dict[str, Any]]  # gymnasium's form, or one dict each.
 
@@ -78,7 +78,7 @@ class VectorStepper:
         is_nested = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
         self._action_dtype = None if is_nested else space.dtype
         spaces = env.single_observation_space, env.single_action_space
-        self.has_masks = action_masks.is_masked(*spaces)
+        self.has_masks = mask_spaces.is_masked(*spaces)
         self._forget_episodes()
 
     def _forget_episodes(self) -> None:
@@ -251,7 +251,7 @@ class VectorStepper:
         if not self.has_masks:
             return
         space = self.env.single_action_space
-        bad = action_masks.allows_nothing(obs[ACTION_MASK], space) & ~self.resetting
+        bad = mask_spaces.allows_nothing(obs[ACTION_MASK], space) & ~self.resetting
         if bad.any():
             index = int(bad.argmax())
             raise EnvContractError(

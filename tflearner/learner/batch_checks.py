@@ -24,8 +24,8 @@ from tflearner.columns import Columns
 from tflearner.errors import BatchError, did_you_mean
 from tflearner.learner import sequences
 from tflearner.learner.sequences import Layout
-from tflearner.modules import action_masks
-from tflearner.modules.action_masks import ACTION_MASK
+from tflearner.modules import mask_spaces
+from tflearner.modules.mask_spaces import ACTION_MASK
 from tflearner.modules.rl_module import RLModule
 
 MODES = ("full", "schema", "off", "strict")
@@ -110,7 +110,7 @@ def column_specs(module: RLModule) -> dict[str, Any]:
     specs[Columns.WEIGHTS_SEQ_NO] = ColumnSpec("int", np.int32)
     for column in (Columns.OBS, Columns.NEXT_OBS):
         spec = _observation_spec(module.observation_space)
-        if action_masks.is_masked(module.observation_space, module.action_space):
+        if mask_spaces.is_masked(module.observation_space, module.action_space):
             spec = spec | {ACTION_MASK: _mask_spec(module)}
         if spec is not None:
             specs[column] = spec
@@ -488,7 +488,7 @@ def _check_masks(where: str, columns: Mapping, specs: Mapping, layout: Layout) -
     counts = columns.get(Columns.LOSS_MASK, np.True_)
     if layout.padding is not None:
         counts = counts & ~layout.padding
-    bad = action_masks.allows_nothing(masks, space) & counts
+    bad = mask_spaces.allows_nothing(masks, space) & counts
     if bad.any():
         raise BatchError(
             f"{where}, column {Columns.OBS!r}[{ACTION_MASK!r}]",
@@ -501,7 +501,7 @@ def _check_masks(where: str, columns: Mapping, specs: Mapping, layout: Layout) -
     ):
         return
     actions = columns[Columns.ACTIONS]
-    bad = action_masks.forbids(masks, actions, space) & counts
+    bad = mask_spaces.forbids(masks, actions, space) & counts
     if bad.any():
         at = _first(bad)
         raise BatchError(

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from tflearner.errors import SpaceError
-from tflearner.modules.action_masks import ACTION_MASK
+from tflearner.modules.mask_spaces import ACTION_MASK
 from tflearner.modules.networks import CompositeLayer, unsupported_space
 from tflearner.types import Tensor
 
@@ -30,7 +30,7 @@ class ObservationEncoding(CompositeLayer):
 
     Leaves of nested spaces go in the order of the space: gymnasium sorts the keys of a
     `dict`, and keeps the order of a list of pairs and of an `OrderedDict`. An
-    "action_mask" at the top is left out: see `action_masks`.
+    "action_mask" at the top is left out: see `mask_spaces`.
 
     Args:
         space: Of single observations.
