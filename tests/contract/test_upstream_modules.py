@@ -503,8 +503,8 @@ def test_actions_of_a_space_have_this_distribution(space, wanted, size):
 @pytest.mark.parametrize(
     "space",
     [
-        gym.spaces.Dict({"a": Discrete(2)}),
-        gym.spaces.Tuple([Discrete(2)]),
+        gym.spaces.Dict({"a": gym.spaces.Text(3)}),
+        gym.spaces.Tuple([Discrete(2), gym.spaces.Sequence(Discrete(2))]),
         gym.spaces.Text(3),
     ],
     ids=str,

@@ -113,13 +113,13 @@ def test_action_distributions_follow_the_space(space, want):
 @pytest.mark.parametrize(
     ("space", "name"),
     [
-        (gym.spaces.MultiDiscrete([2, 3]), r"MultiDiscrete\(\[2 3\]\)"),
-        (gym.spaces.Dict({"arm": Box(0, 1, (2,))}), "Dict.*leaf 'arm': Box"),
-        (None, "None"),
+        (gym.spaces.Text(3), "action space: got Text"),
+        (gym.spaces.Dict({"arm": gym.spaces.Text(3)}), "leaf 'arm': got Text"),
+        (None, "action space: got None"),
     ],
 )
 def test_unsupported_action_space_is_named(space, name):
-    with pytest.raises(SpaceError, match=f"action space: got {name}.*Discrete or Box"):
+    with pytest.raises(SpaceError, match=f"{name}.*want Discrete, Box, Multi"):
         action_dist_class(space)
 
 

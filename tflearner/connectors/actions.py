@@ -1,13 +1,17 @@
 """From a module's outputs to the actions an environment gets."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import tree
 from keras import ops
+from keras.backend import standardize_dtype
 
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
+from tflearner.modules.leaf_spaces import leaf_spaces
 
 
 class GetActions(ConnectorV2):
@@ -40,11 +44,12 @@ class NormalizeAndClipActions(ConnectorV2):
     With `normalize_actions`, a module acts in [-1, 1] and its actions are stretched to
     the bounds of a Box and clipped to them; with `clip_actions` alone they are only
     clipped. Components without both bounds are left as they are, except for clipping
-    at the one bound they have. Discrete actions are shifted to the space's start.
+    at the one bound they have. Discrete and MultiDiscrete actions are shifted to the
+    space's start. All of this happens to each leaf of nested actions.
 
     Reads:  ACTIONS.
-    Writes: ACTIONS_FOR_ENV for a Box, in its shape and dtype, and for a Discrete that
-    does not start at 0; otherwise ACTIONS are what the environment gets.
+    Writes: ACTIONS_FOR_ENV where the space has a Box, in its shape and dtype, or a part
+    that does not start at 0; otherwise ACTIONS are what the environment gets.
 
     Args:
         normalize_actions: Whether to stretch [-1, 1] to the bounds.
@@ -62,44 +67,88 @@ class NormalizeAndClipActions(ConnectorV2):
         super().__init__(input_observation_space, input_action_space)
         self.normalize_actions = normalize_actions
         self.clip_actions = clip_actions
-        space = input_action_space
+        # What happens to an action, or to each leaf of one; `None` for nothing.
+        self._rule: Any = None
+        if input_action_space is not None:
+            rule = tree.map_structure(self._rule_of, leaf_spaces(input_action_space))
+            if any(leaf is not None for leaf in tree.flatten(rule)):
+                self._rule = rule
+
+    def _rule_of(self, space: gym.Space) -> "_ToBox | _ToStart | None":
         if isinstance(space, gym.spaces.Box):
-            low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-            # The numbers alone do not tell: an unbounded int32 ends at 2,147,483,647.
-            bounded = space.bounded_below & space.bounded_above
-            stretched = bounded & normalize_actions
-            half = np.where(stretched, (high - low) / 2.0, 1.0)
-            self._scale = half.astype(np.float32)
-            self._shift = np.where(stretched, low + half, 0.0).astype(np.float32)
-            self._low, self._high = -_float32_below(-low), _float32_below(high)
+            return _ToBox(space, self.normalize_actions, self.clip_actions)
+        is_counted = isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+        if is_counted and np.any(space.start != 0):
+            return _ToStart(space.start)
+        return None
 
     def __call__(self, *, batch, **kwargs):
-        space, actions = self.input_action_space, batch[Columns.ACTIONS]
-        if isinstance(space, gym.spaces.Discrete) and space.start != 0:
-            batch[Columns.ACTIONS_FOR_ENV] = actions + int(space.start)
-        elif isinstance(space, gym.spaces.Box):
-            actions = np.reshape(actions, (len(actions), *space.shape))
-            actions = actions * self._scale + self._shift
-            if self.normalize_actions or self.clip_actions:
-                actions = np.clip(actions, self._low, self._high)
-            if np.issubdtype(space.dtype, np.integer):
-                actions = np.rint(actions)
-            batch[Columns.ACTIONS_FOR_ENV] = actions.astype(space.dtype)
+        if self._rule is not None:
+            batch[Columns.ACTIONS_FOR_ENV] = _for_each_leaf(
+                self._rule, batch[Columns.ACTIONS], lambda rule, own: rule(own)
+            )
         return batch
 
     def to_tensors(self, x: Any) -> Any:
         """Returns the environment's actions for a module's actions. [B, ...]."""
-        space = self.input_action_space
-        if isinstance(space, gym.spaces.Discrete) and space.start != 0:
-            return x + int(space.start)
-        if isinstance(space, gym.spaces.Box):
-            x = ops.reshape(x, (-1, *space.shape)) * self._scale + self._shift
-            if self.normalize_actions or self.clip_actions:
-                x = ops.minimum(ops.maximum(x, self._low), self._high)
-            if np.issubdtype(space.dtype, np.integer):
-                x = ops.round(x)
-            return ops.cast(x, space.dtype.name)
-        return x
+        if self._rule is None:
+            return x
+        return _for_each_leaf(self._rule, x, lambda rule, own: rule.to_tensors(own))
+
+
+def _for_each_leaf(rules: Any, actions: Any, function: Callable) -> Any:
+    """Returns what a function makes of each rule and its actions, where there is one."""
+    if not isinstance(rules, dict | tuple):  # Spares the 10 us of walking through it.
+        return function(rules, actions)
+    return tree.map_structure(
+        lambda rule, own: own if rule is None else function(rule, own), rules, actions
+    )
+
+
+class _ToBox:
+    """Brings actions into a Box: its bounds, its shape, its dtype."""
+
+    def __init__(self, space: gym.spaces.Box, normalize: bool, clip: bool):
+        self._shape, self._dtype = space.shape, space.dtype
+        self._is_clipped = normalize or clip
+        self._is_whole = np.issubdtype(space.dtype, np.integer)
+        low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+        # The numbers alone do not tell: an unbounded int32 ends at 2,147,483,647.
+        is_stretched = space.bounded_below & space.bounded_above & normalize
+        half = np.where(is_stretched, (high - low) / 2.0, 1.0)
+        self._scale = half.astype(np.float32)
+        self._shift = np.where(is_stretched, low + half, 0.0).astype(np.float32)
+        self._low, self._high = -_float32_below(-low), _float32_below(high)
+
+    def __call__(self, actions: np.ndarray) -> np.ndarray:
+        actions = np.reshape(actions, (len(actions), *self._shape))
+        actions = actions * self._scale + self._shift
+        if self._is_clipped:
+            actions = np.clip(actions, self._low, self._high)
+        if self._is_whole:
+            actions = np.rint(actions)
+        return actions.astype(self._dtype)
+
+    def to_tensors(self, x: Any) -> Any:
+        x = ops.reshape(x, (-1, *self._shape)) * self._scale + self._shift
+        if self._is_clipped:
+            x = ops.minimum(ops.maximum(x, self._low), self._high)
+        if self._is_whole:
+            x = ops.round(x)
+        return ops.cast(x, self._dtype.name)
+
+
+class _ToStart:
+    """Shifts actions that are counted from 0 to where their space starts."""
+
+    def __init__(self, start: Any):
+        self._start = np.asarray(start)
+
+    def __call__(self, actions: np.ndarray) -> np.ndarray:
+        return actions + self._start.astype(actions.dtype)
+
+    def to_tensors(self, x: Any) -> Any:
+        return x + self._start.astype(standardize_dtype(x.dtype))
 
 
 def _float32_below(bounds: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ import multiprocessing.connection
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import tree
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
@@ -19,6 +18,7 @@ from tflearner.env import vector_env
 from tflearner.env.guarded_env import FAILURE, NEW_EPISODES, name_of_step
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
 from tflearner.modules import mask_spaces
+from tflearner.modules.leaf_spaces import leaf_spaces
 from tflearner.modules.mask_spaces import ACTION_MASK
 
 Infos = dict[str, Any] | list[dict[str, Any]]  # gymnasium's form, or one dict each.
@@ -74,9 +74,9 @@ class VectorStepper:
         self.num_envs: int = env.num_envs
         self._mode = vector_env.get_autoreset_mode(env)
         self.resets_in_next_step = self._mode is AutoresetMode.NEXT_STEP
-        space = env.action_space
-        is_nested = isinstance(space, gym.spaces.Dict | gym.spaces.Tuple)
-        self._action_dtype = None if is_nested else space.dtype
+        self._action_dtypes = tree.map_structure(
+            lambda space: space.dtype, leaf_spaces(env.action_space)
+        )
         spaces = env.single_observation_space, env.single_action_space
         self.has_masks = mask_spaces.is_masked(*spaces)
         self._forget_episodes()
@@ -196,9 +196,12 @@ class VectorStepper:
         return final_obs, final_infos, infos
 
     def _copied(self, actions: Any) -> Any:
-        if self._action_dtype is not None:
-            return np.array(actions, self._action_dtype)
-        return map_arrays(np.array, actions)
+        dtypes = self._action_dtypes
+        if not isinstance(dtypes, dict | tuple):
+            return np.array(actions, dtypes)
+        return tree.map_structure(
+            lambda dtype, own: np.array(own, dtype), dtypes, actions, check_types=False
+        )
 
     def _call(self, name: str, num_values: int, *args: Any, **kwargs: Any) -> tuple:
         try:

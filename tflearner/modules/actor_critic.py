@@ -14,6 +14,7 @@ from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
 from tflearner.modules.half_precision import HALF_DTYPES
+from tflearner.modules.log_stds_of_parts import BoundedLogStdsOfParts
 from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
 from tflearner.modules.recurrent import apply_per_step
 from tflearner.modules.tf_rl_module import TfRLModule
@@ -164,9 +165,11 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             all(getattr(cls, name) is getattr(PPOTfRLModule, name) for name in names)
             and type(self.encoder) in (ActorCriticEncoder, StatefulActorCriticEncoder)
             and type(self.pi) is MLP
-            and type(self.log_std_bound) in (BoundedLogStd, FreeLogStd, type(None))
+            and type(self.log_std_bound) in _LOG_STD_BOUNDS
         )
 
+
+_LOG_STD_BOUNDS = (BoundedLogStd, BoundedLogStdsOfParts, FreeLogStd, type(None))
 
 register_builder("tflearner/PPOTfRLModule", PPOTfRLModule)
 

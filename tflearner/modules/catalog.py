@@ -18,6 +18,7 @@ from tflearner.modules.cnn import CNN, ConvFilters
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import DiagGaussian, Distribution
 from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.modules.log_stds_of_parts import BoundedLogStdsOfParts
 from tflearner.modules.mixed_encoder import MixedEncoder
 from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
 from tflearner.modules.observation_encoding import (
@@ -25,6 +26,7 @@ from tflearner.modules.observation_encoding import (
     is_image,
     leaves_of,
 )
+from tflearner.modules.product_distributions import MultiDistribution
 from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class
 
@@ -35,7 +37,7 @@ class Catalog:
     Args:
         observation_space: Space of single observations: Box, Discrete, MultiDiscrete,
             MultiBinary, or a Dict or Tuple of these.
-        action_space: Space of single actions: Discrete or Box.
+        action_space: Space of single actions, see `action_dist_class`.
         model_config: Settings of the networks.
         seed: Seed of the initial weights.
     """
@@ -228,9 +230,13 @@ class PPOCatalog(Catalog):
 
         With `free_log_std` it has them, and appends them to the policy head's means.
         """
+        bound = self.model_config.log_std_clip_param
+        if issubclass(self.action_dist_class, MultiDistribution):
+            is_log_std = self.action_dist_class.log_std_inputs()
+            if is_log_std.any():
+                return BoundedLogStdsOfParts(is_log_std, bound)
         if self.action_dist_class is not DiagGaussian:
             return None
-        bound = self.model_config.log_std_clip_param
         if self._has_free_log_std():
             size = DiagGaussian.required_input_dim(self.action_space) // 2
             return FreeLogStd(size, bound)

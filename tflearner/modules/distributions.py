@@ -175,7 +175,7 @@ class DiagGaussian(Distribution):
 
 
 class Deterministic(Distribution):
-    """Always the same action. Inputs: the action itself."""
+    """Always the same action. Inputs: the action itself, which may be nested."""
 
     def __init__(self, loc: Tensor):
         self.loc = loc
@@ -189,7 +189,7 @@ class Deterministic(Distribution):
         return int(np.prod(space.shape, dtype=int))
 
     def sample(self, seed=None):
-        return tf.identity(self.loc)
+        return tf.nest.map_structure(tf.identity, self.loc)
 
     def rsample(self, seed=None):
         return self.sample(seed)

@@ -21,10 +21,15 @@ from tflearner.constants import (
     DEFAULT_MODULE_ID,
     WEIGHTS_SEQ_NO,
 )
-from tflearner.errors import ModuleError, UnknownModuleError, did_you_mean
+from tflearner.errors import ModuleError, SpaceError, UnknownModuleError, did_you_mean
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
-from tflearner.modules.networks import unsupported_space
+from tflearner.modules.product_distributions import (
+    MultiBernoulli,
+    MultiCategorical,
+    MultiDistribution,
+    Part,
+)
 from tflearner.types import ModuleID, StateDict
 
 # What state dicts have beside module ids; a module of that name could not be told apart.
@@ -406,19 +411,38 @@ def validate_module_id(module_id: Any, error: bool = False) -> bool:
 
 
 def action_dist_class(space: gym.Space | None) -> type[Distribution]:
-    """Returns the distribution over actions of `space`.
+    """Returns the distribution over actions of `space`; the same one for equal spaces.
 
     Raises:
-        SpaceError: If there is none.
+        SpaceError: If there is none; names the leaf of a nested space.
     """
+    return _dist_class(space, "")
+
+
+def _dist_class(space: gym.Space | None, path: str) -> type[Distribution]:
+    """The same for a leaf of a space, or all of it, with its path such as "a/0"."""
     if isinstance(space, gym.spaces.Discrete):
         return Categorical
     if isinstance(space, gym.spaces.Box):
         return DiagGaussian
-    raise unsupported_space(
-        "action space",
-        space,
-        "Discrete or Box",
+    if isinstance(space, gym.spaces.MultiDiscrete) and space.nvec.size:
+        sizes = tuple(space.nvec.ravel().tolist())
+        return MultiCategorical.of(sizes, space.nvec.shape)
+    if isinstance(space, gym.spaces.MultiBinary):
+        return MultiBernoulli.of(tuple(space.shape))
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        is_dict, spaces = isinstance(space, gym.spaces.Dict), space.spaces
+        items = spaces.items() if isinstance(spaces, dict) else enumerate(spaces)
+        parts = []
+        for key, inner in items:
+            dist_class = _dist_class(inner, f"{path}/{key}" if path else str(key))
+            parts.append(Part(key, dist_class, dist_class.required_input_dim(inner)))
+        if parts:
+            return MultiDistribution.of(tuple(parts), is_dict=is_dict)
+    raise SpaceError(
+        f"action space, leaf {path!r}" if path else "action space",
+        str(space),
+        "Discrete, Box, MultiDiscrete, MultiBinary, or a Dict or Tuple of some",
         "wrap the environment so that it takes such actions, or override "
         "`get_train_action_dist_cls` of a TfRLModule",
     )
