@@ -734,10 +734,12 @@ class AlgorithmConfig:
             check_spec(f"{type(self).__name__}, specification of a module", spec)
         spec = (spec or RLModuleSpec()).with_defaults(self.get_default_rl_module_spec())
         observation_space, action_space = spaces or _spaces_of(env)
+        if self.action_space is not None:  # Its truth may be its length.
+            action_space = self.action_space
         spec = spec.with_defaults(
             RLModuleSpec(
                 observation_space=self.observation_space or observation_space,
-                action_space=self.action_space or action_space,
+                action_space=action_space,
                 model_config=self.model_config,
             )
         )
@@ -881,10 +883,9 @@ def _spaces_of(env: Any) -> tuple[gym.Space | None, gym.Space | None]:
     """The spaces of single observations and actions of a (vector) environment."""
     if env is None:
         return None, None
-    return (
-        getattr(env, "single_observation_space", None) or env.observation_space,
-        getattr(env, "single_action_space", None) or env.action_space,
-    )
+    single = "single_" if hasattr(env, "single_action_space") else ""
+    names = (f"{single}observation_space", f"{single}action_space")
+    return getattr(env, names[0]), getattr(env, names[1])
 
 
 def _with_spaces(

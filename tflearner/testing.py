@@ -23,6 +23,7 @@ from tflearner.constants import (
 )
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.modules.leaf_spaces import leaf_spaces
 from tflearner.modules.mask_spaces import ACTION_MASK, is_masked, places_of
 from tflearner.types import AgentID
 
@@ -399,9 +400,11 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
     observation_space.seed(seed)
     action_space.seed(seed + 1)
     size = module.get_train_action_dist_cls().required_input_dim(action_space)
-    actions = np.stack([action_space.sample() for _ in range(num_rows)])
-    if isinstance(action_space, gym.spaces.Discrete):
-        actions -= action_space.start  # Modules count actions from 0.
+    actions = tree.map_structure(
+        lambda space, *rows: np.stack(rows) - getattr(space, "start", 0),
+        leaf_spaces(action_space),
+        *[action_space.sample() for _ in range(num_rows)],
+    )  # Modules count actions from 0.
     samples = [observation_space.sample() for _ in range(num_rows)]
     observations = tree.map_structure(lambda *leaves: np.stack(leaves), *samples)
     if is_masked(observation_space, action_space):

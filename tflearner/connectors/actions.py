@@ -77,9 +77,8 @@ class NormalizeAndClipActions(ConnectorV2):
     def _rule_of(self, space: gym.Space) -> "_ToBox | _ToStart | None":
         if isinstance(space, gym.spaces.Box):
             return _ToBox(space, self.normalize_actions, self.clip_actions)
-        is_counted = isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
-        if is_counted and np.any(space.start != 0):
-            return _ToStart(space.start)
+        if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+            return _ToStart(space.start) if np.any(space.start != 0) else None
         return None
 
     def __call__(self, *, batch, **kwargs):

@@ -27,6 +27,11 @@ from tflearner.metrics import MetricsLogger
 from tflearner.modules.action_masks import FORBIDDEN
 from tflearner.modules.distributions import Categorical
 from tflearner.modules.inference import ModuleActor, make_actor
+from tflearner.modules.leaf_spaces import leaf_spaces
+from tflearner.modules.product_distributions import (
+    MultiCategorical,
+    MultiDistribution,
+)
 
 NUM_OBSERVATIONS = 64
 TOLERANCE = 1e-5
@@ -106,9 +111,13 @@ class _Comparison:
             have = got[index] if len(wanted) > 1 else got
             is_action = index == 0 and near is not None
             choices = [nest, *near] if is_action and near else [nest]
-            size = self._policy.action_space if is_action else None
-            leaves = zip(*(tree.flatten(x) for x in (have, *choices)), strict=True)
-            differences += [_difference(size, *leaf) for leaf in leaves]
+            leaves = [tree.flatten(x) for x in (have, *choices)]
+            spaces = [None] * len(leaves[0])
+            if is_action:
+                spaces = _spaces_of(self._policy.action_space, spaces)
+            differences += [
+                _difference(*leaf) for leaf in zip(spaces, *leaves, strict=True)
+            ]
         self._largest = max(self._largest, *differences)
         if not self._largest <= TOLERANCE:
             raise ExportError(
@@ -156,7 +165,8 @@ class _Runner:
         state = outputs.get(Columns.STATE_OUT)
         if nudge and Columns.ACTIONS not in outputs:
             inputs = outputs[Columns.ACTION_DIST_INPUTS]
-            outputs[Columns.ACTION_DIST_INPUTS] = _nudged(module, inputs, nudge)
+            dist_class = module.get_inference_action_dist_cls()
+            outputs[Columns.ACTION_DIST_INPUTS] = _nudged(dist_class, inputs, nudge)
         for piece in self._policy.on_way_out:
             if explore and isinstance(piece, GetActions):
                 if Columns.ACTIONS not in outputs:
@@ -234,12 +244,30 @@ def _size(x: np.ndarray) -> np.ndarray:
     return np.maximum(1.0, finite.max(initial=0.0)).astype(np.float32)
 
 
-def _nudged(module: Any, inputs: np.ndarray, nudge: float) -> np.ndarray:
+def _nudged(dist_class: Any, inputs: np.ndarray, nudge: float) -> np.ndarray:
+    if issubclass(dist_class, MultiDistribution):
+        sizes = [part.size for part in dist_class.parts]
+        pieces = np.split(inputs, np.cumsum(sizes[:-1]), -1)
+        parts = zip(dist_class.parts, pieces, strict=True)
+        return np.concatenate(
+            [_nudged(part.dist_class, piece, nudge) for part, piece in parts], -1
+        )
+    if issubclass(dist_class, MultiCategorical):
+        pieces = np.split(inputs, np.cumsum(dist_class.sizes[:-1]), -1)
+        return np.concatenate(
+            [_nudged(Categorical, piece, nudge) for piece in pieces], -1
+        )
     step = np.float32(nudge) * _size(inputs)
-    if module.get_inference_action_dist_cls() is not Categorical:
+    if dist_class is not Categorical:
         return inputs + step
     is_largest = inputs == inputs.max(-1, keepdims=True)
     return np.where(is_largest, inputs - 2.0 * np.abs(step), inputs)
+
+
+def _spaces_of(space: Any, leaves: list) -> list:
+    """Returns the space of each leaf of actions; `None` if they are not of `space`."""
+    spaces = tree.flatten(leaf_spaces(space))
+    return spaces if len(spaces) == len(leaves) else [None] * len(leaves)
 
 
 def _difference(space: Any, got: np.ndarray, wanted: np.ndarray, *near) -> float:

@@ -175,9 +175,11 @@ class Policy:
         self.on_way_out = list(_pieces(module_to_env))
         self.is_stateful = module.is_stateful()
         space = getattr(env_to_module, "input_observation_space", None)
-        self.observation_space: Any = space or module.observation_space
+        self.observation_space: Any = (
+            module.observation_space if space is None else space
+        )
         space = getattr(module_to_env, "input_action_space", None)
-        self.action_space: Any = space or module.action_space
+        self.action_space: Any = module.action_space if space is None else space
         self._forward: Any = ModuleActor(module)
 
     @property

@@ -26,8 +26,14 @@ from tflearner.modules.distributions import Categorical, DiagGaussian
 from tflearner.modules.mixed_encoder import MixedEncoder
 from tflearner.modules.networks import MLP
 from tflearner.modules.observation_encoding import ObservationEncoding, side_by_side
+from tflearner.modules.product_distributions import (
+    MultiBernoulli,
+    MultiCategorical,
+    MultiDistribution,
+)
 from tflearner.modules.recurrent import RecurrentEncoder
 
+_OF_MORE_SPACES = (MultiBernoulli, MultiCategorical, MultiDistribution)
 _OTHERWISE = 'format="tf_saved_model" takes any module and any piece'
 
 
@@ -250,6 +256,8 @@ def _actions(policy: Policy, outputs: Any) -> Any:
                 # The heads' outputs start with the means, whatever follows them.
                 size = DiagGaussian.required_input_dim(policy.action_space) // 2
                 chosen = ops.split(outputs, [size], axis=-1)[0]
+            elif issubclass(dist_class, _OF_MORE_SPACES):
+                raise _refusal("action space", str(policy.action_space))
             else:
                 raise _refusal(f"distribution {dist_class.__name__}", "one of its own")
         elif chosen is None:

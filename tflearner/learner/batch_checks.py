@@ -25,7 +25,12 @@ from tflearner.errors import BatchError, did_you_mean
 from tflearner.learner import sequences
 from tflearner.learner.sequences import Layout
 from tflearner.modules import mask_spaces
+from tflearner.modules.distributions import Categorical, Distribution
 from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.modules.product_distributions import (
+    MultiCategorical,
+    MultiDistribution,
+)
 from tflearner.modules.rl_module import RLModule
 
 MODES = ("full", "schema", "off", "strict")
@@ -66,7 +71,8 @@ class ColumnSpec:
         shapes: Shapes one row may have; `None` allows any.
         low: Smallest allowed value, inclusive; `None` does not bound.
         high: Largest allowed value, inclusive.
-        minus_inf: Whether -inf is a value, as in the logit of a forbidden action.
+        minus_inf: Whether -inf is a value, as in the logit of a forbidden action; or
+            where, bool of the shape of a row.
     """
 
     kind: str
@@ -74,7 +80,7 @@ class ColumnSpec:
     shapes: tuple[tuple[int, ...], ...] | None = ((),)
     low: Any = None
     high: Any = None
-    minus_inf: bool = False
+    minus_inf: Any = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -114,17 +120,15 @@ def column_specs(module: RLModule) -> dict[str, Any]:
             spec = spec | {ACTION_MASK: _mask_spec(module)}
         if spec is not None:
             specs[column] = spec
-    space = module.action_space
-    if isinstance(space, gym.spaces.Discrete):
-        specs[Columns.ACTIONS] = ColumnSpec("int", np.int32, ((),), 0, int(space.n) - 1)
-    elif isinstance(space, gym.spaces.Box):
-        flat = (int(np.prod(space.shape, dtype=int)),)
-        specs[Columns.ACTIONS] = ColumnSpec("float", np.float32, (flat, space.shape))
-    if isinstance(space, gym.spaces.Discrete | gym.spaces.Box):
-        size = module.get_train_action_dist_cls().required_input_dim(space)
-        is_discrete = isinstance(space, gym.spaces.Discrete)
+    space: Any = module.action_space
+    spec = _action_spec(space)
+    if spec is not None:
+        specs[Columns.ACTIONS] = spec
+        dist_class = module.get_train_action_dist_cls()
+        size = dist_class.required_input_dim(space)
+        minus_inf = _may_be_minus_inf(space, dist_class)
         specs[Columns.ACTION_DIST_INPUTS] = ColumnSpec(
-            "float", np.float32, ((size,),), minus_inf=is_discrete
+            "float", np.float32, ((size,),), minus_inf=minus_inf
         )
     sequence_spec = sequences.sequence_spec(module)
     if sequence_spec is not None:
@@ -237,6 +241,44 @@ def _mask_spec(module: RLModule) -> MaskSpec:
         0,
         1,
         action_space=module.action_space,
+    )
+
+
+def _action_spec(space: gym.Space | None) -> Any:
+    """Returns the spec of actions as modules have them; `None` for other spaces."""
+    if isinstance(space, gym.spaces.Discrete):
+        return ColumnSpec("int", np.int32, ((),), 0, int(space.n) - 1)
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        low = np.zeros(space.shape, np.int32)
+        return ColumnSpec("int", np.int32, (space.shape,), low, space.nvec - 1)
+    if isinstance(space, gym.spaces.MultiBinary):
+        return ColumnSpec("int", np.int8, (tuple(space.shape),), 0, 1)
+    if isinstance(space, gym.spaces.Box):
+        flat = (int(np.prod(space.shape, dtype=int)),)
+        return ColumnSpec("float", np.float32, (flat, space.shape))
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        spaces = space.spaces
+        items = spaces.items() if isinstance(spaces, dict) else enumerate(spaces)
+        specs = {key: _action_spec(own) for key, own in items}
+        if not specs or None in specs.values():
+            return None
+        return specs if isinstance(spaces, dict) else tuple(specs.values())
+    return None
+
+
+def _may_be_minus_inf(space: gym.Space, dist_class: type[Distribution]) -> Any:
+    """Returns which inputs of a distribution may be -inf. bool, or bool [inputs].
+
+    Those are the logits of numbers, some of which may be forbidden. (The entropy of a
+    bit that is forbidden has no gradient.)
+    """
+    if not issubclass(dist_class, MultiDistribution):
+        return isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+    return np.concatenate(
+        [
+            np.full(size, issubclass(own, Categorical | MultiCategorical))
+            for own, size in dist_class.leaves()
+        ]
     )
 
 
@@ -431,8 +473,8 @@ def _check_values(
     layout: Layout,
 ) -> None:
     if cast.dtype.kind == "f":
-        allows_minus_inf = spec is not None and spec.minus_inf
-        _check_finite(where, given, cast, layout, allows_minus_inf)
+        minus_inf = False if spec is None else spec.minus_inf
+        _check_finite(where, given, cast, layout, minus_inf)
     if spec is not None and spec.low is not None:
         _check_range(where, given, spec.low, spec.high, layout)
     elif cast is not given and cast.dtype.kind in "iu":
@@ -445,13 +487,13 @@ def _check_finite(
     given: np.ndarray,
     cast: np.ndarray,
     layout: Layout,
-    allows_minus_inf: bool,
+    minus_inf: Any,
 ) -> None:
     # A sum of squares is finite only if all numbers are; it takes a third of the time.
     if math.isfinite(np.vdot(cast, cast)):
         return
     finite = np.isfinite(cast)
-    bad = ~finite & ~np.isneginf(given) if allows_minus_inf else ~finite
+    bad = ~finite & ~(np.isneginf(given) & minus_inf)
     count = int(bad.sum())
     if count:
         raise BatchError(

@@ -235,17 +235,25 @@ class MultiDistribution(Distribution):
         return cls._ends[-1]
 
     @classmethod
+    def leaves(cls) -> list[tuple[type[Distribution], int]]:
+        """Returns class and number of inputs of every leaf, in the order of these."""
+        found: list[tuple[type[Distribution], int]] = []
+        for _, dist_class, size in cls.parts:
+            if issubclass(dist_class, MultiDistribution):
+                found += dist_class.leaves()
+            else:
+                found.append((dist_class, size))
+        return found
+
+    @classmethod
     def log_std_inputs(cls) -> np.ndarray:
         """Returns which inputs are log standard deviations. bool [inputs]."""
-        which = []
-        for part in cls.parts:
-            own = np.zeros(part.size, bool)
-            if issubclass(part.dist_class, MultiDistribution):
-                own = part.dist_class.log_std_inputs()
-            elif issubclass(part.dist_class, DiagGaussian):
-                own[part.size // 2 :] = True
-            which.append(own)
-        return np.concatenate(which)
+        return np.concatenate(
+            [
+                (np.arange(size) >= size // 2) & issubclass(dist_class, DiagGaussian)
+                for dist_class, size in cls.leaves()
+            ]
+        )
 
     def sample(self, seed=None):
         return self._each(lambda dist, seed: dist.sample(seed), seed)
