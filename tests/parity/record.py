@@ -22,7 +22,7 @@ import warnings
 import numpy as np
 import ray
 import torch
-from recorders import data, gae, metrics, ppo
+from recorders import data, dqn, gae, metrics, ppo, sac
 
 RAY_VERSION = "2.60.0"
 DATA = pathlib.Path(__file__).parent / "data"
@@ -34,10 +34,16 @@ MISSING = object()
 def record():
     """Returns everything: {file name: JSON tree, or arrays by name}."""
     ppo_cases, ppo_arrays = ppo.record()
+    dqn_cases, dqn_arrays = dqn.record()
+    sac_cases, sac_arrays = sac.record()
     gae_cases, gae_arrays = gae.record()
     return {
         "ppo.json": ppo_cases,
         "ppo.npz": ppo_arrays,
+        "dqn.json": dqn_cases,
+        "dqn.npz": dqn_arrays,
+        "sac.json": sac_cases,
+        "sac.npz": sac_arrays,
         "gae.json": gae_cases,
         "gae.npz": gae_arrays,
         "schedules.json": data.record_schedules(),

@@ -8,7 +8,7 @@ import torch
 import tree
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.postprocessing.value_predictions import compute_value_targets
-from recorders import ppo
+from recorders import learners, ppo
 
 GAE_CASES = {
     "discrete": {"gamma": 0.9, "lambda_": 0.8, "lookback": 0},
@@ -40,7 +40,7 @@ def make_episodes(case, rng, module):
             actions = rng.normal(size=(steps, size)).astype(np.float32)
         num_inputs = size if kind == "discrete" else 2 * size
         own = {
-            "obs": rng.normal(size=(steps + 1, ppo.OBSERVATION_SIZE)).astype(
+            "obs": rng.normal(size=(steps + 1, learners.OBSERVATION_SIZE)).astype(
                 np.float32
             ),
             "actions": actions,
@@ -79,7 +79,7 @@ def record():
     """Returns what PPO's connector pipeline makes of episodes, and the bare formula."""
     settings, arrays = {}, {}
     for name, own in GAE_CASES.items():
-        case = ppo.full_case(ppo.BOX if name.startswith("box") else {})
+        case = ppo.ALGORITHM.full_case(ppo.BOX if name.startswith("box") else {})
         if name.endswith("separate"):
             case["model"] = dict(ppo.SEPARATE)
         if name.endswith("lstm"):
@@ -87,7 +87,7 @@ def record():
         case |= {"ends": ENDS, "lookback": own["lookback"]}
         case["training"] |= {"gamma": own["gamma"], "lambda_": own["lambda_"]}
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        learner = ppo.make_learner(case, rng)
+        learner = learners.make_learner(ppo.ALGORITHM, case, rng)
         module = learner.module["default_policy"].unwrapped()
         episodes, columns = make_episodes(case, rng, module)
         # The learner has put GAE behind it while it was built.
@@ -108,10 +108,11 @@ def record():
         if "seq_lens" in batch:
             arrays[f"{name}/batch/seq_lens"] = batch["seq_lens"].numpy()
         arrays[f"{name}/batch/values"] = values.numpy()
-        arrays[f"{name}/weights"] = ppo.weights_of(module)
+        arrays[f"{name}/weights"] = learner.weights()["default_policy"]
         for unused in ("updates", "masked", "steps"):
             case.pop(unused)
-        case["parameters"] = {"default_policy": ppo.parameters_of(module)}
+        parameters = learner.parameters_of("default_policy")
+        case["parameters"] = {"default_policy": learners.names_and_shapes(parameters)}
         settings[name] = case
 
     rng = np.random.default_rng(0)

@@ -1,22 +1,14 @@
 """What RLlib's torch PPO learner computes in whole updates."""
 
-import collections
-import copy
-import itertools
-import zlib
-
 import gymnasium as gym
 import numpy as np
 import torch
 import tree
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
-from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
-from ray.rllib.utils.numpy import convert_to_numpy
 from ray.rllib.utils.torch_utils import convert_to_torch_tensor
+from recorders import learners
 
-OBSERVATION_SIZE = 4
 TERMS = (
     "total_loss",
     "policy_loss",
@@ -135,134 +127,8 @@ CASES = {
 }
 
 
-def full_case(changes):
-    """Returns a case with all its settings."""
-    case = copy.deepcopy(DEFAULTS)
-    for name, value in changes.items():
-        merged = name in ("model", "training")
-        case[name] = {**case[name], **value} if merged else copy.deepcopy(value)
-    return case
-
-
-# Learners.
-
-
-class RecordingLearner(PPOTorchLearner):
-    """RLlib's PPO learner with plain SGD; keeps what its hooks are given and return."""
-
-    def build(self):
-        self.steps = []
-        super().build()
-
-    def configure_optimizers_for_module(self, module_id, config=None):
-        params = self.get_parameters(self.module[module_id])
-        config = config or self.config.get_config_for_module(module_id)
-        self.register_optimizer(
-            module_id=module_id,
-            optimizer=torch.optim.SGD(params, lr=1.0),  # The schedule sets the rate.
-            params=params,
-            lr_or_lr_schedule=config.lr,
-        )
-
-    def get_parameters(self, module):
-        return [parameter for _, parameter in trained(module)]
-
-    def compute_gradients(self, loss_per_module, **kwargs):
-        gradients = super().compute_gradients(loss_per_module, **kwargs)
-        # Copied before `postprocess_gradients`, which changes them in place.
-        self.steps.append({"gradients": self._by_module(gradients)})
-        for module_id, loss in loss_per_module.items():
-            self.metrics.log_value((module_id, "total_loss"), loss, window=1)
-        return gradients
-
-    def postprocess_gradients(self, gradients_dict):
-        clipped = super().postprocess_gradients(gradients_dict)
-        self.steps[-1]["clipped"] = self._by_module(clipped)
-        return clipped
-
-    def apply_gradients(self, gradients_dict):
-        super().apply_gradients(gradients_dict)
-        self.steps[-1]["weights"] = {mid: weights_of(m) for mid, m in modules_of(self)}
-        self.steps[-1]["terms"] = {
-            mid: numbers([self.metrics.peek((mid, name)) for name in TERMS])
-            for mid, _ in modules_of(self)
-        }
-
-    def _by_module(self, gradients):
-        return {
-            mid: flat([gradients[p] for _, p in trained(module)])
-            for mid, module in modules_of(self)
-        }
-
-
-def modules_of(learner):
-    return [
-        (mid, learner.module[mid].unwrapped()) for mid in sorted(learner.module.keys())
-    ]
-
-
-def trained(module):
-    """Returns names and parameters without the second biases of LSTMs.
-
-    Torch adds two biases where Keras has one; the second stays zero.
-    """
-    return [(n, p) for n, p in module.named_parameters() if "bias_hh" not in n]
-
-
-def weights_of(module):
-    return flat([parameter for _, parameter in trained(module)])
-
-
-def flat(tensors):
-    """Returns the numbers of all tensors one after the other, in a copy."""
-    return np.concatenate([x.detach().numpy().ravel().copy() for x in tensors])
-
-
-def numbers(values):
-    """Returns numbers and scalar tensors as one array."""
-    return np.float32([convert_to_numpy(x) for x in values])
-
-
-def action_space(action):
-    kind, size = action
-    if kind == "discrete":
-        return gym.spaces.Discrete(size)
-    return gym.spaces.Box(-1.0, 1.0, (size,), np.float32)
-
-
-def make_learner(case, rng):
-    """Returns a built learner with random weights."""
-    observations = gym.spaces.Box(-np.inf, np.inf, (OBSERVATION_SIZE,), np.float32)
-    actions = action_space(case["action"])
-    config = (
-        PPOConfig()
-        .environment(observation_space=observations, action_space=actions)
-        .training(**case["training"])
-        .rl_module(model_config=DefaultModelConfig(**case["model"]))
-    )
-    ids = list(case["modules"])
-    if ids != ["default_policy"]:
-        config.multi_agent(
-            policies=set(ids),
-            policy_mapping_fn=lambda agent_id, *args, **kwargs: agent_id,
-            algorithm_config_overrides_per_module={
-                mid: PPOConfig.overrides(**own["overrides"])
-                for mid, own in case["modules"].items()
-                if own["overrides"]
-            },
-        )
-    spec = config.get_multi_rl_module_spec(
-        spaces={mid: (observations, actions) for mid in ids}, inference_only=False
-    )
-    learner = RecordingLearner(config=config, module_spec=spec)
-    learner.build()
-    for _, module in modules_of(learner):
-        for parameter in module.parameters():
-            parameter.data.zero_()
-        for _, parameter in trained(module):
-            values = rng.normal(0.0, 0.5, tuple(parameter.shape)).astype(np.float32)
-            parameter.data.copy_(torch.from_numpy(values))
-    return learner
+class RecordingLearner(learners.Recording, PPOTorchLearner):
+    TERMS = TERMS
 
 
 def make_batch(module, rows, case, rng):
@@ -272,7 +138,7 @@ def make_batch(module, rows, case, rng):
     masked out hold large numbers, which would show in every result.
     """
     shape = (rows,) if case["steps"] is None else (rows, case["steps"])
-    obs = rng.normal(size=(*shape, OBSERVATION_SIZE)).astype(np.float32)
+    obs = rng.normal(size=(*shape, learners.OBSERVATION_SIZE)).astype(np.float32)
     batch = {"obs": obs} | make_states(module, rows, rng)
     with torch.no_grad():
         outputs = module.forward_inference(convert_to_torch_tensor(batch))
@@ -321,80 +187,17 @@ def make_states(module, rows, rng):
     }
 
 
-def record_case(case, rng):
-    """Returns the case with what its learner looks like, and its arrays."""
-    learner = make_learner(case, rng)
-    modules = modules_of(learner)
-    batches = {
-        mid: make_batch(module, case["modules"][mid]["rows"], case, rng)
-        for mid, module in modules
-    }
-    weights = {mid: [weights_of(module)] for mid, module in modules}
-    after, steps_per_update = collections.defaultdict(list), []
-    for update in case["updates"]:
-        update = dict(update)
-        timesteps = {"num_env_steps_sampled_lifetime": update.pop("timestep")}
-        before = len(learner.steps)
-        batch = MultiAgentBatch(
-            {mid: SampleBatch(copy.deepcopy(own)) for mid, own in batches.items()},
-            env_steps=max(len(own["obs"]) for own in batches.values()),
-        )
-        results = learner.update(batch=batch, timesteps=timesteps, **update)
-        steps_per_update.append(len(learner.steps) - before)
-        for mid, own in results.items():
-            if mid in batches:
-                stats = [own.get(name) for name in AFTER_UPDATE]
-                after[mid].append(
-                    numbers([np.nan if x is None else x.peek() for x in stats])
-                )
-
-    arrays = {}
-    for mid, _ in modules:
-        for kind in ("terms", "gradients", "clipped"):
-            arrays[f"{mid}/{kind}"] = np.stack([s[kind][mid] for s in learner.steps])
-        weights[mid] += [step["weights"][mid] for step in learner.steps]
-        arrays[f"{mid}/weights"] = np.stack(weights[mid])
-        arrays[f"{mid}/after"] = np.stack(after[mid])
-        for path, values in tree.flatten_with_path(batches[mid]):
-            arrays["/".join([mid, "batch", *path])] = values
-    parameters = {mid: parameters_of(module) for mid, module in modules}
-    case = case | {"parameters": parameters, "steps_per_update": steps_per_update}
-    return case, arrays
-
-
-def parameters_of(module):
-    return [[name, list(parameter.shape)] for name, parameter in trained(module)]
-
-
-def is_well_conditioned(case, arrays):
-    """Returns whether no loss term, gradient or weight comes near to zero.
-
-    Sums that cancel leave nothing but rounding, and no two libraries round alike.
-    """
-    for mid, parameters in case["parameters"].items():
-        sizes = [int(np.prod(shape)) for _, shape in parameters]
-        ends = np.cumsum(sizes)[:-1]
-        parts = np.split(arrays[f"{mid}/terms"], len(TERMS), axis=1)
-        del parts[TERMS.index("vf_explained_var")]
-        for kind in ("gradients", "weights"):
-            parts += np.split(arrays[f"{mid}/{kind}"], ends, axis=1)
-        for part in parts:
-            largest = np.abs(part).max(axis=1)
-            if np.any((largest > 0.0) & (largest < 0.02)):
-                return False
-    return True
+ALGORITHM = learners.Algorithm(
+    config=PPOConfig,
+    learner=RecordingLearner,
+    after=AFTER_UPDATE,
+    defaults=DEFAULTS,
+    cases=CASES,
+    make_batch=make_batch,
+    cancelling=("vf_explained_var",),
+)
 
 
 def record():
     """Returns settings by case, and batches, terms, gradients and weights as arrays."""
-    cases, arrays = {}, {}
-    for name, changes in CASES.items():
-        for attempt in itertools.count():
-            # Of the name: other cases keep their numbers when one is added.
-            seed = [zlib.crc32(changes.get("like", name).encode()), attempt]
-            case, own = record_case(full_case(changes), np.random.default_rng(seed))
-            if is_well_conditioned(case, own):
-                break
-        cases[name] = case | {"seed": seed}
-        arrays |= {f"{name}/{key}": array for key, array in own.items()}
-    return {"terms": TERMS, "after": AFTER_UPDATE, "cases": cases}, arrays
+    return learners.record(ALGORITHM)
