@@ -220,6 +220,17 @@ def test_the_streams_cross_every_branch():
     assert len(met) == 6 and min(met.values()) > 0, met
 
 
+def test_a_chunk_without_a_step_does_not_renew_the_row_it_goes_on_from():
+    buffer, oracle = make(4), Oracle(4)
+    resets = [chunk("a", 0, 0), chunk("b", 0, 0, first=100), chunk("a", 0, 0)]
+    later = [chunk("c", 0, 2, first=200), chunk("a", 0, 1), chunk("b", 0, 1, first=100)]
+    for episode in [*resets, *later]:
+        run(buffer, oracle, [episode])
+        assert len(buffer) == len(oracle.rows(1, 1.0))
+        assert buffer.get_num_episodes() == oracle.num_episodes()
+    assert oracle.met["the open row was overwritten"] == 2
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_links_never_point_to_rows_that_were_overwritten(seed):
     buffer = make(17)
@@ -265,6 +276,18 @@ def test_all_steps_are_equally_likely(length, share):
     # The sum has the mean num - 1 and the variance 2 (num - 1); four deviations.
     limit = num - 1 + 4 * np.sqrt(2 * (num - 1))
     assert chi_square(counts, np.full(num, 20_000 / num)) < limit
+
+
+def test_draws_that_find_too_few_steps_take_the_rest_from_all():
+    class Unlucky:
+        """Finds the last row, on which nothing follows, until there is no such."""
+
+        def integers(self, high, size):
+            return np.full(size, min(high - 1, 5))
+
+    buffer = make()
+    buffer.add(chunk("a", 0, 5))
+    assert buffer._store.draw(3, Unlucky()).tolist() == [4, 4, 4]
 
 
 def test_observations_are_stored_once_and_sizes_are_known_before():
@@ -572,6 +595,8 @@ def test_a_disk_that_refuses_is_told_so(tmp_path, monkeypatch):
     refused(ConfigError, "No space left", make, memmap_dir=tmp_path)
     monkeypatch.delattr(os, "posix_fallocate")
     assert len(make(memmap_dir=tmp_path)) == 0
+    (tmp_path / "file").touch()
+    refused(ConfigError, "a directory to write", make, memmap_dir=tmp_path / "file")
 
 
 # State.
@@ -604,12 +629,22 @@ def used(kind, capacity=30, seed=0, rounds=15):
 @pytest.mark.parametrize("rounds", [1, 3, 25], ids=["few", "some", "full"])
 def test_a_state_goes_into_a_buffer_with_other_content(kind, rounds):
     saved, other = used(kind, rounds=rounds), used(kind, seed=7)
-    state = copy.deepcopy(saved.get_state())
+    state = saved.get_state()
     other.set_state(state)
+    before = repr(state)
     assert repr(other.get_state()) == repr(saved.get_state())
     assert len(other) == len(saved)
     assert_goes_on_alike(saved, other)
-    assert repr(state) != repr(saved.get_state())  # What was taken out is a copy.
+    assert repr(state) == before != repr(saved.get_state())  # It is a copy.
+
+
+def test_what_was_saved_can_be_rebuilt_on_a_disk(tmp_path):
+    saved = used(EpisodeReplayBuffer)
+    saved.save_to_path(tmp_path / "saved")
+    room = str(tmp_path / "room")
+    rebuilt = EpisodeReplayBuffer.from_checkpoint(tmp_path / "saved", memmap_dir=room)
+    assert rebuilt.describe().endswith(room)
+    assert_goes_on_alike(saved, rebuilt)
 
 
 @BOTH

@@ -20,8 +20,18 @@ def machine_memory() -> int:
 
 
 def free_disk(directory: str) -> int:
-    """Returns the bytes that are free where a directory is."""
-    return shutil.disk_usage(directory).free
+    """Returns the bytes that are free in a directory, which is made if need be.
+
+    Raises:
+        ConfigError: If it cannot be made.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        return shutil.disk_usage(directory).free
+    except OSError as error:
+        raise ConfigError(
+            "memmap_dir", f"{directory!r} ({error})", "a directory to write to"
+        ) from error
 
 
 def num_bytes(shape: Sequence[int], dtype: np.dtype) -> int:

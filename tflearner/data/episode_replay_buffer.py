@@ -107,7 +107,6 @@ class EpisodeReplayBuffer(Checkpointable):
         memory, limit = of_leaves + of_rest, allocation.machine_memory()
         if self.memmap_dir is not None:
             memory = of_rest
-            os.makedirs(self.memmap_dir, exist_ok=True)
             free = allocation.free_disk(self.memmap_dir)
             fits = self.capacity * free // max(of_leaves, 1)
             allocation.check_room(

@@ -102,20 +102,19 @@ def _check_open(where: str, state: StateDict, num: int) -> None:
     oldest, end = state["num_added"] - num, state["num_added"]
     if not isinstance(entries, list):
         refuse(where, _kind(entries), "a list")
-    before, ids = oldest - 1, set[str | int]()
+    before, ids = oldest - 1, set[str | int | tuple]()
     for entry in entries:
         if not isinstance(entry, list) or len(entry) != 3:
             refuse(where, f"{entry!r}", "[id, position, steps]")
         id_, position, t = entry
         check_count(where, position)
         check_count(where, t)
-        # In a ring that is full, slots are positions modulo the capacity; in one that is
-        # not, they are the positions.
+        # The slot: a ring that is not full has them where their positions are.
         is_there = before < position < end
         if not is_there or state["links"][position % max(num, 1)] != NONE:
             refuse(where, f"{entry!r}", "the last rows of episodes, in order")
-        if not isinstance(id_, str | int) or id_ in ids:
-            refuse(where, f"id {id_!r}", "a str or int, each once")
+        if not isinstance(id_, str | int | tuple) or id_ in ids:
+            refuse(where, f"id {id_!r}", "each episode's own")
         ids.add(id_)
         before = position
 

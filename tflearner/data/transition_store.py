@@ -166,8 +166,8 @@ class TransitionStore:
         share = self.num_transitions / num_rows
         found = np.empty(0, np.int64)
         if share > 0.1:
-            # Rows without a successor are drawn and thrown away. Five standard deviations
-            # more than are needed on average: too few remain once in millions of draws.
+            # Rows without a successor are drawn and thrown away. So many more are drawn
+            # that too few remain in less than one of 1,000 batches.
             num_drawn = int((num + 5 * math.sqrt(num)) / share) + 16
             found = rng.integers(num_rows, size=num_drawn)
             found = found[self._has_link(found)][:num]
@@ -208,7 +208,7 @@ class TransitionStore:
             rewards = rewards.astype(np.float64)
         for k in range(1, most):
             after = self.links.take(last)
-            goes_on = (used == k) & (num_steps > k) & self._has_link(after)
+            goes_on = (num_steps > k) & self._has_link(after)
             if not goes_on.any():
                 break
             last = np.where(goes_on, after, last)
