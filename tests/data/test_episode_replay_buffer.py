@@ -713,6 +713,14 @@ def with_first_linked_to_itself(links):
     return with_item(firsts[0], firsts[0])(links)
 
 
+def with_two_before_one(links):
+    """Lets the oldest step of a ring that is full end where the newest one does."""
+    end = used(EpisodeReplayBuffer).get_state()["transitions"]["num_added"]
+    by_age = (end + np.arange(30)) % 30
+    linked = by_age[links[by_age] >= 0]
+    return with_item(linked[0], links[linked[-1]])(links)
+
+
 BAD_STATES = {
     "no dict": ([], 3),
     "missing": (["rng"], KeyError),
@@ -736,7 +744,7 @@ BAD_STATES = {
     "link out of range": (["transitions", "links"], with_item(0, 30)),
     "link below": (["transitions", "links"], with_item(0, -2)),
     "link to itself": (["transitions", "links"], with_first_linked_to_itself),
-    "links to one row": (["transitions", "links"], lambda x: x * 0 + x.max()),
+    "links to one row": (["transitions", "links"], with_two_before_one),
     "flag in the middle": (["transitions", "terminateds"], lambda x: x | True),
     "open": (["transitions", "open_episodes"], 0),
     "open entry": (["transitions", "open_episodes"], [["a", 1]]),
