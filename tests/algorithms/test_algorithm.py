@@ -124,8 +124,8 @@ class Spaces(CountingEnv):
             "observation space: got Text.*Box, Discrete or MultiDiscrete",
         ),
         (
-            {"action_space": gym.spaces.MultiDiscrete([2, 3])},
-            "action space: got MultiDiscrete.*Discrete or Box",
+            {"action_space": gym.spaces.Dict({"say": gym.spaces.Text(3)})},
+            "action space, leaf 'say': got Text.*want Discrete, Box, MultiDiscrete",
         ),
     ],
 )

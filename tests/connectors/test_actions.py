@@ -1,5 +1,7 @@
 """Tests for `tflearner.connectors.actions`."""
 
+from types import SimpleNamespace
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import tensorflow as tf
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
 from tflearner.modules.distributions import Categorical, DiagGaussian
+from tflearner.modules.rl_module import action_dist_class
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
@@ -174,3 +177,61 @@ def test_discrete_actions_are_shifted_to_the_start():
     actions = np.array([0, 3], np.int32)
     assert for_env(SPACES["shifted"], actions).tolist() == [-2, 1]
     assert for_env(SPACES["discrete"], actions) is actions
+
+
+def test_multi_discrete_actions_are_shifted_to_the_start():
+    actions = np.array([[0, 1], [1, 2]], np.int32)
+    space = gym.spaces.MultiDiscrete([2, 3], start=[5, -1])
+    got = for_env(space, actions)
+    assert got.tolist() == [[5, 0], [6, 1]] and got.dtype == np.int32
+    for unshifted in (gym.spaces.MultiDiscrete([2, 3]), gym.spaces.MultiBinary(2)):
+        assert for_env(unshifted, actions) is actions
+
+
+def test_each_leaf_of_nested_actions_is_treated_as_if_alone():
+    leaves = {
+        "box": SPACES["bounded"],
+        "shifted": SPACES["shifted"],
+        "plain": SPACES["discrete"],
+        "bits": gym.spaces.MultiBinary(3),
+    }
+    actions = {
+        "box": module_actions(leaves["box"]),
+        "shifted": module_actions(leaves["shifted"]),
+        "plain": module_actions(leaves["plain"]),
+        "bits": np.ones((200, 3), np.int8),
+    }
+    space = gym.spaces.Tuple([gym.spaces.Dict(leaves), SPACES["matrix"]])
+    matrix = module_actions(SPACES["matrix"])
+    inner, last = for_env(space, (actions, matrix))
+    assert set(inner) == set(leaves)
+    for name, leaf in leaves.items():
+        np.testing.assert_array_equal(inner[name], for_env(leaf, actions[name]))
+    np.testing.assert_array_equal(last, for_env(SPACES["matrix"], matrix))
+    for row in gym.vector.utils.iterate(
+        gym.vector.utils.batch_space(space, 200), (inner, last)
+    ):
+        assert space.contains(row)
+
+
+def test_nested_actions_with_nothing_to_change_are_left_alone():
+    space = gym.spaces.Dict(a=Discrete(2), b=gym.spaces.MultiBinary(2))
+    actions = {"a": np.zeros(3, np.int32), "b": np.zeros((3, 2), np.int8)}
+    assert for_env(space, actions) is actions
+
+
+def test_nested_actions_are_drawn_and_have_one_logp():
+    space = gym.spaces.Dict(a=Discrete(2), b=Box(-1, 1, (1,)))
+    dist_class = action_dist_class(space)
+    module = SimpleNamespace(get_exploration_action_dist_cls=lambda: dist_class)
+    batch = GetActions()(
+        rl_module=module,
+        batch={Columns.ACTION_DIST_INPUTS: INPUTS},
+        explore=True,
+        shared_data={"rng": np.random.default_rng(0)},
+    )
+    actions = batch[Columns.ACTIONS]
+    want = Categorical.logp_np(INPUTS[:, :2], actions["a"]) + DiagGaussian.logp_np(
+        INPUTS[:, 2:], actions["b"]
+    )
+    assert_close(batch[Columns.ACTION_LOGP], want)

@@ -16,6 +16,7 @@ from tflearner.connectors.actions import NormalizeAndClipActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.observations import MeanStdFilter
 from tflearner.errors import ExportError
+from tflearner.modules.rl_module import action_dist_class
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
@@ -37,17 +38,26 @@ OTHERS = {
     "discrete": Discrete(4),
     "discrete from 3": Discrete(4, start=3),
     "discrete from -2": Discrete(4, start=-2),
+    "multi-discrete": gym.spaces.MultiDiscrete([2, 3]),
+    "multi-discrete from": gym.spaces.MultiDiscrete([[2, 3]], start=[[5, -1]]),
+    "bits": gym.spaces.MultiBinary([2, 2]),
 }
 NESTED = {
     "dict": gym.spaces.Dict(a=BOXES["bounded"], b=Discrete(3)),
     "tuple": gym.spaces.Tuple([BOXES["pixels"], Discrete(3)]),
 }
+NESTED_ACTIONS = NESTED | {
+    "deep": gym.spaces.Tuple([gym.spaces.Dict(OTHERS), BOXES["matrix"]])
+}
 
 
 def module_actions(space, rng, num=40):
     """Returns what a module may put out: wider than [-1, 1], and its edges."""
-    if isinstance(space, Discrete):
-        return rng.integers(space.n, size=num).astype(np.int32)
+    if not isinstance(space, Box):
+        dist_class = action_dist_class(space)
+        size = dist_class.required_input_dim(space)
+        inputs = rng.normal(size=(num, size)).astype(np.float32)
+        return dist_class.sample_np(inputs, rng)
     size = int(np.prod(space.shape))
     actions = rng.normal(0.0, 2.0, (num, size)).astype(np.float32)
     actions[0], actions[1], actions[2] = -1.0, 1.0, 0.0
@@ -75,11 +85,11 @@ def mean_std(space, rng, **settings):
 
 # Piece: (column, function of space and generator that makes piece and input, spaces).
 PIECES = {
-    "normalize": (Columns.ACTIONS, normalize(), BOXES | OTHERS),
+    "normalize": (Columns.ACTIONS, normalize(), BOXES | OTHERS | NESTED_ACTIONS),
     "clip": (
         Columns.ACTIONS,
         normalize(normalize_actions=False, clip_actions=True),
-        BOXES | OTHERS,
+        BOXES | OTHERS | NESTED_ACTIONS,
     ),
     "leave": (
         Columns.ACTIONS,

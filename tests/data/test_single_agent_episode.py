@@ -428,3 +428,56 @@ def test_copies_and_states_do_not_follow_later_changes(episode):
         episode.add_env_step(0, 0, 0.0, extra_model_outputs={"action_logp": 0.0})
     for other in (copied, SingleAgentEpisode.from_state(state)):
         assert len(other) == 5 and other.get_return() == 5.0
+
+
+# Actions of several parts.
+
+
+def grown_with_nested_actions(num_steps=5, space=None):
+    episode = SingleAgentEpisode(action_space=space)
+    episode.add_env_reset(np.float32(0))
+    for t in range(num_steps):
+        episode.add_env_step(np.float32(t + 1), nested(t), 1.0)
+    return episode
+
+
+def test_nested_actions_in_both_forms():
+    growing = grown_with_nested_actions()
+    arrays = grown_with_nested_actions().to_numpy()
+    assert arrays.get_actions()["image"].shape == (5, 2, 2)
+    for t in (0, 3, -1):
+        for episode in (growing, arrays):
+            tree.map_structure(
+                np.testing.assert_array_equal, episode.get_actions(t), nested(t % 5)
+            )
+    assert growing.get_actions(slice(1, 3)) == growing.actions.data[1:3]
+    assert arrays.get_actions(slice(1, 3))["rest"][1].tolist() == [1, 2]
+
+
+def test_nested_actions_go_through_parts_joins_and_states():
+    for whole in (grown_with_nested_actions(), grown_with_nested_actions().to_numpy()):
+        front, back = whole[:2], whole[2:]
+        front.concat_episode(back)
+        assert_same(front, whole)
+        assert_same(SingleAgentEpisode.from_state(whole.get_state()), whole)
+        chunk = whole.cut(2)
+        assert not len(chunk) and not chunk.is_numpy
+        chunk.add_env_step(np.float32(6), nested(5), 1.0)
+        assert chunk.to_numpy().get_actions([-3, -1])["rest"][1].tolist() == [3, 5]
+
+
+def test_missing_nested_actions_are_filled():
+    space = gym.spaces.Dict(
+        image=gym.spaces.Box(0, 255, (2, 2), np.uint8),
+        rest=gym.spaces.Tuple([gym.spaces.Box(0, 9, (1,)), gym.spaces.Discrete(9)]),
+    )
+    for whole in (
+        grown_with_nested_actions(space=space),
+        grown_with_nested_actions(space=space).to_numpy(),
+    ):
+        filled = whole.get_actions(slice(-7, -4), fill=7)
+        if isinstance(filled, list):
+            filled = [action["rest"][1] for action in filled]
+        else:
+            filled = filled["rest"][1].tolist()
+        assert filled == [7, 7, 0]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tflearner.columns import Columns
-from tflearner.errors import SpaceError
+from tflearner.errors import ConfigError, SpaceError
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.encoders import ActorCriticEncoder
@@ -99,8 +99,8 @@ def test_unsupported_observation_space_is_named(space):
 
 
 def test_unsupported_action_space_is_named():
-    space = gym.spaces.Tuple([MultiDiscrete([2, 3])])
-    match = r"action space: got Tuple.*leaf '0': MultiDiscrete.*want Discrete or Box"
+    space = gym.spaces.Tuple([Discrete(2), gym.spaces.Text(3)])
+    match = r"action space, leaf '1': got Text.*want Discrete, Box, MultiDiscrete"
     with pytest.raises(SpaceError, match=match) as info:
         make(action_space=space)
     assert "FlattenObservation" not in str(info.value)
@@ -116,7 +116,15 @@ OBSERVATION_SPACES = [
     Discrete(5, start=2),
     MultiDiscrete([[3, 2], [1, 4]], start=[[1, 0], [0, 2]]),
 ]
-ACTION_SPACES = [Discrete(3, start=1), Box(-1, 1, ()), Box(-1, 1, (2, 3))]
+NESTED = gym.spaces.Tuple([Box(-1, 1, (2,)), MultiDiscrete([2, 3]), Box(-1, 1, ())])
+ACTION_SPACES = [
+    Discrete(3, start=1),
+    Box(-1, 1, ()),
+    Box(-1, 1, (2, 3)),
+    MultiDiscrete([[3, 2], [1, 4]]),
+    gym.spaces.MultiBinary([2, 2]),
+    NESTED,
+]
 
 
 def assert_numpy_policy_equals_forward(module):
@@ -163,6 +171,30 @@ def test_log_std_is_bounded():
     outputs = module.forward_train({Columns.OBS: observations(OBS)})
     log_std = outputs[Columns.ACTION_DIST_INPUTS][:, 1].numpy()
     assert np.abs(log_std).max() == 0.5
+
+
+def test_log_stds_of_parts_are_bounded():
+    module = make(action_space=NESTED, log_std_clip_param=0.5, **FAR)
+    batch = {Columns.OBS: observations(OBS)}
+    inputs = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS].numpy()
+    is_log_std = [False, False, True, True, *5 * [False], False, True]
+    largest = np.abs(inputs).max(0)
+    assert (largest[is_log_std] == 0.5).all()
+    assert (largest[~np.array(is_log_std)] > 0.5).all()
+    assert_close(module.numpy_policy()(batch[Columns.OBS]), inputs, rtol=1e-4)
+
+
+def test_forbidden_numbers_pass_the_bound():
+    bound = make(action_space=NESTED).log_std_bound
+    inputs = np.full((1, 11), -np.inf, np.float32)
+    for outputs in (bound(inputs).numpy(), bound.numpy_copy()(inputs)):
+        assert np.isneginf(outputs[0]).sum() == 8
+        assert np.isfinite(outputs[0, [2, 3, 10]]).all()
+
+
+def test_free_log_std_of_parts_is_refused():
+    with pytest.raises(ConfigError, match="free_log_std.*Tuple.*a Box of actions"):
+        make(action_space=NESTED, free_log_std=True)
 
 
 def test_numpy_policy_keeps_the_weights_of_its_moment():

@@ -112,6 +112,9 @@ class _Comparison:
             is_action = index == 0 and near is not None
             choices = [nest, *near] if is_action and near else [nest]
             leaves = [tree.flatten(x) for x in (have, *choices)]
+            if len(leaves[0]) != len(leaves[1]):
+                differences.append(np.inf)
+                continue
             spaces = [None] * len(leaves[0])
             if is_action:
                 spaces = _spaces_of(self._policy.action_space, spaces)
