@@ -22,7 +22,6 @@ TREE = gym.spaces.Tuple(
 )
 SPACES = {
     "numbers": gym.spaces.MultiDiscrete([2, 3], start=[1, 0]),
-    "matrix": gym.spaces.MultiDiscrete([[2, 3], [1, 2]]),
     "bits": gym.spaces.MultiBinary([2, 2]),
     "tree": TREE,
 }
@@ -74,16 +73,15 @@ def test_sequences_of_nested_actions(learners):
     assert np.isfinite(results["total_loss"])
 
 
-@pytest.mark.parametrize("is_numpy", [False, True], ids=["lists", "arrays"])
-def test_episodes_with_nested_actions(is_numpy, learners):
+def test_episodes_with_nested_actions(learners):
     learner = learners("tree")
     # Episodes hold actions as modules take them, counted from 0.
     space = gym.spaces.Tuple([Discrete(3), *TREE.spaces[1:]])
     episodes = random_episodes(OBS, space)
-    for episode in episodes:
+    for index, episode in enumerate(episodes):
         inputs = [np.zeros(12, np.float32)] * len(episode)
         episode.set_extra_model_outputs(Columns.ACTION_DIST_INPUTS, inputs)
-        if is_numpy:
+        if index % 2:  # The others stay in lists.
             episode.to_numpy()
     results = learner.update_from_episodes(episodes)[DEFAULT_MODULE_ID]
     assert results["num_module_steps_trained"] == sum(map(len, episodes))
