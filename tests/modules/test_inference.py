@@ -114,6 +114,17 @@ def test_traced_actor_returns_all_in_one_call():
     assert_close(outputs[Columns.ACTION_LOGP], logp, rtol=1e-5, atol=1e-6)
 
 
+def test_traced_actor_returns_nested_actions():
+    space = gym.spaces.Dict(go=Box(-1, 1, (2,)), say=gym.spaces.MultiDiscrete([2, 3]))
+    module = Traced(OBS, space, model_config=CONFIG)
+    outputs = act(inference.TracedActor(module), batch_of())
+    actions = outputs[Columns.ACTIONS]
+    assert actions["go"].shape == actions["say"].shape == (5, 2)
+    dist_class = module.get_exploration_action_dist_cls()
+    logp = dist_class.logp_np(outputs[Columns.ACTION_DIST_INPUTS], actions)
+    assert_close(outputs[Columns.ACTION_LOGP], logp, rtol=1e-5, atol=1e-6)
+
+
 def test_traced_actor_repeats_with_the_generator():
     actor = inference.TracedActor(Traced(OBS, ACT, model_config=CONFIG))
     first, again, other = (
