@@ -394,25 +394,10 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
         num_rows: Length of every column.
         seed: Where the random numbers start; the spaces' own are left alone.
     """
-    rng = np.random.default_rng(seed)
-    observation_space = copy.deepcopy(module.observation_space)
-    action_space = copy.deepcopy(module.action_space)
-    observation_space.seed(seed)
-    action_space.seed(seed + 1)
-    size = module.get_train_action_dist_cls().required_input_dim(action_space)
-    actions = tree.map_structure(
-        lambda space, *rows: np.stack(rows) - getattr(space, "start", 0),
-        leaf_spaces(action_space),
-        *[action_space.sample() for _ in range(num_rows)],
-    )  # Modules count actions from 0.
-    samples = [observation_space.sample() for _ in range(num_rows)]
-    observations = tree.map_structure(lambda *leaves: np.stack(leaves), *samples)
-    if is_masked(observation_space, action_space):
-        observations[ACTION_MASK] = _random_masks(
-            observations, actions, action_space, (num_rows,), rng
-        )
+    rng, observed, actions = _sampled(module, num_rows, seed)
+    size = module.get_train_action_dist_cls().required_input_dim(module.action_space)
     columns = {
-        Columns.OBS: observations,
+        Columns.OBS: observed(),
         Columns.ACTIONS: actions,
         Columns.REWARDS: rng.standard_normal(num_rows, np.float32),
         Columns.ACTION_LOGP: -rng.random(num_rows, np.float32),
@@ -441,6 +426,63 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
             module.get_initial_state(),
         ),
     }
+
+
+def random_transitions(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]:
+    """Returns random transitions that DQN or SAC can train a module on.
+
+    About one row in five terminated and one in ten was truncated.
+
+    Args:
+        module: The `RLModule` whose spaces decide their form; without a state.
+        num_rows: Length of every column, N.
+        seed: Where the random numbers start; the spaces' own are left alone.
+
+    Returns:
+        What a replay buffer would draw: "obs" and "new_obs" [N, ...], "actions" [N, ...],
+        "rewards" float32 [N], "terminateds" and "truncateds" bool [N], "n_step" float32
+        [N] from 1 to 3 and "weights" float32 [N] above 0 and up to 1.
+    """
+    rng, observed, actions = _sampled(module, num_rows, seed)
+    ends = rng.random(num_rows)
+    return {
+        Columns.OBS: observed(),
+        Columns.ACTIONS: actions,
+        Columns.REWARDS: rng.standard_normal(num_rows, np.float32),
+        Columns.NEXT_OBS: observed(),
+        Columns.TERMINATEDS: ends < 0.2,
+        Columns.TRUNCATEDS: ends > 0.9,
+        Columns.N_STEP: rng.integers(1, 4, num_rows).astype(np.float32),
+        Columns.WEIGHTS: 1.0 - rng.random(num_rows, np.float32),
+    }
+
+
+def _sampled(module: Any, num_rows: int, seed: int) -> tuple[Any, Callable, Any]:
+    """Returns a generator, a function that draws observations, and drawn actions.
+
+    Masks in observations allow the actions and, of the others, every second one.
+    """
+    rng = np.random.default_rng(seed)
+    observation_space = copy.deepcopy(module.observation_space)
+    action_space = copy.deepcopy(module.action_space)
+    observation_space.seed(seed)
+    action_space.seed(seed + 1)
+    actions = tree.map_structure(
+        lambda space, *rows: np.stack(rows) - getattr(space, "start", 0),
+        leaf_spaces(action_space),
+        *[action_space.sample() for _ in range(num_rows)],
+    )  # Modules count actions from 0.
+
+    def observed() -> Any:
+        drawn = [observation_space.sample() for _ in range(num_rows)]
+        observations = tree.map_structure(lambda *leaves: np.stack(leaves), *drawn)
+        if is_masked(observation_space, action_space):
+            observations[ACTION_MASK] = _random_masks(
+                observations, actions, action_space, (num_rows,), rng
+            )
+        return observations
+
+    return rng, observed, actions
 
 
 def _random_masks(observations, actions, action_space, leading, rng) -> np.ndarray:

@@ -7,10 +7,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from tflearner.algorithms.dqn import DQNConfig
+from tflearner.algorithms.off_policy import UNIFORM
 from tflearner.algorithms.ppo import PPOConfig
+from tflearner.algorithms.sac import SACConfig
 from tflearner.config import AlgorithmConfig
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.testing import random_batch
+from tflearner.testing import random_batch, random_transitions
 
 
 class MatchEnv(gym.Env):
@@ -88,6 +91,33 @@ def ppo(**model_config):
     )
 
 
+def off_policy(config_class, model_config=None, **settings):
+    """Returns a function that makes a config of DQN or SAC with tiny networks."""
+    model_config = {"fcnet_hiddens": [16]} | (model_config or {})
+    return lambda: (
+        config_class()
+        .env_runners(rollout_fragment_length=4)
+        .training(num_steps_sampled_before_learning_starts=100, lr=1e-2)
+        .training(replay_buffer_config={"capacity": 2_000})
+        .training(**settings)
+        .reporting(min_sample_timesteps_per_iteration=250)
+        .rl_module(model_config=model_config)
+    )
+
+
+def dqn(**settings):
+    """Returns a function that makes a config of DQN with tiny networks."""
+    defaults = {"training_intensity": 8.0, "target_network_update_freq": 100}
+    return off_policy(DQNConfig, **defaults | settings)
+
+
+def sac(**settings):
+    """Returns a function that makes a config of SAC with tiny networks."""
+    defaults = {"training_intensity": 16.0, "train_batch_size_per_learner": 64}
+    defaults |= {"tau": 0.05, "initial_alpha": 0.1}
+    return off_policy(SACConfig, **defaults | settings)
+
+
 VECTOR = gym.spaces.Box(0.0, 1.0, (3,), np.float32)
 IMAGE = gym.spaces.Box(0, 255, (10, 10, 1), np.uint8)
 BINARY = gym.spaces.Discrete(2)
@@ -108,6 +138,37 @@ TABLE = {
         ppo(use_gru=True, lstm_cell_size=8, max_seq_len=3, fcnet_use_layernorm=True),
         (VECTOR, BINARY),
         learns=({"lr": 1e-2}, 2_500),
+    ),
+    "dqn": Row(
+        dqn(),
+        (VECTOR, BINARY),
+        random_transitions,
+        learns=({"epsilon": [[0, 1.0], [500, 0.05]]}, 1_500),
+    ),
+    "dqn-distributional": Row(
+        dqn(num_atoms=11, v_min=-2.0, v_max=2.0, dueling=False),
+        (VECTOR, BINARY),
+        random_transitions,
+        learns=({"epsilon": [[0, 1.0], [500, 0.05]]}, 1_500),
+    ),
+    "dqn-image": Row(
+        dqn(
+            model_config={"conv_filters": [[4, 4, 2]]},
+            replay_buffer_config={"type": UNIFORM},
+            double_q=False,
+            target_network_update_freq=0,
+            tau=0.1,
+        ),
+        (IMAGE, BINARY),
+        random_transitions,
+        learns=({"epsilon": [[0, 1.0], [500, 0.05]]}, 1_500),
+    ),
+    "sac": Row(sac(), (VECTOR, CONTINUOUS), random_transitions, learns=({}, 2_000)),
+    "sac-discrete": Row(
+        sac(twin_q=False, target_entropy=0.1),
+        (VECTOR, BINARY),
+        random_transitions,
+        learns=({}, 2_000),
     ),
 }
 

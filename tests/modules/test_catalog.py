@@ -84,7 +84,7 @@ def test_policy_head_fits_the_action_space(space, dist_class, size, bounded):
     assert catalog.build_pi_head().dense[-1].units == size
     bound = catalog.build_log_std_bound()
     assert (bound is not None) == bounded
-    assert bound is None or bound.bound == 3.0
+    assert bound is None or bound.high == 3.0
 
 
 @pytest.mark.parametrize(
