@@ -24,8 +24,17 @@ LOSSES = {
     "vf_loss": "value",
     "entropy": "entropy",
     "mean_kl_loss": "kl",
+    "qf_loss": "q",
+    "qf_mean": "q mean",
+    "alpha_value": "alpha",
+    "curr_epsilon": "epsilon",
 }
-SHARES = {"env_step_s": "env", "act_s": "act", "learn_s": "learn"}
+SHARES = {
+    "env_step_s": "env",
+    "act_s": "act",
+    "replay_s": "replay",
+    "learn_s": "learn",
+}
 
 
 class Progress:
@@ -288,11 +297,14 @@ def _losses(view: View) -> list[tuple[str, float]]:
 
 def _shares(timers: list[dict[str, float]]) -> dict[str, float]:
     spent = {
-        label: sum(t.get(name, 0.0) for t in timers) for name, label in SHARES.items()
+        label: sum(t.get(name, 0.0) for t in timers)
+        for name, label in SHARES.items()
+        if any(name in t for t in timers)
     }
     # Sampling is stepping and acting and a little bookkeeping.
     known = sum(spent.values())
-    whole = max(known, sum(t.get("sample_s", 0) + t.get("learn_s", 0) for t in timers))
+    names = ("sample_s", "replay_s", "learn_s")
+    whole = max(known, sum(t.get(name, 0.0) for t in timers for name in names))
     if whole <= 0:
         return {}
     return {label: seconds / whole for label, seconds in spent.items()} | {
