@@ -514,3 +514,23 @@ def test_fit_with_a_wrong_verbose_leaves_no_directory(idle, tmp_path):
     with pytest.raises(tfl.TFLearnerError, match="verbose"):
         idle.fit(10, verbose="loud", log_dir=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+class NeverLeft(tfl.ConnectorV2):
+    """Forbids action 0 before actions are drawn."""
+
+    def __call__(self, *, batch, **kwargs):
+        inputs = batch[tfl.Columns.ACTION_DIST_INPUTS].copy()
+        inputs[:, 0] = -1e9
+        return batch | {tfl.Columns.ACTION_DIST_INPUTS: inputs}
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])  # In NumPy, and traced.
+def test_actions_are_drawn_behind_own_connector_pieces(activation):
+    config = tfl.PPOConfig().environment("CartPole-v1").debugging(seed=1)
+    config.env_runners(module_to_env_connector=lambda *spaces: NeverLeft(*spaces))
+    model = tfl.DefaultModelConfig(fcnet_hiddens=[4], fcnet_activation=activation)
+    algo = config.rl_module(model_config=model).build_algo()
+    episodes = algo.env_runner.sample(num_timesteps=40)
+    algo.stop()
+    assert all((episode.get_actions() == 1).all() for episode in episodes)

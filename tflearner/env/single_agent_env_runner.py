@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from tflearner.checkpoint.builders import Given
 from tflearner.columns import Columns
+from tflearner.connectors.actions import GetActions
 from tflearner.constants import (
     COMPONENT_ENV_TO_MODULE_CONNECTOR,
     COMPONENT_METRICS_LOGGER,
@@ -89,7 +90,12 @@ class SingleAgentEnvRunner(EnvRunner):
         self.module_to_env = module_to_env
         self.metrics = MetricsLogger()
         self._rng = np.random.default_rng(np.random.SeedSequence(config.seed))
-        self._actor: Any = None if module is None else inference.make_actor(module)
+        # Own pieces in front of `GetActions` may change what actions are drawn from.
+        pieces = getattr(module_to_env, "connectors", ())
+        draws = not pieces or isinstance(pieces[0], GetActions)
+        self._actor: Any = (
+            None if module is None else inference.make_actor(module, draws=draws)
+        )
         # A vector environment that the config brings, its maker closes.
         self._is_stateful = module is not None and module.is_stateful()
         self._owns_env = not isinstance(config.env, VectorEnv)

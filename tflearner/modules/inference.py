@@ -31,18 +31,23 @@ from tflearner.types import Tensor
 BYTES_AT_ONCE = 2**21
 
 
-def make_actor(module: RLModule):
+def make_actor(module: RLModule, *, draws: bool = True):
     """Returns the fastest way to act with `module`.
 
     The result is called as `actor(batch, explore=..., rng=...)` with NumPy columns and
     returns NumPy columns; `refresh()` makes it use the module's present weights.
+
+    Args:
+        module: What acts.
+        draws: Whether actions may be drawn along with what they are drawn from; not if
+            somebody changes `ACTION_DIST_INPUTS` first.
     """
     if not isinstance(module, TfRLModule):
         return ModuleActor(module)
     numpy_policy = getattr(module, "numpy_policy", None)
     if numpy_policy is not None and numpy_policy() is not None:
         return NumpyActor(module)
-    return TracedActor(module)
+    return TracedActor(module, draws=draws)
 
 
 class ModuleActor:
@@ -93,8 +98,9 @@ class NumpyActor:
 class TracedActor:
     """Acts through one concrete function per mode (exploring, greedy)."""
 
-    def __init__(self, module: TfRLModule):
+    def __init__(self, module: TfRLModule, *, draws: bool = True):
         self._module = module
+        self._draws = draws
         half = " and ".join(sorted(module.compute_dtypes() & HALF_DTYPES))
         self.description = "one TensorFlow function" + (half and f", in {half}")
         self._functions: dict[bool, Any] = {}
@@ -120,7 +126,8 @@ class TracedActor:
             if not explore:
                 return self._module.forward_inference(columns)
             outputs = dict(self._module.forward_exploration(columns))
-            if Columns.ACTION_DIST_INPUTS in outputs and Columns.ACTIONS not in outputs:
+            is_open = Columns.ACTIONS not in outputs and self._draws
+            if is_open and Columns.ACTION_DIST_INPUTS in outputs:
                 dist_class = self._module.get_exploration_action_dist_cls()
                 dist = dist_class.from_logits(outputs[Columns.ACTION_DIST_INPUTS])
                 outputs[Columns.ACTIONS] = dist.sample(seed=seed)
