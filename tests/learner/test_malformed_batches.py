@@ -95,7 +95,7 @@ def learner(make_learner):
 @pytest.fixture(scope="module")
 def batches(learner):
     """A valid batch per layout; the recurrent module takes two."""
-    made = {mid: _stacked(random_batch(learner.module[mid], NUM_ROWS)) for mid in SPECS}
+    made = {mid: random_batch(learner.module[mid], NUM_ROWS) for mid in SPECS}
     for columns in made.values():
         leading = columns["rewards"].shape
         columns["own"] = np.linspace(0, 1, NUM_ROWS).reshape(leading)
@@ -110,14 +110,6 @@ def batches(learner):
         "recurrent": rows | of_sequences,
         "sequences": recurrent | of_sequences,
     }
-
-
-def _stacked(columns):
-    """Turns an array of dicts into a dict of arrays."""
-    if columns["obs"].dtype == object:
-        obs = columns["obs"]
-        columns["obs"] = {key: np.stack([o[key] for o in obs]) for key in obs[0]}
-    return columns
 
 
 # What is done to an array. Each function gets the array and a generator.
