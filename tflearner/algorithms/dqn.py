@@ -217,13 +217,16 @@ class DQNTfLearner(OffPolicyTfLearner):
             {
                 QF_LOSS_KEY: loss.total,
                 QF_MEAN_KEY: loss.q_selected_mean,
-                QF_MIN_KEY: loss.q_selected_min,
-                QF_MAX_KEY: loss.q_selected_max,
                 TD_ERROR_MEAN_KEY: loss.td_error_mean,
             },
             key=module_id,
             window=1,
         )
+        for name, value, reduce in (
+            (QF_MIN_KEY, loss.q_selected_min, "min"),
+            (QF_MAX_KEY, loss.q_selected_max, "max"),
+        ):
+            self.metrics.log_value((module_id, name), value, reduce=reduce, window=1)
         return loss.total
 
     def get_required_outputs(self, module_id):

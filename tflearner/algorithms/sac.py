@@ -288,13 +288,16 @@ class SACTfLearner(OffPolicyTfLearner):
             LOGPS_KEY: loss.logps,
             constants.ENTROPY_KEY: loss.entropy,
             QF_MEAN_KEY: loss.q_mean,
-            QF_MIN_KEY: loss.q_min,
-            QF_MAX_KEY: loss.q_max,
             TD_ERROR_MEAN_KEY: loss.td_error_mean,
         }
         if QF_TWIN_PREDS in fwd_out:
             terms[QF_TWIN_LOSS_KEY] = loss.qf_twin
         self.metrics.log_dict(terms, key=module_id, window=1)
+        for name, value, reduce in (
+            (QF_MIN_KEY, loss.q_min, "min"),
+            (QF_MAX_KEY, loss.q_max, "max"),
+        ):
+            self.metrics.log_value((module_id, name), value, reduce=reduce, window=1)
         return loss.total
 
     def _target_entropy(self, module_id: ModuleID, config: SACConfig) -> float:

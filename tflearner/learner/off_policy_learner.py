@@ -103,7 +103,10 @@ class OffPolicyTfLearner(TfLearner):
         for module_id in self.module:
             config = self.config.get_config_for_module(module_id)
             pairs = self._target_network_pairs(module_id)
-            passed = now - self._target_updates.get(module_id, 0)
+            last = self._target_updates.get(module_id, 0)
+            if now < last:  # Counted by another clock, or by one that was set back.
+                last = self._target_updates[module_id] = now
+            passed = now - last
             frequency = config.target_network_update_freq
             if not pairs or not 0 < frequency <= passed:
                 continue

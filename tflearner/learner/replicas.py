@@ -317,7 +317,8 @@ class Replicas:
         """Returns what all replicas of this process have for the rows of a minibatch.
 
         Args:
-            values: float [rows of this replica], equally many on each.
+            values: float [rows of this replica]; with several processes, equally many
+                on each replica.
 
         Returns:
             float32 [rows of this process], in the order of the minibatch.
@@ -327,6 +328,8 @@ class Replicas:
             return values
         context = tf.distribute.get_replica_context()
         everywhere = context.all_gather(values, axis=0)
+        if self.num_workers == 1:  # Parts of a whole batch may differ by one row.
+            return everywhere
         size = tf.shape(values)[0] * self.num_local
         worker = context.replica_id_in_sync_group // self.num_local
         own = everywhere[worker * size : (worker + 1) * size]
