@@ -140,6 +140,8 @@ class DQNConfig(OffPolicyConfig):
                     f"{where}.{name}", repr(getattr(self, name)), "a bool"
                 )
         self._check_integer("num_atoms", 1)
+        for name in ("v_min", "v_max"):
+            self._check_finite(name)
         if self.num_atoms > 1 and not self.v_min < self.v_max:
             got = f"v_min={self.v_min}, v_max={self.v_max}"
             raise ConfigError(where, got, "v_min below v_max")

@@ -126,7 +126,7 @@ class OffPolicyConfig(AlgorithmConfig):
             self._check_integer(name, least)
         self._check_number("tau", 0.0, 1.0)
         if self.training_intensity is not None:
-            self._check_number("training_intensity", 0.0, math.inf)
+            self._check_finite("training_intensity", 0.0)
         if not isinstance(self.store_buffer_in_checkpoints, bool):
             got = repr(self.store_buffer_in_checkpoints)
             raise ConfigError(f"{where}.store_buffer_in_checkpoints", got, "a bool")
@@ -140,6 +140,13 @@ class OffPolicyConfig(AlgorithmConfig):
             )
         self._check_n_step()
         self._check_buffer()
+
+    def _check_finite(self, name: str, low: float = -math.inf) -> None:
+        self._check_number(name, low, math.inf)
+        value = getattr(self, name)
+        if math.isinf(value):
+            where = f"{type(self).__name__}.{name}"
+            raise ConfigError(where, repr(value), "a finite number")
 
     def _check_n_step(self) -> None:
         steps = self.n_step if isinstance(self.n_step, tuple | list) else [self.n_step]
@@ -219,15 +226,29 @@ class OffPolicyConfig(AlgorithmConfig):
             and issubclass(spec.module_class, default)
         ):
             return spec  # The settings of an own module are its own affair.
-        if isinstance(given, own_class):
-            return spec
         names = {own.name for own in dataclasses.fields(own_class)}
         names -= {own.name for own in dataclasses.fields(DefaultModelConfig)}
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        if isinstance(given, own_class):
+            self._check_same(own, given)
+            return spec
         if isinstance(given, DefaultModelConfig):
             given = given.to_dict()
         model_config = own_class.make({**own, **(given or {})})
         return dataclasses.replace(spec, model_config=model_config)
+
+
+    def _check_same(self, own: Mapping[str, Any], given: DefaultModelConfig) -> None:
+        """Raises for a module's settings that the learner would not learn by."""
+        for name, value in own.items():
+            if getattr(given, name) != value:
+                raise ConfigError(
+                    type(self).__name__,
+                    f"{name}={value!r} and, in {type(given).__name__}, "
+                    f"{name}={getattr(given, name)!r}",
+                    "the same",
+                    f"set it in .training({name}=...), and use a DefaultModelConfig",
+                )
 
 
 class OffPolicyAlgorithm(Algorithm):

@@ -153,9 +153,9 @@ class SACConfig(OffPolicyConfig):
                     "one of them",
                     f"lr sets all three of {', '.join(LEARNING_RATES.values())}",
                 )
-        self._check_number("initial_alpha", 1e-8, math.inf)
+        self._check_finite("initial_alpha", 1e-8)
         if self.target_entropy != "auto":
-            self._check_number("target_entropy", -math.inf, math.inf)
+            self._check_finite("target_entropy")
         if not isinstance(self.twin_q, bool):
             raise ConfigError(f"{where}.twin_q", repr(self.twin_q), "a bool")
 

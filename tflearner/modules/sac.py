@@ -69,10 +69,11 @@ class SACModelConfig(DefaultModelConfig):
             )
         if self.free_log_std:
             raise ConfigError(where, "free_log_std", "log_std_bounds alone")
-        low, high = self.log_std_bounds
-        if not low < high:
+        bounds: Any = self.log_std_bounds
+        is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+        if not is_pair or not bounds[0] < bounds[1]:
             raise ConfigError(
-                f"{where}.log_std_bounds", repr(self.log_std_bounds), "low below high"
+                f"{where}.log_std_bounds", repr(bounds), "a pair, low below high"
             )
 
 
