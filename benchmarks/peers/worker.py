@@ -81,6 +81,39 @@ def make_shape_batch(s: dict) -> dict[str, np.ndarray]:
     }
 
 
+def make_transitions(s: dict) -> dict[str, np.ndarray]:
+    """Returns the same made-up steps of episodes of 200 to every library.
+
+    Args:
+        s: Settings of `off_policy.py`: `transitions` R, `num_floats` of an observation,
+            and `num_actions`, `None` for one number in [-1, 1].
+
+    Returns:
+        obs and new_obs float32 [R, num_floats], rewards float32 [R], ends bool [R], and
+        actions int64 [R] or float32 [R, 1].
+    """
+    rng = np.random.default_rng(0)
+    rows, length = s["transitions"], 200
+    shape = (-(-rows // length), length + 1, s["num_floats"])
+    seen = rng.standard_normal(shape, dtype=np.float32)
+    obs = seen[:, :-1].reshape(-1, s["num_floats"])[:rows]
+    new_obs = seen[:, 1:].reshape(-1, s["num_floats"])[:rows]
+    if s["num_actions"]:
+        actions = rng.integers(s["num_actions"], size=rows)
+    else:
+        actions = rng.uniform(-1.0, 1.0, (rows, 1)).astype(np.float32)
+    ends = np.arange(1, rows + 1) % length == 0
+    ends[-1] = True
+    rewards = rng.standard_normal(rows, dtype=np.float32)
+    return {
+        "obs": obs,
+        "new_obs": new_obs,
+        "actions": actions,
+        "rewards": rewards,
+        "ends": ends,
+    }
+
+
 def standardized(advantages: np.ndarray) -> np.ndarray:
     """Returns advantages with mean 0 and standard deviation 1."""
     return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
