@@ -19,6 +19,7 @@ from tflearner.columns import Columns
 from tflearner.constants import (
     COMPONENT_ENV_RUNNER,
     COMPONENT_METRICS_LOGGER,
+    COMPONENT_REPLAY_BUFFER,
     TIMERS,
 )
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
@@ -507,8 +508,9 @@ def learner_digest(learner: Any) -> str:
 def run_digest(algo: Any) -> str:
     """Returns a hash of all that a run goes on with: equal for runs that go on equally.
 
-    It covers the learner as `learner_digest` does, the environment runner, connectors
-    and counters. What a clock measured is left out.
+    It covers the learner as `learner_digest` does, the environment runner, connectors,
+    counters and, where there is one, the replay buffer. What a clock measured is left
+    out, and so are the ids of episodes, which no seed decides.
 
     Args:
         algo: An `Algorithm`.
@@ -517,6 +519,10 @@ def run_digest(algo: Any) -> str:
     del state["seconds"]
     metrics = state[COMPONENT_ENV_RUNNER][COMPONENT_METRICS_LOGGER]
     metrics["stats"] = [s for s in metrics["stats"] if s["key"][0] != TIMERS]
+    if COMPONENT_REPLAY_BUFFER in state:
+        transitions = state[COMPONENT_REPLAY_BUFFER]["transitions"]
+        running = [own for _, *own in transitions["open_episodes"]]
+        transitions["open_episodes"] = running
     return state_digest({"config": repr(algo.learner.config), "state": state})
 
 

@@ -31,7 +31,7 @@ TIERS = {
     "P1": (300, 1_000),  # Kills.
     "P3": (5_000, 100_000),  # Faults.
     "P5": ((2, 20, 2), (8, 200, 4)),  # Writers, saves of each, readers.
-    "P6": (8, 500),  # Chains of kills.
+    "P6": (10, 500),  # Chains of kills.
     "P7": (50, 1_000),  # Pairs of steps.
     "P8": (200, 2_000),  # Pairs of specifications.
     "P27": (500, 20_000),  # Sequences of saves.

@@ -1,6 +1,6 @@
 """P6: a run that is killed anywhere and continued ends as if nothing had happened."""
 
-KINDS = ("dense", "recurrent", "two-modules", "ppo-fit", "ppo-train")
+KINDS = ("dense", "recurrent", "two-modules", "ppo-fit", "ppo-train", "dqn", "sac")
 STAGES = ("building", "restoring", "training", "saving")
 
 

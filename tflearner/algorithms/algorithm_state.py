@@ -214,7 +214,7 @@ class AlgorithmState(Checkpointable):
         where = f"{self._name}.set_state()"
         with telling(where):
             unknown = [f"unexpected {name!r}" for name in state if name not in before]
-            matching.check(where, unknown + _faults_of_counters(state))
+            matching.check(where, unknown + self._faults_of_own(state))
             try:
                 for name, part in self.get_checkpointable_components():
                     if name in state:
@@ -279,11 +279,15 @@ class AlgorithmState(Checkpointable):
                 self._end_episodes()
             return report
 
-        faults = [] if component else _faults_of_counters(state)
+        faults = [] if component else self._faults_of_own(state)
         return RestorePlan(plan.problems + faults, apply)
 
     def _take_settings(self, names):
         self.learner._take_settings(names)
+
+    def _faults_of_own(self, state: StateDict) -> list[str]:
+        """Returns what is wrong with what is no component."""
+        return _faults_of_counters(state)
 
     def _set_own_state(self, state):
         self._iteration = state.get("iteration", self._iteration)

@@ -349,6 +349,12 @@ class OffPolicyAlgorithm(Algorithm):
         state = super().get_state(components, not_components=not_components)
         return {**state, "rows_due": self._rows_due}
 
+    def _faults_of_own(self, state):
+        rows_due = state.get("rows_due", 0.0)
+        is_number = type(rows_due) in (int, float) and 0.0 <= rows_due < math.inf
+        faults = [] if is_number else [f"'rows_due' of {rows_due!r}"]
+        return super()._faults_of_own(state) + faults
+
     def _set_own_state(self, state):
         super()._set_own_state(state)
         self._rows_due = float(state.get("rows_due", self._rows_due))

@@ -33,12 +33,15 @@ def get_state(store: TransitionStore) -> StateDict:
 
 def set_state(store: TransitionStore, state: StateDict) -> None:
     """Replaces everything by a state that was checked."""
-    num = min(state["num_added"], store.capacity)
+    num, before = min(state["num_added"], store.capacity), store.num_rows
     for name in ("observations", "actions"):
         for leaf, saved in zip(getattr(store, name), state[name], strict=True):
             leaf[:num] = saved
+            leaf[num:before] = 0  # What ends a chunk has no action: it would stay.
     for name in COLUMNS:
-        getattr(store, name)[:num] = state[name]
+        column = getattr(store, name)
+        column[:num] = state[name]
+        column[num:before] = 0
     store.links[num:] = NONE
     store.num_added = state["num_added"]
     store.num_steps_added = state["num_steps_added"]

@@ -1,4 +1,4 @@
-"""Training that can be killed and continued: a learner with recorded batches, and PPO.
+"""Training that can be killed and continued: a learner with recorded batches, and runs.
 
 `train` is for a process that has run no TensorFlow op yet. It goes on from the newest
 checkpoint, trains to the end and returns a digest of all that a further step would depend
@@ -40,6 +40,41 @@ SETTINGS_OF_PPO = {
     "evaluation_duration": 1,
     "model_config": tfl.DefaultModelConfig(fcnet_hiddens=[8]),
 }
+SETTINGS_OF_REPLAY = {
+    "jit_compile": False,
+    "seed": 7,
+    "rollout_fragment_length": 4,
+    "num_envs_per_env_runner": 2,
+    "min_sample_timesteps_per_iteration": STEPS,
+    "num_steps_sampled_before_learning_starts": STEPS + 1,
+    "train_batch_size_per_learner": 8,
+    "training_intensity": 1.7,
+    "n_step": (1, 3),
+    "replay_buffer_config": {"capacity": 5 * STEPS},  # Old steps go.
+    "evaluation_interval": 4,
+    "evaluation_duration": 1,
+    "model_config": {"fcnet_hiddens": [8]},
+}
+# Kind: class, environment and settings of an algorithm.
+ALGORITHMS = {
+    "ppo": (tfl.PPO, "CartPole-v1", SETTINGS_OF_PPO),
+    "dqn": (
+        tfl.DQN,
+        "CartPole-v1",
+        {
+            **SETTINGS_OF_REPLAY,
+            "epsilon": [[0, 1.0], [200, 0.1]],
+            "lr": SETTINGS["lr"],
+            "target_network_update_freq": 40,
+            "env_to_module_connector": tfl.MeanStdFilter,
+        },
+    ),
+    "sac": (
+        tfl.SAC,
+        "Pendulum-v1",
+        {**SETTINGS_OF_REPLAY, "actor_lr": SETTINGS["lr"], "tau": 0.1},
+    ),
+}
 
 
 @tfl.register_builder("promises/NoisyModule")
@@ -66,7 +101,7 @@ class How:
     Attributes:
         rebuilds: Whether the run is made by `from_checkpoint`, or restored into another
             one that is there already.
-        background: Whether PPO saves on a thread.
+        background: Whether a run saves on a thread.
     """
 
     rebuilds: bool = True
@@ -131,25 +166,26 @@ def train_learner(kind, path, how, say):
     return state_digest([learner_digest(learner), results])
 
 
-def continued_ppo(path, how):
+def continued_run(kind, path, how):
+    algorithm, env, settings = ALGORITHMS[kind.split("-")[0]]
     done = CheckpointDirectory(path).steps()
     if done and how.rebuilds:
-        return tfl.PPO.from_checkpoint(path)
-    algo = tfl.PPO("CartPole-v1", **SETTINGS_OF_PPO)
+        return algorithm.from_checkpoint(path)
+    algo = algorithm(env, **settings)
     if done:
         algo.restore_from_path(path)
     return algo
 
 
-def train_ppo(kind, path, how, say):
-    algo = continued_ppo(path, how)
+def train_run(kind, path, how, say):
+    algo = continued_run(kind, path, how)
     say("training")
     left = STEPS * UPDATES - algo.num_env_steps_sampled_lifetime
     options = {"keep": 2, "background": how.background}
-    if kind == "ppo-fit" and left > 0:
+    if kind.endswith("-fit") and left > 0:
         saving = tfl.CheckpointCallback(path, every=SAVE_EVERY, **options)
         algo.fit(left, callbacks=[saving], verbose=0)
-    elif kind == "ppo-train":
+    elif not kind.endswith("-fit"):
         for iteration in range(UPDATES - left // STEPS + 1, UPDATES + 1):
             algo.train()
             if iteration % SAVE_EVERY == 0:
@@ -163,10 +199,12 @@ KINDS = {
     "dense": train_learner,
     "recurrent": train_learner,
     "two-modules": train_learner,
-    "ppo-fit": train_ppo,
-    "ppo-train": train_ppo,
+    "ppo-fit": train_run,
+    "ppo-train": train_run,
+    "dqn": train_run,
+    "sac": train_run,
 }
-# Kinds and numbers of threads, the first eight of which are run always.
+# Kinds and numbers of threads, the first ten of which are run always.
 CELLS = [
     ("dense", 1),
     ("recurrent", 1),
@@ -176,6 +214,10 @@ CELLS = [
     ("ppo-fit", 1),
     ("ppo-train", 2),
     ("two-modules", 2),
+    ("dqn", 1),
+    ("sac", 2),
+    ("dqn", 2),
+    ("sac", 1),
     ("ppo-train", 1),
     ("ppo-fit", 2),
 ]
@@ -208,5 +250,5 @@ def train(cell, path, how, say):
 
 def warm_up():
     """Imports, once for all children, the public names they use."""
-    for name in ("PPO", "PPOTfLearner", "CheckpointCallback", "MeanStdFilter"):
+    for name in ("PPO", "DQN", "SAC", "CheckpointCallback", "MeanStdFilter"):
         getattr(tfl, name)
