@@ -25,7 +25,12 @@ from tflearner.constants import (
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.modules.leaf_spaces import leaf_spaces
-from tflearner.modules.mask_spaces import ACTION_MASK, is_masked, places_of
+from tflearner.modules.mask_spaces import (
+    ACTION_MASK,
+    is_masked,
+    masked_np,
+    places_of,
+)
 from tflearner.types import AgentID
 
 End = tuple[int, str]  # The length of an episode and how it ends.
@@ -406,6 +411,9 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
         Columns.ADVANTAGES: rng.standard_normal(num_rows, np.float32),
         Columns.VALUE_TARGETS: rng.standard_normal(num_rows, np.float32),
     }
+    if is_masked(observation_space, action_space):
+        inputs = columns[Columns.ACTION_DIST_INPUTS]
+        columns[Columns.ACTION_DIST_INPUTS] = masked_np(inputs, observations)
     if not module.is_stateful():
         return columns
     seq_len = module.max_seq_len

@@ -201,7 +201,7 @@ def test_masks_in_processes_of_their_own(make_runner):
 
 def test_processes_that_step_environments_need_no_tensorflow():
     """It takes seconds to start and 300 MB in each."""
-    code = "import sys, tflearner.env.vector_env; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, tflearner.env.vector_env, tflearner.testing; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

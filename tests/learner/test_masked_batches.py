@@ -50,7 +50,7 @@ def test_nested_observations_are_trained_on(learner_of, space, model_config):
     results = learner.update(batch_of(learner))[DEFAULT_MODULE_ID]
     assert results["num_non_finite_updates_lifetime"] == 0
     for name in ("total_loss", "entropy", "mean_kl_loss"):
-        assert np.isfinite(results[name]), name
+        assert abs(results[name]) < 100.0, name  # Nothing of the size of `FORBIDDEN`.
     after = module.get_state()
     assert all((after[key] != before[key]).any() for key in before)
 

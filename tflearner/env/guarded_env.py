@@ -167,6 +167,8 @@ def _check_fits(observation: Any, space: Any, name: str) -> None:
 
 
 def _form(observation: Any) -> tuple:
+    if isinstance(observation, np.ndarray):
+        return type(observation), observation.shape, observation.dtype
     if isinstance(observation, dict):
         return tuple((key, _form(own)) for key, own in observation.items())
     if isinstance(observation, tuple | list):

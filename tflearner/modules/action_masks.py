@@ -11,19 +11,17 @@ MultiDiscrete, the sum of its components' numbers.
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
-from tflearner.modules.mask_spaces import ACTION_MASK, has_action_mask
+from tflearner.modules.mask_spaces import (
+    ACTION_MASK,
+    FORBIDDEN,
+    has_action_mask,
+    masked_np,
+)
 from tflearner.types import Tensor
 
 __all__ = ["ACTION_MASK", "FORBIDDEN", "has_action_mask", "masked", "masked_np"]
-
-# What a forbidden action's output becomes. In float32 exp(FORBIDDEN - x) underflows to
-# exactly 0 for every x of a network, so that it is never drawn; 0 * FORBIDDEN is 0, where
-# -inf would make entropies and KL divergences NaN; and sums of squares stay finite, as
-# those of the smallest float32 would not.
-FORBIDDEN = -1e9
 
 
 def masked(outputs: Tensor, observations: dict[str, Any]) -> Tensor:
@@ -44,10 +42,3 @@ def masked(outputs: Tensor, observations: dict[str, Any]) -> Tensor:
     has_none = ops.logical_not(ops.any(allowed, axis=-1, keepdims=True))
     allowed = ops.logical_or(allowed, has_none)
     return ops.where(allowed, ops.cast(outputs, "float32"), FORBIDDEN)
-
-
-def masked_np(outputs: np.ndarray, observations: dict[str, Any]) -> np.ndarray:
-    """Does what `masked` does, in NumPy."""
-    allowed = np.asarray(observations[ACTION_MASK]).astype(bool)
-    allowed |= ~allowed.any(-1, keepdims=True)
-    return np.where(allowed, outputs, np.float32(FORBIDDEN))

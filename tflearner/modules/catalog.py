@@ -58,12 +58,12 @@ class Catalog:
     def build_observation_encoding(self) -> ObservationEncoding:
         """Returns what turns observations into the float32 numbers encoders read."""
         config, has_images = self.model_config, self._has_images()
-        has_convolutions = config.conv_filters is None or len(config.conv_filters) > 0
+        # Who reads images has to know which they are; a user's model may be one.
+        are_read = config.conv_filters is None or len(config.conv_filters) > 0
         return ObservationEncoding(
             self.observation_space,
             image=has_images and config.model is None,
-            apart=has_images
-            and has_convolutions,  # Which a user's model may have, too.
+            apart=has_images and are_read,
         )
 
     def build_encoder(

@@ -1,4 +1,4 @@
-"""Which observations hold a mask of actions, and what masks say of actions.
+"""Which observations hold a mask of actions, and what masks do, in NumPy.
 
 Knows no TensorFlow: processes that do nothing but step an environment import it.
 
@@ -15,6 +15,12 @@ import numpy as np
 from tflearner.errors import SpaceError
 
 ACTION_MASK = "action_mask"
+
+# What a forbidden action's output becomes. In float32 exp(FORBIDDEN - x) underflows to
+# exactly 0 for every x of a network, so that it is never drawn; 0 * FORBIDDEN is 0, where
+# -inf would make entropies and KL divergences NaN; and sums of squares stay finite, as
+# those of the smallest float32 would not.
+FORBIDDEN = -1e9
 
 
 def has_action_mask(observation_space: Any, action_space: Any) -> bool:
@@ -76,8 +82,17 @@ def is_masked(observation_space: Any, action_space: Any) -> bool:
         return False
 
 
+def masked_np(outputs: np.ndarray, observations: dict[str, Any]) -> np.ndarray:
+    """Does what `action_masks.masked` does, in NumPy."""
+    allowed = np.asarray(observations[ACTION_MASK]).astype(bool)
+    allowed |= ~allowed.any(-1, keepdims=True)
+    return np.where(allowed, outputs, np.float32(FORBIDDEN))
+
+
 def allows_nothing(masks: np.ndarray, action_space: Any) -> np.ndarray:
     """Returns which masks forbid every action, or all of one component. bool [B]."""
+    if isinstance(action_space, gym.spaces.Discrete):  # A fifth of the time.
+        return np.logical_not(masks.any(-1))
     starts = _starts(action_space)
     allowed = np.logical_or.reduceat(masks != 0, starts, axis=-1)
     return np.logical_not(allowed.all(-1))
