@@ -95,7 +95,8 @@ class _OutputLayout:
     Attributes:
         keys: The metric of each of the first numbers; a metric may have several.
         settings: Key -> the settings of its `log_value`.
-        row_keys: What the others belong to, equally many to each: one for each row.
+        row_keys: What the others belong to, one for each row. The numbers of rows, which
+            differ between modules and batches, stand in front of them.
     """
 
     keys: list[MetricKey]
@@ -108,10 +109,10 @@ class _OutputLayout:
         for position, key in enumerate(self.keys):
             positions.setdefault(key, []).append(position)
         by_key = {key: values[:, own].ravel() for key, own in positions.items()}
-        rows: dict[MetricKey, np.ndarray] = {}
-        if self.row_keys:
-            parts = np.split(values[:, len(self.keys) :], len(self.row_keys), axis=1)
-            rows = dict(zip(self.row_keys, parts, strict=True))
+        first = len(self.keys) + len(self.row_keys)
+        nums_rows = values[0, len(self.keys) : first].astype(int)
+        parts = np.split(values[:, first:], np.cumsum(nums_rows)[:-1], axis=1)
+        rows = dict(zip(self.row_keys, parts))
         return UpdateOutputs(by_key, self.settings, rows)
 
 
@@ -244,7 +245,9 @@ class CompiledUpdate:
                 [shares.get(key[0], 1.0 / self.replicas.num) for key in keys],
                 [settings[key].get("reduce") or "mean" for key in keys],
             )
-            return tf.concat([merged, *map(self.replicas.rows, rows.values())], axis=0)
+            by_row = [self.replicas.rows(values) for values in rows.values()]
+            nums_rows = [tf.cast(tf.shape(values), tf.float32) for values in by_row]
+            return tf.concat([merged, *nums_rows, *by_row], axis=0)
 
         values = self.replicas.run(on_replica, minibatches)
         return values, found["layout"]
