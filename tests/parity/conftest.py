@@ -1,4 +1,8 @@
-"""What the tests of parity share: the recordings, and how near is near enough."""
+"""What the tests of parity share: recordings, learners that follow them, comparisons.
+
+Tests of a learner name its `ALGORITHM`, read its `RECORDED` settings and say which of
+the reported numbers are comparable: `is_comparable(name, case, module_id)`.
+"""
 
 import json
 import pathlib
@@ -8,12 +12,18 @@ import keras
 import numpy as np
 import pytest
 
-from tflearner.algorithms.ppo import PPOConfig, PPOTfLearner
+from tflearner.algorithms.dqn import DQNConfig
+from tflearner.algorithms.ppo import PPOConfig
+from tflearner.algorithms.sac import SACConfig
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.rl_module_spec import RLModuleSpec
 
+CONFIGS = {"ppo": PPOConfig, "dqn": DQNConfig, "sac": SACConfig}
+# The networks as our modules have them, by RLlib's names.
+ORDER = (
+    *("encoder", "pi_encoder", "pi", "af", "vf"),
+    *("qf_encoder", "qf", "qf_twin_encoder", "qf_twin", "log_alpha"),
+)
 DATA = pathlib.Path(__file__).parent / "data"
 OBSERVATIONS = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
 
@@ -50,8 +60,82 @@ def assert_parity():
     return compare
 
 
-class SteppingLearner(PPOTfLearner):
-    """Takes plain steps down the gradient; run eagerly it keeps what they consist of.
+class Case:
+    """One recorded case: its settings and its arrays."""
+
+    def __init__(self, algorithm, recorded, name, arrays):
+        self.config_class = CONFIGS[algorithm]
+        self.settings = recorded["cases"][name]
+        self.terms, self.after = recorded["terms"], recorded["after"]
+        self.module_ids = list(self.settings["modules"])
+        prefix = f"{name}/"
+        self.arrays = {
+            key.removeprefix(prefix): array
+            for key, array in arrays.items()
+            if key.startswith(prefix)
+        }
+
+    def training(self, module_id):
+        """Returns the training settings of a module."""
+        overrides = self.settings["modules"][module_id]["overrides"]
+        return self.settings["training"] | overrides
+
+    def batch(self):
+        batch = {}
+        for key, array in self.arrays.items():
+            mid, kind, *path = key.split("/")
+            if kind == "batch":
+                branch = batch.setdefault(mid, {})
+                for name in path[:-1]:
+                    branch = branch.setdefault(name, {})
+                # States of torch have an axis for layers.
+                branch[path[-1]] = array[:, 0] if path[0] == "state_in" else array
+        return batch
+
+    def updates(self, learner):
+        """Runs the recorded updates; yields results and the number of steps so far."""
+        num_steps = 0
+        counts = self.settings["steps_per_update"]
+        for update, count in zip(self.settings["updates"], counts, strict=True):
+            arguments = dict(update)
+            now = {"num_env_steps_sampled_lifetime": arguments.pop("timestep")}
+            results = learner.update_from_batch(
+                self.batch(), timesteps=now, **arguments
+            )
+            num_steps += count
+            yield results, num_steps
+
+    def term(self, name, module_id=DEFAULT_MODULE_ID):
+        """Returns a loss term as recorded, at every step."""
+        return self.arrays[f"{module_id}/terms"][:, self.terms.index(name)]
+
+    def reported(self, module_id, index, num_steps):
+        """Returns {name: number} that an update reported.
+
+        These are the loss terms of its last step, and what follows from them.
+        """
+        after = self.arrays[f"{module_id}/after"][: index + 1]
+        terms = self.arrays[f"{module_id}/terms"][num_steps - 1]
+        numbers = dict(zip(self.terms + self.after, [*terms, *after[-1]], strict=True))
+        if "num_target_updates" in numbers:
+            # RLlib's are of the update alone, NaN in front of the first one.
+            column = self.after.index("num_target_updates")
+            numbers["num_target_updates"] = np.nansum(after[:, column])
+        return {name: x for name, x in numbers.items() if not np.isnan(x)}
+
+
+@pytest.fixture(scope="module")
+def case(request, load):
+    """Returns a function from the name of a case to the case."""
+    algorithm, recorded = request.module.ALGORITHM, request.module.RECORDED
+    arrays = load(f"{algorithm}.npz")
+    return lambda name: Case(algorithm, recorded, name, arrays)
+
+
+class Stepping:
+    """Makes a learner take plain steps down the gradient.
+
+    Run eagerly it keeps what they consist of.
 
     Attributes:
         steps: Of each gradient step "gradients", "clipped" and the "weights" after it,
@@ -63,15 +147,8 @@ class SteppingLearner(PPOTfLearner):
         self.steps, self.batches = [], []
         super().build()
 
-    def configure_optimizers_for_module(self, module_id, config=None):
-        config = config or self.config.get_config_for_module(module_id)
-        params = self.get_parameters(self.module[module_id])
-        self.register_optimizer(
-            module_id=module_id,
-            optimizer=keras.optimizers.SGD(),
-            params=params,
-            lr_or_lr_schedule=config.lr,
-        )
+    def register_optimizer(self, *, optimizer, **kwargs):
+        super().register_optimizer(optimizer=keras.optimizers.SGD(), **kwargs)
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         if self.config.run_eagerly:
@@ -97,13 +174,26 @@ class SteppingLearner(PPOTfLearner):
         if self.config.run_eagerly:
             self.steps[-1]["weights"] = {
                 self.get_param_ref(p): p.numpy()
-                for p in self.get_parameters(self.module)
+                for mid in self.module
+                for p in self.parameters_of(mid)
             }
+
+    def parameters_of(self, module_id):
+        """Returns the parameters of a module, and what belongs to it, in order."""
+        parameters = list(self.get_parameters(self.module[module_id]))
+        if hasattr(self, "curr_log_alpha"):
+            parameters.append(self.curr_log_alpha[module_id])
+        return parameters
+
+    def targets_of(self, module_id):
+        """Returns the variables of a module's target networks in order."""
+        pairs = self.module[module_id].unwrapped().get_target_network_pairs()
+        return [variable for _, target in pairs for variable in target.weights]
 
     def by_parameter(self, numbers, module_id):
         """Returns the arrays of a module's parameters in order."""
-        params = self.get_parameters(self.module[module_id])
-        return [np.asarray(numbers[self.get_param_ref(p)]) for p in params]
+        refs = map(self.get_param_ref, self.parameters_of(module_id))
+        return [np.asarray(numbers[ref]) for ref in refs]
 
 
 @pytest.fixture(scope="session")
@@ -114,15 +204,17 @@ def in_our_form():
         ends = np.cumsum([np.prod(shape, dtype=int) for _, shape in parameters])
         parts = np.split(numbers, ends[:-1])
         arrays = {
-            # A Linear layer of torch multiplies with its transposed weight.
-            name: part.reshape(shape).T
+            # A Linear layer of torch multiplies with its transposed weight; a
+            # temperature of ours has no axis.
+            name: part[0] if name == "log_alpha" else part.reshape(shape).T
             for (name, shape), part in zip(parameters, parts, strict=True)
         }
         return dict(sorted(arrays.items(), key=lambda item: rank(item[0])))
 
     def rank(name):
+        network = name.removeprefix("_").removeprefix("target_").split(".")[0]
         # Torch puts log standard deviations in front of the layers of their head.
-        return name.startswith("vf."), name.endswith("log_std")
+        return ORDER.index(network), name.endswith("log_std")
 
     return convert
 
@@ -131,21 +223,22 @@ def in_our_form():
 def make_learner(in_our_form):
     """Returns a function that makes a learner as it was recorded.
 
-    It takes the settings of a case, its first weights by module, and how to run.
+    It takes the settings of a case, its first weights by module, those of target
+    networks if there are any, and how to run.
     """
 
-    def make(settings, weights, **how):
-        spec = RLModuleSpec(
-            module_class=PPOTfRLModule,
-            model_config=DefaultModelConfig(**settings["model"]),
-        )
+    def make(settings, weights, targets=None, config_class=PPOConfig, base=None, **how):
         kind, size = settings["action"]
         actions = gym.spaces.Discrete(size)
         if kind == "box":
             actions = gym.spaces.Box(-1.0, 1.0, (size,), np.float32)
-        config = PPOConfig(observation_space=OBSERVATIONS, action_space=actions)
-        config.rl_module(rl_module_spec=spec)
-        config.training(**settings["training"], learner_class=SteppingLearner)
+        config = own_gammas(config_class)(
+            observation_space=OBSERVATIONS, action_space=actions
+        )
+        base = base or config.get_default_learner_class()
+        stepping = type("SteppingLearner", (Stepping, base), {})
+        config.rl_module(model_config=DefaultModelConfig(**settings["model"]))
+        config.training(**settings["training"], learner_class=stepping)
         config.update_from_dict({"jit_compile": False} | how)
         modules = settings["modules"]
         if [*modules] != [DEFAULT_MODULE_ID]:
@@ -156,9 +249,132 @@ def make_learner(in_our_form):
             )
         learner = config.build_learner()
         for mid, parameters in settings["parameters"].items():
-            arrays = in_our_form(weights[mid], parameters).values()
-            keys = learner.module[mid].get_state()
-            learner.module[mid].set_state(dict(zip(keys, arrays, strict=True)))
+            arrays = in_our_form(weights[mid], parameters)
+            arrays.pop("log_alpha", None)  # Follows from the settings.
+            assign(learner.get_parameters(learner.module[mid]), arrays)
+        for mid, parameters in settings.get("targets", {}).items():
+            assign(learner.targets_of(mid), in_our_form(targets[mid], parameters))
         return learner
 
+    def own_gammas(config_class):
+        # Ours refuses a gamma for each module, as there is one for what turns episodes
+        # into rows. Recorded rows are ready.
+        shared = tuple(n for n in config_class.learner_wide if n != "gamma")
+        return type(config_class.__name__, (config_class,), {"learner_wide": shared})
+
+    def assign(variables, arrays):
+        for variable, array in zip(variables, arrays.values(), strict=True):
+            variable.assign(array)
+
     return make
+
+
+@pytest.fixture(scope="session")
+def start(make_learner):
+    """Returns a function from a case, and how to run, to its learner at the start."""
+
+    def make(case, **how):
+        first = [
+            {
+                mid: case.arrays[f"{mid}/{kind}"][0]
+                for mid in case.module_ids
+                if f"{mid}/{kind}" in case.arrays
+            }
+            for kind in ("weights", "targets")
+        ]
+        return make_learner(
+            case.settings, *first, config_class=case.config_class, **how
+        )
+
+    return make
+
+
+# Comparisons.
+
+
+@pytest.fixture
+def assert_results(request, assert_parity):
+    """Returns a function that compares what an update reports."""
+
+    def compare(case, index, num_steps, results):
+        for mid in case.module_ids:
+            for name, recorded in case.reported(mid, index, num_steps).items():
+                if not request.module.is_comparable(name, case, mid):
+                    continue
+                # Nothing is reported before the first update of target networks.
+                default = {"num_target_updates": 0.0} if recorded == 0.0 else {}
+                ours = (default | results[mid])[name]
+                if name == "vf_explained_var":
+                    # Computed as 1 - x; near 0 no digit of x would be left.
+                    ours, recorded = 1.0 - ours, 1.0 - recorded
+                assert_parity(ours, recorded, f"{name} of {mid} in update {index}")
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def assert_steps(assert_parity, in_our_form):
+    """Returns a function that compares every step a learner took, line by line."""
+
+    def compare(case, learner):
+        for index, step in enumerate(learner.steps):
+            for mid, parameters in case.settings["parameters"].items():
+                for kind in ("gradients", "clipped", "weights"):
+                    at = index + (kind == "weights")  # The first are the initial.
+                    recorded = in_our_form(case.arrays[f"{mid}/{kind}"][at], parameters)
+                    ours = learner.by_parameter(step[kind], mid)
+                    for x, (name, y) in zip(ours, recorded.items(), strict=True):
+                        assert_parity(x, y, f"{kind} of {mid}'s {name}, step {index}")
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def assert_state(assert_parity, in_our_form):
+    """Returns a function that compares what a learner has become by some updates.
+
+    Weights, those of target networks, and the errors of the last update's rows.
+    """
+
+    def compare(case, index, num_steps, learner):
+        arrays = case.arrays
+        for mid in case.module_ids:
+            assert_equal(
+                learner.parameters_of(mid),
+                arrays[f"{mid}/weights"][num_steps],
+                case.settings["parameters"][mid],
+                f"{mid} after {num_steps} steps",
+            )
+            if f"{mid}/targets" in arrays:
+                assert_equal(
+                    learner.targets_of(mid),
+                    arrays[f"{mid}/targets"][index + 1],
+                    case.settings["targets"][mid],
+                    f"{mid} after update {index}",
+                )
+            if f"{mid}/td_errors" in arrays:
+                (ours,) = learner.row_outputs[mid, "td_error"]
+                # RLlib tells errors of masked rows, too.
+                rows = arrays.get(f"{mid}/batch/loss_mask", slice(None))
+                recorded = arrays[f"{mid}/td_errors"][index]
+                what = f"errors of {mid} in update {index}"
+                assert_parity(ours[rows], recorded[rows], what)
+
+    def assert_equal(variables, recorded, parameters, what):
+        recorded = in_our_form(recorded, parameters)
+        for x, (name, y) in zip(variables, recorded.items(), strict=True):
+            assert_parity(x.numpy(), y, f"{name} of {what}")
+
+    return compare
+
+
+@pytest.fixture
+def assert_updates(assert_results, assert_state):
+    """Returns a function that runs and compares the updates of a case."""
+
+    def compare(case, learner):
+        for index, (results, num_steps) in enumerate(case.updates(learner)):
+            assert_results(case, index, num_steps, results)
+            assert_state(case, index, num_steps, learner)
+
+    return compare
