@@ -734,11 +734,14 @@ class AlgorithmConfig:
             check_spec(f"{type(self).__name__}, specification of a module", spec)
         spec = (spec or RLModuleSpec()).with_defaults(self.get_default_rl_module_spec())
         observation_space, action_space = spaces or _spaces_of(env)
-        if self.action_space is not None:  # Its truth may be its length.
+        # The truth of a space may be its length.
+        if self.observation_space is not None:
+            observation_space = self.observation_space
+        if self.action_space is not None:
             action_space = self.action_space
         spec = spec.with_defaults(
             RLModuleSpec(
-                observation_space=self.observation_space or observation_space,
+                observation_space=observation_space,
                 action_space=action_space,
                 model_config=self.model_config,
             )

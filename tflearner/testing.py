@@ -402,8 +402,9 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
     """
     rng, observed, actions = _sampled(module, num_rows, seed)
     size = module.get_train_action_dist_cls().required_input_dim(module.action_space)
+    observations = observed()
     columns = {
-        Columns.OBS: observed(),
+        Columns.OBS: observations,
         Columns.ACTIONS: actions,
         Columns.REWARDS: rng.standard_normal(num_rows, np.float32),
         Columns.ACTION_LOGP: -rng.random(num_rows, np.float32),
@@ -411,7 +412,7 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
         Columns.ADVANTAGES: rng.standard_normal(num_rows, np.float32),
         Columns.VALUE_TARGETS: rng.standard_normal(num_rows, np.float32),
     }
-    if is_masked(observation_space, action_space):
+    if is_masked(module.observation_space, module.action_space):
         inputs = columns[Columns.ACTION_DIST_INPUTS]
         columns[Columns.ACTION_DIST_INPUTS] = masked_np(inputs, observations)
     if not module.is_stateful():

@@ -128,12 +128,15 @@ def test_actions_that_cannot_be_listed_are_refused(make_algo, space):
 
 
 @pytest.mark.parametrize(
-    "model", [{"num_atoms": 5}, {"dueling": False}, {"double_q": False}, {"v_min": -1.0}]
+    "model",
+    [{"num_atoms": 5}, {"dueling": False}, {"double_q": False}, {"v_min": -1.0}],
 )
 def test_a_module_has_to_be_what_the_learner_takes_it_for(model):
     (name,) = model
     config = tfl.DQNModelConfig(fcnet_hiddens=[4], **model)
-    with pytest.raises(ConfigError, match=rf"{name}=.* and, in DQNModelConfig, {name}="):
+    with pytest.raises(
+        ConfigError, match=rf"{name}=.* and, in DQNModelConfig, {name}="
+    ):
         make_learner(model_config=config)
     learner = make_learner(model_config=config, **model)
     assert learner.module[ME].unwrapped().model_config == config
@@ -300,7 +303,9 @@ def test_only_networks_are_trained_not_targets_or_epsilon():
 
 @pytest.mark.parametrize("num_atoms", [1, 5])
 def test_forbidden_next_actions_are_never_bootstrapped_from(num_atoms):
-    space = gym.spaces.Dict({ACTION_MASK: gym.spaces.MultiBinary(3), "observations": OBS})
+    space = gym.spaces.Dict(
+        {ACTION_MASK: gym.spaces.MultiBinary(3), "observations": OBS}
+    )
     learner = make_learner((space, ACTIONS), num_atoms=num_atoms, lr=0.0)
     module = learner.module[ME].unwrapped()
     batch = random_transitions(module, 30)

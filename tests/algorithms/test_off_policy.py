@@ -1,5 +1,7 @@
 """What DQN and SAC share: the settings of replay, and the loop that replays."""
 
+from typing import ClassVar
+
 import gymnasium as gym
 import keras
 import numpy as np
@@ -164,7 +166,9 @@ def test_a_buffer_larger_than_the_machine_is_refused(make_algo, monkeypatch):
     made = []
     monkeypatch.setattr(allocation, "machine_memory", lambda: 10**6)
     monkeypatch.setattr(allocation, "zeros", lambda *args: made.append(args))
-    text = r"capacity=1,000,000.*a buffer of .* MB.*1.0 MB, this machine's memory.*memmap"
+    text = (
+        r"capacity=1,000,000.*a buffer of .* MB.*1.0 MB, this machine's memory.*memmap"
+    )
     with pytest.raises(ConfigError, match=text):
         make_algo(replay_buffer_config={"capacity": 1_000_000})
     assert not made
@@ -287,9 +291,7 @@ def test_buffers_draw_with_a_seed_of_their_own(make_algo):
     for seed in (1, 1, 2):
         algo = make_algo(seed=seed)
         algo.replay_buffer.add(
-            random_episodes(
-                CountingEnv.observation_space, CountingEnv.action_space
-            )
+            random_episodes(CountingEnv.observation_space, CountingEnv.action_space)
         )
         drawn.append(algo.replay_buffer.sample(20)["rewards"].tolist())
     assert drawn[0] == drawn[1] != drawn[2]
@@ -347,9 +349,10 @@ def test_spaces_of_dicts_with_masks_run(make_algo):
 
     class Masked(CountingEnv):
         observation_space = gym.spaces.Dict(
-            action_mask=gym.spaces.MultiBinary(3), observations=CountingEnv.observation_space
+            action_mask=gym.spaces.MultiBinary(3),
+            observations=CountingEnv.observation_space,
         )
-        taken: list = []
+        taken: ClassVar[list] = []
 
         def _observation(self):
             self.mask = np.int8([self._step % 2 == 0, 1, 0])

@@ -1,5 +1,6 @@
 """SAC: its settings, three optimizers, and who moves whom."""
 
+import itertools
 import math
 
 import gymnasium as gym
@@ -200,7 +201,9 @@ def losses_by_hand(learner, batch, gamma=0.9):
         return SquashedGaussian.from_logits(inputs)
 
     drawn, logp = policy(batch["obs"]).rsample_and_logp(batch["noise"])
-    following, next_logp = policy(batch["new_obs"]).rsample_and_logp(batch["next_noise"])
+    following, next_logp = policy(batch["new_obs"]).rsample_and_logp(
+        batch["next_noise"]
+    )
     target = module.forward_target({"obs": batch["new_obs"], "actions": following})
     next_values = target["qf_preds"] - alpha * next_logp
     discounts = gamma ** batch["n_step"] * ~batch["terminateds"]
@@ -315,7 +318,7 @@ def test_the_temperature_follows_the_entropy(actions, sign):
         assert own["log_alpha_value"] == pytest.approx(math.log(alphas[-1]), rel=1e-4)
         assert own["entropy"] == pytest.approx(-own["logps"])
         alphas.append(math.exp(learner.curr_log_alpha[ME].numpy()))
-    assert all((b - a) * sign > 0 for a, b in zip(alphas, alphas[1:]))
+    assert all((b - a) * sign > 0 for a, b in itertools.pairwise(alphas))
 
 
 def test_modules_have_temperatures_of_their_own():
@@ -431,7 +434,8 @@ def test_discrete_losses_are_expectations_over_actions():
     both = module.forward_train({"obs": batch["obs"]})
     rows = np.arange(20), batch["actions"]
     errors = [
-        np.abs(both[name].numpy()[rows] - target) for name in ("qf_preds", "qf_twin_preds")
+        np.abs(both[name].numpy()[rows] - target)
+        for name in ("qf_preds", "qf_twin_preds")
     ]
     q = module.compute_q_values(batch)["qf_preds"].numpy()
     own = learner.update(batch)[ME]
@@ -445,7 +449,9 @@ def test_discrete_losses_are_expectations_over_actions():
 
 
 def test_forbidden_actions_neither_count_nor_overflow():
-    space = gym.spaces.Dict({ACTION_MASK: gym.spaces.MultiBinary(3), "observations": OBS})
+    space = gym.spaces.Dict(
+        {ACTION_MASK: gym.spaces.MultiBinary(3), "observations": OBS}
+    )
     learner = make_learner(DISCRETE, space, lr=0.01)
     batch = batch_of(learner, 30)
     for column in ("obs", "new_obs"):

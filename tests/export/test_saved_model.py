@@ -310,7 +310,7 @@ def test_a_learner_asks_for_a_pipeline_it_does_not_know(tmp_path):
 
 
 def test_an_algorithm_exports_what_its_runner_does(tmp_path):
-    config = tfl.PPOConfig().environment("Pendulum-v1")
+    config = tfl.PPOConfig().environment("Pendulum-v1").debugging(seed=1)
     config.env_runners(env_to_module_connector=lambda *spaces: Doubles(*spaces))
     config.rl_module(model_config=tfl.DefaultModelConfig(fcnet_hiddens=[4]))
     algo = config.build_algo()

@@ -105,7 +105,9 @@ def test_hard_updates_come_every_so_many_sampled_steps():
     first, moved = targets_of(learner), []
     for number, timestep in enumerate((30, 49, 50, 90, 99, 130, 180)):
         before = targets_of(learner)
-        results = learner.update(make_batch(learner, seed=number), timesteps=at(timestep))
+        results = learner.update(
+            make_batch(learner, seed=number), timesteps=at(timestep)
+        )
         mains, targets = networks(learner)
         if not equal(targets, before):
             assert equal(targets, mains)
@@ -289,7 +291,9 @@ def test_episodes_become_transitions_over_several_steps(n_step):
 def test_chunks_that_are_too_short_are_refused():
     learner = make_learner(n_step=3)
     before = learner.get_state("rl_module")["rl_module"]
-    with pytest.raises(BatchError, match="2 steps of an episode that goes on.*n_step=3"):
+    with pytest.raises(
+        BatchError, match="2 steps of an episode that goes on.*n_step=3"
+    ):
         learner.update(episodes=random_episodes(OBS, DISCRETE, ends=[(2, "cut")]))
     tf.nest.map_structure(
         np.testing.assert_array_equal,

@@ -237,7 +237,6 @@ class OffPolicyConfig(AlgorithmConfig):
         model_config = own_class.make({**own, **(given or {})})
         return dataclasses.replace(spec, model_config=model_config)
 
-
     def _check_same(self, own: Mapping[str, Any], given: DefaultModelConfig) -> None:
         """Raises for a module's settings that the learner would not learn by."""
         for name, value in own.items():

@@ -108,11 +108,13 @@ class SingleAgentEnvRunner(EnvRunner):
         self.num_envs: int = env.num_envs
         self._stepper = VectorStepper(env)
         space = getattr(self.env_to_module, "observation_space", None)
+        if space is None:
+            space = env.single_observation_space
         self._rollout = Rollout(
             env.num_envs,
             lookback=max(self.config.episode_lookback_horizon, self._is_stateful),
             resets_in_next_step=self._stepper.resets_in_next_step,
-            observation_space=space or env.single_observation_space,
+            observation_space=space,
             action_space=env.single_action_space,
         )
         self._needs_reset = True

@@ -25,7 +25,7 @@ from tflearner.errors import BatchError, did_you_mean
 from tflearner.learner import sequences
 from tflearner.learner.sequences import Layout
 from tflearner.modules import mask_spaces
-from tflearner.modules.distributions import Categorical, Distribution
+from tflearner.modules.distributions import Categorical
 from tflearner.modules.mask_spaces import ACTION_MASK
 from tflearner.modules.product_distributions import (
     MultiCategorical,
@@ -126,9 +126,8 @@ def column_specs(module: RLModule) -> dict[str, Any]:
         specs[Columns.ACTIONS] = spec
         dist_class = module.get_train_action_dist_cls()
         size = dist_class.required_input_dim(space)
-        minus_inf = _may_be_minus_inf(space, dist_class)
         specs[Columns.ACTION_DIST_INPUTS] = ColumnSpec(
-            "float", np.float32, ((size,),), minus_inf=minus_inf
+            "float", np.float32, ((size,),), minus_inf=may_be_minus_inf(module)
         )
     sequence_spec = sequences.sequence_spec(module)
     if sequence_spec is not None:
@@ -266,14 +265,18 @@ def _action_spec(space: gym.Space | None) -> Any:
     return None
 
 
-def _may_be_minus_inf(space: gym.Space, dist_class: type[Distribution]) -> Any:
-    """Returns which inputs of a distribution may be -inf. bool, or bool [inputs].
+def may_be_minus_inf(module: RLModule) -> Any:
+    """Returns which inputs of its action distribution may be -inf. bool [inputs] or bool.
 
     Those are the logits of numbers, some of which may be forbidden. (The entropy of a
     bit that is forbidden has no gradient.)
     """
-    if not issubclass(dist_class, MultiDistribution):
+    space = module.action_space
+    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
         return isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+    dist_class = module.get_train_action_dist_cls()
+    if not issubclass(dist_class, MultiDistribution):
+        return False
     return np.concatenate(
         [
             np.full(size, issubclass(own, Categorical | MultiCategorical))

@@ -217,7 +217,8 @@ class CompiledUpdate:
             behind them; the keys of metrics; and the settings of these.
         """
         values, layout = self._step(minibatches)
-        return values[: len(layout.keys)], layout.keys, layout.settings
+        num = len(layout.keys)
+        return tf.ensure_shape(values[:num], [num]), layout.keys, layout.settings
 
     def _step(
         self, minibatches: list[ColumnsByModule]

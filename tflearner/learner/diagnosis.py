@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 import tree
 
 from tflearner.columns import Columns
 from tflearner.constants import ALL_MODULES
-from tflearner.learner import gradients
+from tflearner.learner import batch_checks, gradients
 from tflearner.learner.optimizers import OptimizerRecord, state_variables
 from tflearner.types import ModuleID, ParamDict
 
@@ -128,14 +127,15 @@ def _bad_rows(
     learner: Any, module_id: ModuleID, nests: Mapping[str, Any], rows: np.ndarray
 ) -> Iterator[tuple[str, str]]:
     """Yields names of columns, or outputs, that are not finite, and in which row."""
-    has_logits = isinstance(learner.module[module_id].action_space, gym.spaces.Discrete)
+    module = learner.module[module_id].unwrapped()
     for name, nest in nests.items():
         for path, leaf in tree.flatten_with_path(nest):
             is_bad = _is_bad(leaf)
-            if has_logits and name == Columns.ACTION_DIST_INPUTS and is_bad.any():
+            if name == Columns.ACTION_DIST_INPUTS and is_bad.any():
                 # Beside others it is the logit of an action that is forbidden.
                 has_others = ~is_bad.all(axis=-1, keepdims=True)
-                is_bad &= ~(np.isneginf(np.asarray(leaf)) & has_others)
+                is_forbidden = np.isneginf(np.asarray(leaf)) & has_others
+                is_bad &= ~(is_forbidden & batch_checks.may_be_minus_inf(module))
             if is_bad.any():
                 yield "/".join(map(str, (name, *path))), _first_of(is_bad, rows)
 
