@@ -76,3 +76,23 @@ def test_forbidden_actions_are_never_drawn():
     ):
         assert np.take_along_axis(many[ACTION_MASK], actions[:, None], 1).all()
         assert np.unique(actions).size > 1
+
+
+class Always:
+    """A generator of one and the same number."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def random(self, shape, dtype):
+        return np.full(shape, self.number, dtype)
+
+
+@pytest.mark.parametrize("number", [0.0, 1.0 - 2.0**-24])
+def test_forbidden_actions_at_both_ends_are_never_drawn(number):
+    """The smallest and the largest number that float32 generators draw."""
+    masks = {ACTION_MASK: np.tile([0, 0, 1, 1, 1, 0, 0], (2000, 1))}
+    logits = np.random.default_rng(0).normal(0.0, 3.0, (2000, 7)).astype(np.float32)
+    inputs = action_masks.masked_np(logits, masks)
+    actions = Categorical.sample_np(inputs, Always(number))
+    assert np.isin(actions, (2, 3, 4)).all()
