@@ -63,7 +63,7 @@ def main() -> int:
     columns = ["demand", "mean return", "min", "max", "std", "env steps", "seconds"]
     rows = [[name, *_cells(name, row)] for name, row in summary.items()]
     seeds = ", ".join(map(str, args.seeds))
-    report.print_table(f"Seeds {seeds}", [*columns, "want", ""], rows)
+    report.print_table(f"What is learned, seeds {seeds}", [*columns, "want", ""], rows)
     packages = ("tensorflow", "keras", "gymnasium", "numpy")
     versions = {name: metadata.version(name) for name in packages}
     print(*report.versions([{"library": harness.OURS, "versions": versions}]))

@@ -76,10 +76,7 @@ REPLAY_TARGETS = {"uniform": 1.0, "prioritized": 3.0}
 # Ours once more, compiled in the one way and the other, whichever "auto" takes.
 VARIANTS: dict[str, dict[str, dict]] = {
     "dqn": {},
-    "sac": {
-        f"{harness.OURS}, jit_compile={value}": {"jit_compile": value}
-        for value in (True, False)
-    },
+    "sac": {f"jit_compile={value}": {"jit_compile": value} for value in (True, False)},
 }
 
 
@@ -138,8 +135,9 @@ def _run_case(case: str, args) -> list[dict]:
     for name, settings in libraries.items():
         if name in args.peers:  # Tries them inside its process.
             continue
-        what = f"{case}, {name}"
-        threads = harness.faster_threads("off_policy", harness.OURS, settings, what)
+        threads = harness.faster_threads(
+            "off_policy", harness.OURS, settings, f"{case}, {name}"
+        )
         libraries[name] = {**settings, "chosen_threads": {harness.OURS: threads}}
     runs = []
     for number in range(args.rounds):
@@ -202,7 +200,7 @@ def _print_tables(summary: dict[str, dict], runs: list[dict]) -> None:
                 [
                     case,
                     library,
-                    _range_us(median, low, high),
+                    _range(median, low, high),
                     f"{1e6 / median:,.0f}",
                     f"{first_s:.1f} s",
                     report.ratio_cell(row),
@@ -217,7 +215,7 @@ def _print_tables(summary: dict[str, dict], runs: list[dict]) -> None:
         rows = [
             [
                 name.replace("_", " "),
-                _range_us(row["median_us"], row["low_us"], row["high_us"]),
+                _range(row["median_us"], row["low_us"], row["high_us"]),
                 report.ratio_cell(row),
                 f"{REPLAY_TARGETS[name]:g}" if name in REPLAY_TARGETS else "",
             ]
@@ -234,8 +232,11 @@ def _print_tables(summary: dict[str, dict], runs: list[dict]) -> None:
     print(*report.versions(plain), sep="\n")
 
 
-def _range_us(median: float, low: float, high: float) -> str:
-    return f"{median:,.0f} us ({low:,.0f} to {high:,.0f})"
+def _range(median_us: float, low_us: float, high_us: float) -> str:
+    if median_us >= 1000.0:
+        median, low, high = median_us / 1000, low_us / 1000, high_us / 1000
+        return f"{median:.2f} ms ({low:.2f} to {high:.2f})"
+    return f"{median_us:.0f} us ({low_us:.0f} to {high_us:.0f})"
 
 
 def _draw(axes, summary: dict[str, dict]) -> None:

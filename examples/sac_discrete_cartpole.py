@@ -29,7 +29,7 @@ def main() -> None:
     """Trains, evaluates greedily on a fresh environment, and prints the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=60_000, help="at most")
+    parser.add_argument("--steps", type=int, default=55_000, help="at most")
     args = parser.parse_args()
 
     started = time.perf_counter()
@@ -45,8 +45,8 @@ def main() -> None:
             lr=1e-3,
             train_batch_size_per_learner=64,
             training_intensity=64,
-            n_step=3,
-            tau=0.005,
+            n_step=5,
+            tau=0.01,
             initial_alpha=0.2,
             target_entropy=0.4 * math.log(2),
             num_steps_sampled_before_learning_starts=1000,
