@@ -80,6 +80,24 @@ class Case:
         overrides = self.settings["modules"][module_id]["overrides"]
         return self.settings["training"] | overrides
 
+    def clipping(self, module_id):
+        """Returns how gradients are clipped, and in which steps any was."""
+        training = self.training(module_id)
+        how = training.get("grad_clip_by") if training.get("grad_clip") else None
+        before, after = (
+            self.arrays[f"{module_id}/{kind}"] for kind in ("gradients", "clipped")
+        )
+        return how, (before != after).any(axis=1)
+
+    def moves_of_targets(self, module_id):
+        """Returns whether target networks "stay", are "copied" or "follow", by update."""
+        tau, targets = (
+            self.training(module_id)["tau"],
+            self.arrays[f"{module_id}/targets"],
+        )
+        moved = (targets[1:] != targets[:-1]).any(axis=1)
+        return np.where(moved, "copied" if tau == 1.0 else "follow", "stay").tolist()
+
     def batch(self):
         batch = {}
         for key, array in self.arrays.items():
@@ -267,6 +285,30 @@ def make_learner(in_our_form):
             variable.assign(array)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def assert_masked_rows_are_left_out(assert_parity):
+    """Returns a function that compares an update on masked rows with one without them.
+
+    It takes a function that makes a learner, and a batch without a mask.
+    """
+
+    def check(make, batch):
+        rows = np.arange(len(batch["obs"])) % 3 > 0
+        masked = {name: values.copy() for name, values in batch.items()}
+        for name, value in (("obs", 9.0), ("new_obs", -9.0), ("rewards", 50.0)):
+            masked[name][~rows] = value
+        masked["loss_mask"] = rows
+        left = {name: values[rows] for name, values in batch.items()}
+        learners = [make(), make()]
+        for learner, own in zip(learners, (masked, left), strict=True):
+            learner.update_from_batch({DEFAULT_MODULE_ID: own})
+        all_of_them = zip(*(x.parameters_of(DEFAULT_MODULE_ID) for x in learners))
+        for ours, wanted in all_of_them:
+            assert_parity(ours.numpy(), wanted.numpy(), wanted.name)
+
+    return check
 
 
 @pytest.fixture(scope="session")
