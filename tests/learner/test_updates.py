@@ -40,6 +40,7 @@ class Recorder(TfLearner):
         return super().compute_losses(fwd_out=fwd_out, batch=batch)
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
+        self.put_out_rows(module_id, "targets", batch["value_targets"])
         return tf.add_n([tf.reduce_mean(x**2) for x in fwd_out.values()])
 
 
@@ -102,6 +103,18 @@ def test_every_row_is_seen_once_per_epoch(learner, make_batch, shuffle):
     epochs = np.concatenate(seen).reshape(2, 20)
     assert (np.sort(epochs) == np.arange(20)).all()
     assert (epochs == np.arange(20)).all() != shuffle
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_numbers_of_rows_come_out_by_module(make_learner, make_batch, size):
+    learner = make_learner(
+        Recorder, run_eagerly=True, policies=["p0", "p1"], minibatch_size=size
+    )
+    learner.update(make_batch(learner, p0=20, p1=10), num_epochs=2)
+    steps = [rows for name, rows in learner.calls if name == "step"]
+    for mid in ("p0", "p1"):
+        ours = learner.row_outputs[mid, "targets"]
+        np.testing.assert_array_equal(ours, [rows[mid] for rows in steps])
 
 
 def test_same_seed_shuffles_alike(make_learner, make_batch):

@@ -91,10 +91,8 @@ class Case:
 
     def moves_of_targets(self, module_id):
         """Returns whether target networks "stay", are "copied" or "follow", by update."""
-        tau, targets = (
-            self.training(module_id)["tau"],
-            self.arrays[f"{module_id}/targets"],
-        )
+        tau = self.training(module_id)["tau"]
+        targets = self.arrays[f"{module_id}/targets"]
         moved = (targets[1:] != targets[:-1]).any(axis=1)
         return np.where(moved, "copied" if tau == 1.0 else "follow", "stay").tolist()
 
