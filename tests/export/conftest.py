@@ -10,12 +10,15 @@ import pytest
 import tensorflow as tf
 import tree
 
+from tflearner.algorithms.dqn import DQNConfig
 from tflearner.algorithms.ppo import PPOConfig
+from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
 from tflearner.connectors.observations import MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules import inference
+from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec
@@ -80,13 +83,14 @@ class Kind:
     settings: dict = dataclasses.field(default_factory=dict)
     module_class: type | None = None
     normalized: bool = False
+    config_class: type = PPOConfig
 
     def make(self) -> "Made":
         spaces = {
             "observation_space": self.observations,
             "action_space": self.actions,
         }
-        config = PPOConfig().environment(**spaces).debugging(seed=1)
+        config = self.config_class().environment(**spaces).debugging(seed=1)
         env_to_module = None
         if self.normalized:
             piece = MeanStdFilter(self.observations, self.actions)
@@ -94,7 +98,10 @@ class Kind:
             seen = rng.normal(3.0, 5.0, (100, 4)).astype(np.float32)
             piece(batch={Columns.OBS: seen}, explore=True)
             env_to_module = EnvToModulePipeline([piece], *spaces.values())
-        if self.module_class is None:
+        if self.config_class is not PPOConfig:
+            config.rl_module(model_config={"fcnet_hiddens": [8]} | self.settings)
+            learner = config.build_learner()
+        elif self.module_class is None:
             settings = {"fcnet_hiddens": [8], "lstm_cell_size": 8} | self.settings
             config.rl_module(model_config=DefaultModelConfig(**settings))
             learner = config.build_learner()
@@ -111,6 +118,8 @@ def _shake(module):
     rng = np.random.default_rng(2)
     for weight in module.weights:
         weight.assign_add(rng.uniform(-0.5, 0.5, weight.shape).astype(np.float32))
+    if hasattr(module, "epsilon"):
+        module.epsilon.assign(0.3)
 
 
 @dataclasses.dataclass
@@ -131,6 +140,11 @@ class Made:
         """Returns raw observations: random, and those of the default space normal."""
         rng = np.random.default_rng(seed)
         space = self.module.observation_space
+        if isinstance(space, gym.spaces.Dict) and ACTION_MASK in space.spaces:
+            mask = rng.integers(2, size=(num, 3)).astype(np.int8)
+            mask[:, 1] |= ~mask.any(-1)
+            numbers = rng.normal(0.0, 4.0, (num, 4)).astype(np.float32)
+            return {ACTION_MASK: mask, "observations": numbers}
         if isinstance(space, gym.spaces.Dict):
             numbers = rng.normal(size=(num, 4)).astype(np.float32)
             return {"numbers": numbers, "choice": rng.integers(4, size=num)}
@@ -212,6 +226,22 @@ KINDS = {
         Discrete(6),
         module_class=Chooses,
     ),
+    "dqn": Kind(VECTOR, Discrete(3, start=2), config_class=DQNConfig),
+    "dqn-atoms": Kind(
+        IMAGE,
+        Discrete(3),
+        {"conv_filters": [[4, 4, 2]], "num_atoms": 5, "dueling": False},
+        config_class=DQNConfig,
+    ),
+    "dqn-masked": Kind(
+        gym.spaces.Dict(
+            {ACTION_MASK: gym.spaces.MultiBinary(3), "observations": VECTOR}
+        ),
+        Discrete(3),
+        config_class=DQNConfig,
+    ),
+    "sac": Kind(VECTOR, BOUNDED, config_class=SACConfig),
+    "sac-discrete": Kind(VECTOR, Discrete(3), config_class=SACConfig),
 }
 
 
