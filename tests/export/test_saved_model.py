@@ -168,6 +168,31 @@ def test_equal_seeds_draw_equal_actions(exported):
     assert set(first) == {2, 3, 4}  # A Discrete that starts at 2.
 
 
+def test_exploring_with_epsilon_is_inside(kinds, exported):
+    policy = tf.saved_model.load(str(exported["dqn"][0]))
+    obs = kinds["dqn"].observations(600)
+    greedy, drawn = policy.act_greedy(obs).numpy(), policy.act(obs, [1, 2]).numpy()
+    # Of the random ones, 30 %, a third is greedy all the same.
+    assert (greedy != drawn).mean() == pytest.approx(0.2, abs=0.05)
+
+
+def test_forbidden_actions_are_never_taken(kinds, exported):
+    policy = tf.saved_model.load(str(exported["dqn-masked"][0]))
+    obs = kinds["dqn-masked"].observations(600)
+    for actions in (policy.act_greedy(obs), policy.act(obs, [1, 2])):
+        assert obs["action_mask"][np.arange(600), actions.numpy()].all()
+    assert 0.3 < obs["action_mask"].mean() < 0.8
+
+
+def test_squashed_actions_are_stretched_to_their_bounds(kinds, exported):
+    policy = tf.saved_model.load(str(exported["sac"][0]))
+    made = kinds["sac"]
+    drawn = policy.act(made.observations(600), [1, 2]).numpy()
+    space = made.module.action_space
+    assert (drawn >= space.low).all() and (drawn <= space.high).all()
+    assert (np.ptp(drawn, axis=0) > 0.8 * (space.high - space.low)).all()
+
+
 def test_signatures_are_the_same_functions(kinds, exported):
     policy = tf.saved_model.load(str(exported["gru"][0]))
     obs, state = kinds["gru"].observations(), kinds["gru"].initial_state()

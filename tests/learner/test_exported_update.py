@@ -17,14 +17,20 @@ import pytest
 import tensorflow as tf
 import tree
 
+from tflearner.algorithms.dqn import DQNConfig
+from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
 from tflearner.errors import BatchError, ExportError
 from tflearner.learner import exported_update
+from tflearner.learner.optimizers import param_ref
 from tflearner.learner.tf_learner import TfLearner
+from tflearner.modules.apis import TargetNetworkAPI
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.testing import assert_close, random_batch
+from tflearner.modules.squashed_gaussian import SquashedGaussian
+from tflearner.testing import assert_close, random_batch, random_transitions
 
 ROWS = (20, 7, 1, 33)  # Of each step: any number will do.
+DISCRETE = (gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(2))
 CONTINUOUS = (
     gym.spaces.Box(-1.0, 1.0, (4,), np.float32),
     gym.spaces.Box(-2.0, 2.0, (2,), np.float32),
@@ -57,7 +63,8 @@ for directory in sys.argv[2:]:
     spec = json.load(open(f"{directory}/export/spec.json"))["update"]
     obs = np.load(f"{directory}/obs.npy")
     state = (loaded.initial_state(len(obs)),) if hasattr(loaded, "initial_state") else ()
-    result = {"value_before": loaded.value(obs, *state).numpy()}
+    endpoint = loaded.value if hasattr(loaded, "value") else loaded.act_greedy
+    result = {"value_before": endpoint(obs, *state).numpy()}
     for step in range(int(sys.argv[1])):
         columns = nested(np.load(f"{directory}/{step}.npz"), spec["columns"])
         if step == 1:
@@ -65,12 +72,12 @@ for directory in sys.argv[2:]:
         else:
             metrics = loaded.update(columns)
         result |= {f"metrics{step}/{key}": metrics[key].numpy() for key in metrics}
-    result["value"] = loaded.value(obs, *state).numpy()
+    result["value"] = endpoint(obs, *state).numpy()
     for name in ("trainable_variables", "optimizer_variables"):
         pairs = zip(spec[name], getattr(loaded, name), strict=True)
         result |= {f"{name}/{key}": variable.numpy() for key, variable in pairs}
-    if "advantages" in columns:
-        sick = loaded.update(columns | {"advantages": columns["advantages"] * np.nan})
+    for name in [name for name in ("advantages", "rewards") if name in columns][:1]:
+        sick = loaded.update(columns | {name: columns[name] * np.nan})
         result["num_sick"] = sick["num_non_finite_updates_lifetime"].numpy()
         for key, variable in zip(spec["trainable_variables"], loaded.trainable_variables):
             result[f"after_sick/{key}"] = variable.numpy()
@@ -110,7 +117,10 @@ KINDS = {
     "ppo": {"policies": ["p0", "p1"], "grad_clip": 0.5},
     "own": {"spaces": CONTINUOUS, "learner_class": Cloning, "free_log_std": True},
     "lstm": {"use_lstm": True, "lstm_cell_size": 4, "max_seq_len": 3},
+    "dqn": {"config_class": DQNConfig, "target_network_update_freq": 0, "tau": 0.3},
+    "sac": {"config_class": SACConfig, "spaces": CONTINUOUS, "tau": 0.3},
 }
+WITHOUT_VALUES = ("dqn", "sac")
 
 
 def own_module(learner):
@@ -120,11 +130,31 @@ def own_module(learner):
 def make_of_kind(make_config, spaces=None, learner_class=None, **settings):
     names = ("use_lstm", "lstm_cell_size", "max_seq_len", "free_log_std")
     model = {name: settings.pop(name) for name in names if name in settings}
+    settings |= {"lr": 1e-2, "learner_class": learner_class}
+    if "config_class" in settings:
+        return make_that_replays(spaces or DISCRETE, **settings)
     # What moves the coefficient of the KL term between updates stays behind.
-    settings |= {"use_kl_loss": False, "lr": 1e-2, "learner_class": learner_class}
+    settings |= {"use_kl_loss": False}
     config = make_config(**({"spaces": spaces} if spaces else {}), **settings)
     config.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[8], **model))
     return config.build_learner()
+
+
+def make_that_replays(spaces, config_class, **settings):
+    config = config_class(observation_space=spaces[0], action_space=spaces[1])
+    config.update_from_dict({"jit_compile": False, "seed": 1} | settings)
+    return config.rl_module(model_config={"fcnet_hiddens": [8]}).build_learner()
+
+
+def make_batch(module, rows, seed):
+    if not isinstance(module, TargetNetworkAPI):
+        return random_batch(module, rows, seed=seed)
+    batch = random_transitions(module, rows, seed=seed)
+    if isinstance(module.action_space, gym.spaces.Box):
+        rng = np.random.default_rng(seed)
+        for name in (Columns.NOISE, Columns.NEXT_NOISE):  # Or the two draw their own.
+            batch[name] = rng.standard_normal((rows, 2), np.float32)
+    return batch
 
 
 def save_columns(path, columns):
@@ -138,7 +168,7 @@ def train_here(learner, directory):
     module = learner.module[module_id].unwrapped()
 
     def batch(rows, seed):
-        return random_batch(module, rows, seed=seed)
+        return make_batch(module, rows, seed)
 
     for seed in (100, 101):
         learner.update_from_batch({module_id: batch(16, seed)})
@@ -163,14 +193,24 @@ def train_here(learner, directory):
             ),
         }
     state = learner.get_state()
+    keys = module.weight_keys()
+    trained = [keys[param_ref(param)] for param in learner.get_parameters(module)]
+    if isinstance(module, TargetNetworkAPI):
+        inputs = module.forward_inference(columns)[Columns.ACTION_DIST_INPUTS]
+        dist_class = module.get_inference_action_dist_cls()
+        value = dist_class.deterministic_np(inputs.numpy())
+        if dist_class is SquashedGaussian:
+            value = 2.0 * value  # To the bounds of the space.
+    else:
+        value = module.compute_values(columns)
     return types.SimpleNamespace(
         learner=learner,
         report=report,
         module_id=module_id,
-        weights=state["rl_module"][module_id],
-        slots=state["optimizer"][module_id]["default_optimizer"],
+        weights={key: state["rl_module"][module_id][key] for key in trained},
+        slots=state["optimizer"][module_id],
         metrics=metrics,
-        value=np.ravel(module.compute_values(columns)),
+        value=np.ravel(value),
         spec=json.loads((directory / "export" / "spec.json").read_text()),
     )
 
@@ -217,10 +257,15 @@ def test_it_ends_with_the_weights_of_the_learner(trained, kind):
 @every_kind
 def test_optimizers_go_on_where_they_were(trained, kind):
     own = trained[kind]
-    slots = {f"default_optimizer/{key}": value for key, value in own.slots.items()}
+    slots = {
+        f"{optimizer}/{key}": value
+        for optimizer, slots in own.slots.items()
+        for key, value in slots.items()
+    }
     assert largest_difference(slots, own.there, "optimizer_variables") <= 1e-6
-    iterations = own.there["optimizer_variables/default_optimizer/iterations"]
-    assert iterations == 2 + len(ROWS)
+    for optimizer in own.slots:
+        iterations = own.there[f"optimizer_variables/{optimizer}/iterations"]
+        assert iterations == 2 + len(ROWS)
 
 
 @every_kind
@@ -230,10 +275,11 @@ def test_it_reports_the_metrics_of_each_step(trained, kind):
         prefix = f"metrics{step}/"
         names = [n for n in own.there.files if n.startswith(prefix)]
         assert f"{prefix}total_loss" in names
-        assert f"{prefix}gradients_default_optimizer_global_norm" in names
+        for optimizer in own.slots:
+            assert f"{prefix}gradients_{optimizer}_global_norm" in names
         for name in names:
             key = name.removeprefix(prefix)
-            if key in metrics and not key.endswith("lifetime"):
+            if key in metrics and not key.endswith(("lifetime", "target_updates")):
                 # The variance of a single row is 0.
                 want = metrics[key]
                 assert_close(own.there[name], want, rtol=1e-4, atol=1e-5)
@@ -249,11 +295,22 @@ def test_what_is_logged_twice_is_reduced_as_in_the_learner(trained):
 def test_other_endpoints_see_the_new_weights(trained, kind):
     own = trained[kind]
     assert_close(np.ravel(own.there["value"]), own.value, rtol=1e-5, atol=1e-5)
+    if kind == "dqn":  # Its actions may stay the same.
+        return
     if kind != "own":  # Its loss does not reach the values.
         assert np.abs(own.there["value_before"] - own.there["value"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["ppo", "lstm"])
+@pytest.mark.parametrize("kind", WITHOUT_VALUES)
+def test_target_networks_follow_inside_of_it(trained, kind):
+    """That later losses are those of the learner, others see to."""
+    own = trained[kind]
+    for step in range(len(ROWS)):
+        assert own.there[f"metrics{step}/num_target_updates"] == 1.0
+    assert own.metrics[-1]["num_target_updates"] == 2 + len(ROWS)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "lstm", *WITHOUT_VALUES])
 def test_a_sick_step_changes_nothing(trained, kind):
     own = trained[kind]
     assert own.there["num_sick"] == 1.0
@@ -267,9 +324,10 @@ def test_the_spec_says_what_goes_in(trained, kind):
     update, module = own.spec["update"], own.learner.module[own.module_id]
     keys = module.unwrapped().weight_keys()
     assert update["module_id"] == own.module_id
-    assert update["trainable_variables"] == [*keys.values()]
+    trained_here = [key for key in keys.values() if key in own.weights]
+    assert update["trainable_variables"] == trained_here
     assert update["columns"]["obs"]["shape"][0] is None
-    batch = random_batch(module, 5)
+    batch = make_batch(module.unwrapped(), 5, 0)
     assert set(update["columns"]) == set(batch)
     names = own.spec["endpoints"]["update"]
     assert "columns_obs" in names["inputs"] and "total_loss" in names["outputs"]

@@ -213,8 +213,8 @@ class CompiledUpdate:
             minibatches: What each device of this process gets.
 
         Returns:
-            Values of the whole minibatch, those of metrics first and those of rows
-            behind them; the keys of metrics; and the settings of these.
+            Values of metrics, of the whole minibatch, float32 [num_values]; the key of
+            each; and the settings of these.
         """
         values, layout = self._step(minibatches)
         num = len(layout.keys)

@@ -88,7 +88,9 @@ class OffPolicyTfLearner(TfLearner):
             for main, target in pairs:
                 for new, old in zip(main.weights, target.weights):
                     new, old = tf_variable(new), tf_variable(old)
-                    moved = config.tau * new + (1.0 - config.tau) * old
+                    moved: Any = tf.convert_to_tensor(new)
+                    if moved.dtype.is_floating:  # Counts are copied.
+                        moved = config.tau * moved + (1.0 - config.tau) * old
                     variables.append(old)
                     values.append(tf.where(healthy, moved, old))
             # Every replica counts the same step.
