@@ -352,7 +352,7 @@ def test_spaces_of_dicts_with_masks_run(make_algo):
             action_mask=gym.spaces.MultiBinary(3),
             observations=CountingEnv.observation_space,
         )
-        taken: ClassVar[list] = []
+        taken: ClassVar[list[int]] = []
 
         def _observation(self):
             self.mask = np.int8([self._step % 2 == 0, 1, 0])

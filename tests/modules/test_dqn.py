@@ -128,7 +128,9 @@ def test_forbidden_actions_have_forbidden_values(kind):
     mask = batch["obs"][ACTION_MASK].astype(bool)
     mask |= ~mask.any(-1, keepdims=True)
     for name in ("qf_preds", "qf_target_next_preds"):
-        rows = mask if name == "qf_preds" else batch["new_obs"][ACTION_MASK].astype(bool)
+        rows = (
+            mask if name == "qf_preds" else batch["new_obs"][ACTION_MASK].astype(bool)
+        )
         rows = rows | ~rows.any(-1, keepdims=True)
         values = outputs(module, batch)[name]
         assert (values[~rows] == FORBIDDEN).all() and (np.abs(values[rows]) < 99).all()
@@ -268,9 +270,7 @@ def test_half_precision_trains(num_atoms):
         assert "bfloat16" in module.compute_dtypes()
         batch = random_transitions(module, 32)
         batch["terminateds"][:] = True  # So that the loss can fall.
-        losses = [
-            learner.update(batch)["default_policy"]["qf_loss"] for _ in range(20)
-        ]
+        losses = [learner.update(batch)["default_policy"]["qf_loss"] for _ in range(20)]
         assert losses[-1] < 0.8 * losses[0]
         for value in module.forward_train(batch).values():
             assert value.dtype == tf.float32

@@ -250,5 +250,12 @@ def train(cell, path, how, say):
 
 def warm_up():
     """Imports, once for all children, the public names they use."""
-    for name in ("PPO", "PPOTfLearner", "DQN", "SAC", "CheckpointCallback", "MeanStdFilter"):
+    for name in (
+        "PPO",
+        "PPOTfLearner",
+        "DQN",
+        "SAC",
+        "CheckpointCallback",
+        "MeanStdFilter",
+    ):
         getattr(tfl, name)
