@@ -17,7 +17,7 @@ from tflearner.constants import ALL_MODULES
 from tflearner.learner.optimizers import tf_variable
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.apis import QNetAPI, TargetNetworkAPI
-from tflearner.modules.target_networks import update_target_network
+from tflearner.modules.target_networks import follow, update_target_network
 from tflearner.types import ModuleID
 
 
@@ -88,10 +88,8 @@ class OffPolicyTfLearner(TfLearner):
             for main, target in pairs:
                 for new, old in zip(main.weights, target.weights):
                     new, old = tf_variable(new), tf_variable(old)
-                    moved: Any = tf.convert_to_tensor(new)
-                    if moved.dtype.is_floating:  # Counts are copied.
-                        moved = config.tau * moved + (1.0 - config.tau) * old
                     variables.append(old)
+                    moved = follow(new, old, config.tau)
                     values.append(tf.where(healthy, moved, old))
             # Every replica counts the same step.
             moves = tf.where(healthy, 1.0 / self._replicas.num, 0.0)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tflearner.errors import ModuleError
+from tflearner.types import Tensor
 
 
 def make_target_network(network: keras.layers.Layer) -> keras.layers.Layer:
@@ -84,7 +86,13 @@ def update_target_network(*, main_net: Any, target_net: Any, tau: float) -> None
     """
     _check_same_form(main_net, target_net)
     for main, target in zip(main_net.weights, target_net.weights):
-        target.assign(tau * main + (1.0 - tau) * target)
+        target.assign(follow(main.value, target.value, tau))
+
+
+def follow(main: Tensor, target: Tensor, tau: float) -> Tensor:
+    """Returns where a target weight moves; numbers that only count are copied."""
+    main = tf.convert_to_tensor(main)
+    return tau * main + (1.0 - tau) * target if main.dtype.is_floating else main
 
 
 def _check_same_form(network: Any, target: Any) -> None:
