@@ -365,6 +365,24 @@ def test_convolutions_inside_of_a_function_are_seen(make_learner, make_batch):
     assert "convolutions" in learner.describe_updates()[0]
 
 
+@pytest.mark.parametrize(
+    ("num_threads", "size", "mode"),
+    [(2, 2048, "plain loop (wide"), (1, 2048, "XLA"), (2, 128, "XLA")],
+)
+def test_wide_products_are_left_to_several_cores(
+    make_learner, make_batch, monkeypatch, num_threads, size, mode
+):
+    class Wide(Mean):
+        def compute_loss_for_module(self, *, fwd_out, **kwargs):
+            values = tf.ones([5, 2048]) * fwd_out["vf_preds"][:, None]
+            return tf.reduce_mean(values @ tf.ones([2048, size]))
+
+    monkeypatch.setattr(compiled_update, "num_threads", lambda: num_threads)
+    learner = make_learner(Wide, jit_compile="auto")
+    learner.update(make_batch(learner, 10), minibatch_size=5)
+    assert mode in learner.describe_updates()[0]
+
+
 def test_step_that_xla_cannot_compile_goes_on_without(make_learner, make_batch):
     class Both(Convolving, NumPyLoss):
         def compute_loss_for_module(self, **kwargs):

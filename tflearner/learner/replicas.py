@@ -130,6 +130,12 @@ class Replicas:
         processes = f" in {self.num_workers} processes" if self.num_workers > 1 else ""
         return f" on {self.num} devices{processes}"
 
+    def computes_on_gpu(self) -> bool:
+        """Whether steps run on GPUs."""
+        names = [d or "GPU" for d in self.devices]
+        has_gpu = bool(tf.config.list_logical_devices("GPU"))
+        return has_gpu and any("GPU" in name for name in names)
+
     def scope(self) -> contextlib.AbstractContextManager:
         """Returns the context in which variables, and optimizers, have to be made."""
         return self.strategy.scope()
