@@ -116,12 +116,12 @@ class Spaces(CountingEnv):
     ("space", "text"),
     [
         (
-            {"observation_space": gym.spaces.Dict(camera=gym.spaces.Discrete(2))},
-            r"observation space: got Dict.*leaf 'camera': Discrete\(2\)",
+            {"observation_space": gym.spaces.Dict(camera=gym.spaces.Text(2))},
+            r"observation space: got Dict.*leaf 'camera': Text",
         ),
         (
             {"observation_space": gym.spaces.Text(5)},
-            "observation space: got Text.*Box, Discrete or MultiDiscrete",
+            "observation space: got Text.*Box, Discrete, MultiDiscrete, MultiBinary",
         ),
         (
             {"action_space": gym.spaces.Dict({"say": gym.spaces.Text(3)})},

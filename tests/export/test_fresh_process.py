@@ -23,11 +23,11 @@ FILES = {  # Which kinds are exported as files, too.
     "own-model": ["keras"],
     "normalized": ["keras"],
     "linear": ["tflite"],
-    "dqn": ["tflite"],
-    "dqn-atoms": ["tflite"],
-    "dqn-masked": ["tflite"],
-    "sac": ["tflite"],
-    "sac-discrete": ["tflite"],
+    "dqn": ["tflite", "keras"],
+    "dqn-atoms": ["tflite", "keras"],
+    "dqn-masked": ["tflite", "keras"],
+    "sac": ["tflite", "keras"],
+    "sac-discrete": ["tflite", "keras"],
 }
 
 

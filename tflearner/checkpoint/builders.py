@@ -22,6 +22,7 @@ from tflearner.errors import BuilderError, TFLearnerError, UsageError
 Arguments = Callable[[Any], Mapping[str, Any]]
 Refuse = Callable[[Mapping[str, Any]], Mapping[str, str]]
 
+_PREFIXES = ("gymnasium/", "tflearner/")  # Of what is registered here.
 _BUILDERS: dict[str, Callable] = {}
 _DESCRIBERS: dict[type, tuple[str, Arguments, bool]] = {}
 _REFUSE: dict[str, Refuse] = {}
@@ -230,7 +231,7 @@ class Rebuilder:
             raise BuilderError(
                 f"builder {name!r}",
                 "a name that is not registered",
-                f"one of {sorted(_BUILDERS)}",
+                _known_names(),
                 f"pass builders={{{name!r}: ...}}, or call register_builder() first",
             )
         return found
@@ -279,6 +280,14 @@ class Rebuilder:
         arguments = self.arguments({**described, **refused})
         # An incomplete object is never used: `check` comes before.
         return None if self._num_misses > before else builder(**arguments)
+
+
+def _known_names() -> str:
+    """Returns what a builder may be called, in a line that people can read."""
+    own = sorted(name for name in _BUILDERS if not name.startswith(_PREFIXES))
+    number = len(_BUILDERS) - len(own)
+    text = f"one of {number} names of {' and '.join(_PREFIXES)}"
+    return f"{text}, or of {own[:10]}" if own else text
 
 
 def _registered(name: str) -> Callable | None:

@@ -23,6 +23,7 @@ from tflearner.export.endpoints import (
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.cnn import CNN
 from tflearner.modules.distributions import Categorical, DiagGaussian
+from tflearner.modules.dqn import DQNTfRLModule
 from tflearner.modules.mixed_encoder import MixedEncoder
 from tflearner.modules.networks import MLP
 from tflearner.modules.observation_encoding import ObservationEncoding, side_by_side
@@ -32,6 +33,8 @@ from tflearner.modules.product_distributions import (
     MultiDistribution,
 )
 from tflearner.modules.recurrent import RecurrentEncoder
+from tflearner.modules.sac import SACTfRLModule
+from tflearner.modules.squashed_gaussian import SquashedGaussian
 
 _OF_MORE_SPACES = (MultiBernoulli, MultiCategorical, MultiDistribution)
 _OTHERWISE = 'format="tf_saved_model" takes any module and any piece'
@@ -88,7 +91,8 @@ def load_keras_file(
 
 def _model(policy: Policy, greedy: TracedEndpoint) -> keras.Model:
     module = policy.module
-    if not isinstance(module, PPOTfRLModule) or not module.has_default_policy():
+    is_known = isinstance(module, PPOTfRLModule | DQNTfRLModule | SACTfRLModule)
+    if not is_known or not module.has_default_policy():
         raise _refusal(
             f"module {type(module).__name__}", "forward passes or networks of its own"
         )
@@ -101,18 +105,16 @@ def _model(policy: Policy, greedy: TracedEndpoint) -> keras.Model:
     obs = tree.unflatten_as(specs, [inputs[name] for name in leaves])
     for piece in policy.on_way_in:
         obs = _connected(piece, obs)
-    encoded = _encoded(module, obs)
-    encoder, network = module.encoder, _Networks()
+    encoded, network = _encoded(module, obs), _Networks()
     if not policy.is_stateful:
-        outputs = module.masked(
-            network(module.pi, network(encoder.actor, encoded)), obs
-        )
+        outputs = module.masked(_outputs(module, network, encoded), obs)
         return keras.Model(
             inputs["obs"] if leaves == ["obs"] else inputs,
             _actions(policy, outputs),
             name="policy",
         )
     state = {name: x for name, x in inputs.items() if name not in leaves}
+    encoder = module.encoder
     parts = {"": encoder.actor}
     if encoder.critic is not None:
         parts = {"actor_": encoder.actor, "critic_": encoder.critic}
@@ -125,6 +127,24 @@ def _model(policy: Policy, greedy: TracedEndpoint) -> keras.Model:
     outputs = module.masked(network(module.pi, embeddings[0]), obs)
     results["actions"] = _actions(policy, outputs)
     return keras.Model(inputs, results, name="policy")
+
+
+def _outputs(module: Any, network: "_Networks", encoded: Any) -> Any:
+    """Returns what greedy actions are chosen from, before any mask. [B, inputs]."""
+    if isinstance(module, PPOTfRLModule):
+        return network(module.pi, network(module.encoder.actor, encoded))
+    if isinstance(module, SACTfRLModule):
+        return network(module.pi, network(module.pi_encoder, encoded))
+    embedding = network(module.encoder, encoded)
+    num_atoms = module.model_config.num_atoms
+    shape = (-1, int(module.action_space.n), num_atoms)
+    values = ops.reshape(network(module.af, embedding), shape)
+    if module.vf is not None:
+        value = ops.reshape(network(module.vf, embedding), (-1, 1, num_atoms))
+        values = values - ops.mean(values, axis=1, keepdims=True) + value
+    if num_atoms == 1:
+        return values[..., 0]
+    return ops.sum(ops.softmax(values) * module.atoms(), axis=-1)
 
 
 def _connected(piece: Any, x: Any) -> Any:
@@ -141,7 +161,8 @@ def _connected(piece: Any, x: Any) -> Any:
 
 def _encoded(module: Any, obs: Any) -> Any:
     """Returns what `ObservationEncoding` makes of observations."""
-    encoding = module.encoder.encoding
+    is_ppo = isinstance(module, PPOTfRLModule)
+    encoding = module.encoder.encoding if is_ppo else module.encoding
     if type(encoding) is not ObservationEncoding:
         raise _refusal(f"encoding {type(encoding).__name__}", "a class of its own")
     return encoding.encode(obs)
@@ -256,6 +277,8 @@ def _actions(policy: Policy, outputs: Any) -> Any:
                 # The heads' outputs start with the means, whatever follows them.
                 size = DiagGaussian.required_input_dim(policy.action_space) // 2
                 chosen = ops.split(outputs, [size], axis=-1)[0]
+            elif dist_class is SquashedGaussian:
+                chosen = ops.tanh(ops.split(outputs, 2, axis=-1)[0])
             elif issubclass(dist_class, _OF_MORE_SPACES):
                 raise _refusal("action space", str(policy.action_space))
             else:

@@ -195,21 +195,23 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         if vf is not None:
             values += vf(embedding)[:, None] - tf.reduce_mean(values, 1, keepdims=True)
         if num_atoms == 1:
-            return {QF_PREDS: self._masked(values[..., 0], observations)}
+            return {QF_PREDS: self.masked(values[..., 0], observations)}
         values = tf.cast(values, tf.float32)
-        probs, atoms = tf.nn.softmax(values), tf.constant(self._atoms())
+        probs, atoms = tf.nn.softmax(values), tf.constant(self.atoms())
         return {
-            QF_PREDS: self._masked(tf.linalg.matvec(probs, atoms), observations),
+            QF_PREDS: self.masked(tf.linalg.matvec(probs, atoms), observations),
             QF_LOGITS: values,
             QF_PROBS: probs,
             ATOMS: atoms,
         }
 
-    def _atoms(self) -> np.ndarray:
+    def atoms(self) -> np.ndarray:
+        """Returns the returns that a distribution is over. float32 [num_atoms]."""
         config = self.model_config
         return np.linspace(config.v_min, config.v_max, config.num_atoms, dtype="f4")
 
-    def _masked(self, q_values, observations):
+    def masked(self, q_values, observations):
+        """Returns the values after the mask in observations, if there is one."""
         if not self.has_action_mask:
             return q_values
         return action_masks.masked(q_values, observations)
@@ -250,7 +252,9 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
             [N, n]; `None` where other layers than the default ones are at work, or a
             subclass changed a forward pass.
         """
-        if not self._has_default_policy() or self.compute_dtypes() & HALF_DTYPES:
+        if type(self.encoder) is not MLP or not self.has_default_policy():
+            return None
+        if self.compute_dtypes() & HALF_DTYPES:
             return None
         networks = [self.encoder, self.af, *([self.vf] if self.vf is not None else [])]
         copies: list[Any] = [network.numpy_copy() for network in networks]
@@ -259,7 +263,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         encode = self.encoding.numpy_forward
         epsilon = float(self.epsilon.numpy())
         shape = (-1, int(self.action_space.n), self.model_config.num_atoms)
-        atoms = self._atoms()
+        atoms = self.atoms()
 
         def policy(observations):
             embedding = copies[0](encode(observations))
@@ -280,13 +284,14 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
         return policy
 
-    def _has_default_policy(self) -> bool:
-        names = ("_forward_exploration", "_forward_inference", "_values", "_masked")
+    def has_default_policy(self) -> bool:
+        """Whether what acts is exactly this file's code and the default heads."""
+        names = ("_forward_exploration", "_forward_inference", "_values", "masked")
         cls = type(self)
         return (
             all(getattr(cls, name) is getattr(DQNTfRLModule, name) for name in names)
             and type(self.encoding) is ObservationEncoding
-            and all(type(n) is MLP for n in (self.encoder, self.af))
+            and type(self.af) is MLP
             and type(self.vf) in (MLP, type(None))
         )
 

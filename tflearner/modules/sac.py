@@ -271,7 +271,7 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         encoded = self.encoding(batch[Columns.OBS])
         if not self._is_discrete:
             return tf.squeeze(head(encoder(encoded, batch[Columns.ACTIONS])), -1)
-        return self._masked(head(encoder(encoded)), batch[Columns.OBS])
+        return self.masked(head(encoder(encoded)), batch[Columns.OBS])
 
     def _critics_of_drawn(self, batch, actions: Tensor) -> Tensor:
         """Returns the critics' lower value of actions, with a gradient to these alone.
@@ -298,9 +298,10 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         outputs = self.pi(self.pi_encoder(self.encoding(observations)))
         if self.log_std_bound is not None:
             return self.log_std_bound(outputs)
-        return self._masked(outputs, observations)
+        return self.masked(outputs, observations)
 
-    def _masked(self, outputs, observations):
+    def masked(self, outputs, observations):
+        """Returns outputs for all actions after the mask in observations, if any."""
         if not self.has_action_mask:
             return outputs
         return action_masks.masked(outputs, observations)
@@ -342,7 +343,9 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
             other layers than the default ones are at work, or a subclass changed a
             forward pass.
         """
-        if not self._has_default_policy() or self.compute_dtypes() & HALF_DTYPES:
+        if type(self.pi_encoder) is not MLP or not self.has_default_policy():
+            return None
+        if self.compute_dtypes() & HALF_DTYPES:
             return None
         embed, head = self.pi_encoder.numpy_copy(), self.pi.numpy_copy()
         if embed is None or head is None:
@@ -361,14 +364,14 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
         return policy
 
-    def _has_default_policy(self) -> bool:
+    def has_default_policy(self) -> bool:
+        """Whether what acts is exactly this file's code and the default head."""
         hooks = ("_forward", "_forward_exploration", "_forward_inference")
-        names = (*hooks, "_policy", "_masked")
+        names = (*hooks, "_policy", "masked")
         cls = type(self)
         return (
             all(getattr(cls, name) is getattr(SACTfRLModule, name) for name in names)
             and type(self.encoding) is ObservationEncoding
-            and type(self.pi_encoder) is MLP
             and type(self.pi) is MLP
             and type(self.log_std_bound) in (BoundedLogStd, type(None))
         )
