@@ -119,7 +119,8 @@ class AlgorithmConfig:
     action_masks: str | bool = field(default="auto", metadata=ENVIRONMENT)
     """Whether masks of actions in `info["action_mask"]` or a method `action_masks()`
     become part of the observations: "auto" if there are any, `False` never, `True`
-    demands masks; those of vector environments have to be in the observations."""
+    demands masks; those of vector environments have to be in the observations. To look
+    for them, the first environment is reset once more."""
 
     # --- env_runners ---
     num_envs_per_env_runner: int = field(default=1, metadata=ENV_RUNNERS)
@@ -631,6 +632,13 @@ class AlgorithmConfig:
             },
         )
 
+    def complete_model_config(self, spec: RLModuleSpec) -> RLModuleSpec:
+        """Returns a specification with what this config has to say of its networks.
+
+        Override it for settings that an algorithm and its module share.
+        """
+        return spec
+
     def build_learner(
         self,
         *,
@@ -746,6 +754,7 @@ class AlgorithmConfig:
                 model_config=self.model_config,
             )
         )
+        spec = self.complete_model_config(spec)
         if self.model is not None:
             model_config = DefaultModelConfig.make(spec.model_config)
             model_config = dataclasses.replace(model_config, model=self.model)

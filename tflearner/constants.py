@@ -26,7 +26,12 @@ TOTAL_LOSS_KEY = "total_loss"
 POLICY_LOSS_KEY = "policy_loss"
 VF_LOSS_KEY = "vf_loss"
 ENTROPY_KEY = "entropy"
+QF_LOSS_KEY = "qf_loss"
+QF_MEAN_KEY = "qf_mean"
+QF_MIN_KEY = "qf_min"
+QF_MAX_KEY = "qf_max"
 TD_ERROR_KEY = "td_error"  # Of rows: in `row_outputs`, not in results.
+TD_ERROR_MEAN_KEY = "td_error_mean"
 LR_KEY = "learning_rate"  # Reported as f"{optimizer_name}_{LR_KEY}".
 
 # Results of an update.

@@ -74,6 +74,7 @@ def count_updates(monkeypatch):
         ({"store_buffer_in_checkpoints": 1}, "store_buffer_in_checkpoints.*a bool"),
         ({"minibatch_size": 16}, "minibatch_size=16.*train_batch_size_per_learner"),
         ({"num_epochs": 2}, "num_epochs=2.*training_intensity"),
+        ({"shuffle_batch_per_epoch": True}, "shuffle_batch_per_epoch=True.*False"),
         ({"n_step": 0}, "n_step.*0.*int >= 1"),
         ({"n_step": True}, "n_step.*True"),
         ({"n_step": (3, 2)}, r"n_step.*\(3, 2\).*low <= high"),
@@ -85,6 +86,10 @@ def count_updates(monkeypatch):
             {"replay_buffer_config": {"type": "EpisodeReplayBufer"}},
             "did you mean 'EpisodeReplayBuffer'",
         ),
+        ({"replay_buffer_config": {"type": ["x"]}}, r"'type'.*\['x'\]"),
+        ({"replay_buffer_config": {"memmap_dir": 5}}, "'memmap_dir'.*5.*a directory"),
+        ({"replay_buffer_config": {"alpha": 2.0}}, r"'alpha'.*2.0.*in \[0, 1\]"),
+        ({"replay_buffer_config": {"beta": True}}, "'beta'.*True"),
         ({"replay_buffer_config": {"capacity": 1}}, "'capacity'.*int >= 2"),
         ({"replay_buffer_config": {"capacity": 1e6}}, "'capacity'.*1000000.0"),
         (
@@ -172,6 +177,67 @@ def test_a_buffer_larger_than_the_machine_is_refused(make_algo, monkeypatch):
     with pytest.raises(ConfigError, match=text):
         make_algo(replay_buffer_config={"capacity": 1_000_000})
     assert not made
+
+
+def test_a_buffer_that_no_checkpoint_could_copy_is_refused(make_algo, monkeypatch):
+    monkeypatch.setattr(allocation, "machine_memory", lambda: 50_000)
+    with pytest.raises(ConfigError, match="store_buffer_in_checkpoints=False"):
+        make_algo(replay_buffer_config={"capacity": 500})
+    make_algo(replay_buffer_config={"capacity": 500}, store_buffer_in_checkpoints=False)
+
+
+@pytest.mark.parametrize(
+    "given", [{"num_atoms": 7}, tfl.DQNModelConfig(num_atoms=7)], ids=["dict", "object"]
+)
+def test_settings_of_the_module_alone_are_refused(make_algo, given):
+    with pytest.raises(ConfigError, match=r"num_atoms=1 and, for the module, .*=7"):
+        make_algo(model_config=given)
+
+
+def test_added_modules_get_the_settings_of_the_config(make_algo):
+    algo = make_algo(double_q=False, num_atoms=7, v_max=20.0)
+    module = algo.get_module()
+    spec = tfl.RLModuleSpec(
+        module_class=tfl.DQNTfRLModule,
+        observation_space=module.observation_space,
+        action_space=module.action_space,
+        model_config={"fcnet_hiddens": [3]},
+    )
+    algo.learner.add_module(
+        module_id="b", module_spec=spec, config_overrides={"double_q": True}
+    )
+    own = algo.learner.module["b"].model_config
+    assert (own.double_q, own.num_atoms, own.v_max) == (True, 7, 20.0)
+    assert own.fcnet_hiddens == [3]
+
+
+def test_whether_checkpoints_hold_the_buffer_may_change(make_algo, tmp_path):
+    algo = make_algo()
+    for _ in range(4):
+        algo.train()
+    algo.save(tmp_path / "with")
+    without = tfl.DQN.from_checkpoint(
+        tmp_path / "with", store_buffer_in_checkpoints=False, env=CountingEnv
+    )
+    without.save(tmp_path / "without")
+    again = tfl.DQN.from_checkpoint(
+        tmp_path / "without", store_buffer_in_checkpoints=True, env=CountingEnv
+    )
+    assert len(algo.replay_buffer) > 16
+    assert len(without.replay_buffer) == len(again.replay_buffer) == 0
+    without.stop()
+    again.stop()
+
+
+def test_errors_of_an_earlier_batch_are_no_priorities(make_algo):
+    algo = make_algo(policies_to_train=lambda module_id, batch: trains[0])
+    trains = [True]
+    for _ in range(3):
+        algo.train()
+    assert algo.learner.row_outputs
+    trains[0] = False
+    algo.train()
+    assert not algo.learner.row_outputs
 
 
 def test_a_learner_connector_is_refused(make_algo):

@@ -120,9 +120,11 @@ def test_settings_that_cannot_be(setting, error, text):
         tfl.SACConfig().update_from_dict(setting).validate()
 
 
-@pytest.mark.parametrize("bounds", [(2.0, -5.0), (1.0, 1.0), (1.0,), None])
+@pytest.mark.parametrize(
+    "bounds", [(2.0, -5.0), (1.0, 1.0), (1.0,), None, ("a", "b"), (-math.inf, 2.0)]
+)
 def test_bounds_that_cannot_be(bounds):
-    with pytest.raises(ConfigError, match="log_std_bounds.*low below high"):
+    with pytest.raises(ConfigError, match="log_std_bounds.*two finite numbers"):
         make_learner(log_std_bounds=bounds)
 
 
@@ -149,7 +151,7 @@ SMALL = {"capacity": 100}
 
 def test_a_module_has_to_be_what_the_settings_say():
     config = tfl.SACModelConfig(fcnet_hiddens=[4], twin_q=False)
-    with pytest.raises(ConfigError, match="twin_q=True and, in SACModelConfig"):
+    with pytest.raises(ConfigError, match="twin_q=True and, for the module"):
         make_learner(model_config=config)
     assert module_of(make_learner(model_config=config, twin_q=False)).qf_twin is None
 
@@ -305,6 +307,62 @@ def test_target_entropy(actions, given, wanted):
     learner = make_learner(actions, target_entropy=given)
     own = learner.update(batch_of(learner))[ME]
     assert own["target_entropy"] == pytest.approx(wanted)
+
+
+def test_target_entropy_is_one_that_allowed_actions_can_reach():
+    observations = gym.spaces.Dict(
+        action_mask=gym.spaces.MultiBinary(3), observation=OBS
+    )
+    learner = make_learner(DISCRETE, observations)
+    batch = batch_of(learner)
+    masks = batch["obs"]["action_mask"]
+    wanted = 0.98 * np.log(masks.sum(-1)).mean()
+    assert masks.min() == 0 and 0 < wanted < 0.98 * math.log(3)
+    own = learner.update(batch)[ME]
+    assert own["target_entropy"] == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Box(-2, 2, (2, 3), np.float32),
+        gym.spaces.Box(-2, 2, (), np.float32),
+        gym.spaces.Box(0, 5, (2,), np.int32),
+    ],
+    ids=str,
+)
+def test_boxes_of_any_form_are_trained_on(space):
+    class Env(CountingEnv):
+        action_space = space
+
+        def step(self, action):
+            assert space.contains(np.asarray(action, space.dtype))
+            return super().step(0.0)
+
+    algo = tfl.SAC(
+        Env,
+        model_config={"fcnet_hiddens": [4]},
+        replay_buffer_config=SMALL,
+        num_steps_sampled_before_learning_starts=8,
+        min_sample_timesteps_per_iteration=16,
+        train_batch_size_per_learner=8,
+        training_intensity=8,
+        run_eagerly=True,
+        jit_compile=False,
+    )
+    results = algo.train()["learners"][ME]
+    algo.stop()
+    assert np.isfinite(results["total_loss"])
+    batch = random_transitions(algo.get_module(), 5)  # Actions in the space's shape.
+    assert np.isfinite(algo.learner.update_from_batch(batch)[ME]["total_loss"])
+
+
+def test_the_policys_bounds_have_to_be_stretched():
+    class Env(CountingEnv):
+        action_space = gym.spaces.Box(0.0, 10.0, (1,), np.float32)
+
+    with pytest.raises(ConfigError, match="normalize_actions.*bounds are -1 and 1"):
+        tfl.SAC(Env, normalize_actions=False, replay_buffer_config=SMALL)
 
 
 @pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])

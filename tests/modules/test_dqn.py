@@ -175,7 +175,7 @@ def test_epsilon_is_a_weight_that_is_not_trained():
 
 def test_changed_forward_passes_have_no_numpy_copy():
     class Own(DQNTfRLModule):
-        def _masked(self, q_values, observations):
+        def masked(self, q_values, observations):
             return -q_values
 
     assert Own(OBS, ACT, model_config={"fcnet_hiddens": [4]}).numpy_policy() is None

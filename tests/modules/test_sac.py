@@ -250,8 +250,8 @@ def test_half_precision_trains(actions):
     [
         ({"use_gru": True}, "use_lstm or use_gru.*without a state"),
         ({"free_log_std": True}, "free_log_std.*log_std_bounds alone"),
-        ({"log_std_bounds": (1, 1)}, "log_std_bounds.*low below high"),
-        ({"log_std_bounds": 3}, "log_std_bounds.*a pair"),
+        ({"log_std_bounds": (1, 1)}, "log_std_bounds.*two finite numbers"),
+        ({"log_std_bounds": 3}, "log_std_bounds.*two finite numbers"),
         ({"twin": True}, "'twin'.*did you mean 'twin_q'"),
     ],
 )

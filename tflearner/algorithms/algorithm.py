@@ -116,7 +116,8 @@ class Algorithm(AlgorithmState):
                     f"{type(config).__name__}.{name}",
                     str(getattr(config, name)),
                     f"the environment's, {space}",
-                    "leave it out: it is read off the environment",
+                    "leave it out: it is read off the environment, with masks of actions "
+                    "in it unless action_masks=False",
                 )
         env_to_module = config.build_env_to_module_connector(*spaces)
         spec = config.get_multi_rl_module_spec()

@@ -9,7 +9,7 @@ together in Hessel et al., "Rainbow" (2018), https://arxiv.org/abs/1710.02298.
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
 from tflearner import constants
 from tflearner.algorithms.off_policy import (
@@ -23,10 +23,11 @@ from tflearner.config import ENV_RUNNERS, TRAINING, register_config
 from tflearner.errors import ConfigError
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.losses import dqn
+from tflearner.modules.apis import QF_PREDS
 from tflearner.modules.dqn import (
+    ATOMS,
     QF_LOGITS,
     QF_NEXT_PREDS,
-    QF_PREDS,
     QF_TARGET_NEXT_PREDS,
     QF_TARGET_NEXT_PROBS,
     DQNCatalog,
@@ -37,11 +38,6 @@ from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.schedule import Scheduler
 from tflearner.types import LearningRateOrSchedule
 
-QF_LOSS_KEY = "qf_loss"
-QF_MEAN_KEY = "qf_mean"
-QF_MIN_KEY = "qf_min"
-QF_MAX_KEY = "qf_max"
-TD_ERROR_MEAN_KEY = "td_error_mean"
 CURR_EPSILON_KEY = "curr_epsilon"
 
 
@@ -56,6 +52,14 @@ class DQNConfig(OffPolicyConfig):
         >>> config.n_step
         3
     """
+
+    module_settings: ClassVar[tuple[str, ...]] = (
+        "dueling",
+        "double_q",
+        "num_atoms",
+        "v_min",
+        "v_max",
+    )
 
     # --- env_runners ---
     epsilon: LearningRateOrSchedule = field(
@@ -202,8 +206,8 @@ class DQNTfLearner(OffPolicyTfLearner):
                 q_logits=fwd_out[QF_LOGITS],
                 q_target_next_probs=fwd_out[QF_TARGET_NEXT_PROBS],
                 gamma=config.gamma,
-                v_min=config.v_min,
-                v_max=config.v_max,
+                v_min=fwd_out[ATOMS][0],
+                v_max=fwd_out[ATOMS][-1],
                 **values,
                 **rows,
             )
@@ -214,25 +218,18 @@ class DQNTfLearner(OffPolicyTfLearner):
                 **values,
                 **rows,
             )
-        self.put_out_rows(module_id, constants.TD_ERROR_KEY, loss.td_error)
-        self.metrics.log_dict(
+        self.put_out_td_errors(
+            module_id,
+            loss.td_error,
             {
-                QF_LOSS_KEY: loss.total,
-                QF_MEAN_KEY: loss.q_selected_mean,
-                TD_ERROR_MEAN_KEY: loss.td_error_mean,
+                constants.QF_LOSS_KEY: loss.total,
+                constants.QF_MEAN_KEY: loss.q_selected_mean,
+                constants.QF_MIN_KEY: loss.q_selected_min,
+                constants.QF_MAX_KEY: loss.q_selected_max,
+                constants.TD_ERROR_MEAN_KEY: loss.td_error_mean,
             },
-            key=module_id,
-            window=1,
         )
-        for name, value, reduce in (
-            (QF_MIN_KEY, loss.q_selected_min, "min"),
-            (QF_MAX_KEY, loss.q_selected_max, "max"),
-        ):
-            self.metrics.log_value((module_id, name), value, reduce=reduce, window=1)
         return loss.total
-
-    def get_required_outputs(self, module_id):
-        return (QF_PREDS,)
 
 
 register_config("tflearner/DQNConfig", DQNConfig)

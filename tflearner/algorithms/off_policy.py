@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import numbers
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import field
@@ -13,6 +15,7 @@ import numpy as np
 from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
+from tflearner.data import allocation
 from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
 from tflearner.data.prioritized_episode_replay_buffer import (
     PrioritizedEpisodeReplayBuffer,
@@ -53,6 +56,8 @@ class OffPolicyConfig(AlgorithmConfig):
         "num_steps_sampled_before_learning_starts",
         "training_intensity",
     )
+    # Settings that are those of the default module as well.
+    module_settings: ClassVar[tuple[str, ...]] = ()
     renamed: ClassVar[dict[str, str]] = AlgorithmConfig.renamed | {
         "batch_size": "train_batch_size_per_learner",
         "buffer_size": "replay_buffer_config",
@@ -130,11 +135,13 @@ class OffPolicyConfig(AlgorithmConfig):
         if not isinstance(self.store_buffer_in_checkpoints, bool):
             got = repr(self.store_buffer_in_checkpoints)
             raise ConfigError(f"{where}.store_buffer_in_checkpoints", got, "a bool")
-        if self.minibatch_size is not None or self.num_epochs != 1:
+        shuffles = self.shuffle_batch_per_epoch
+        if self.minibatch_size is not None or self.num_epochs != 1 or shuffles:
             raise ConfigError(
                 where,
-                f"minibatch_size={self.minibatch_size}, num_epochs={self.num_epochs}",
-                "None and 1",
+                f"minibatch_size={self.minibatch_size}, num_epochs={self.num_epochs}, "
+                f"shuffle_batch_per_epoch={shuffles}",
+                "None, 1 and False",
                 "a gradient step takes train_batch_size_per_learner rows, and "
                 "training_intensity says how many steps there are",
             )
@@ -165,11 +172,12 @@ class OffPolicyConfig(AlgorithmConfig):
         if not isinstance(given, Mapping):
             raise ConfigError(where, repr(given), "a dict")
         name = _name_of_buffer(given.get("type"))
+        hint = "parts of it go to .training(); from_checkpoint() takes all of it"
         if name not in BUFFERS:
             want = f"one of {', '.join(map(repr, BUFFERS))}"
-            raise ConfigError(
-                f"{where}['type']", repr(name), want, did_you_mean(name, BUFFERS)
-            )
+            close = did_you_mean(name, BUFFERS)
+            got = repr(given.get("type"))
+            raise ConfigError(f"{where}['type']", got, want, close or hint)
         known = ("type", *BUFFER_SETTINGS[name])
         for key in given:
             if key not in known:
@@ -182,7 +190,18 @@ class OffPolicyConfig(AlgorithmConfig):
         capacity = given.get("capacity")
         most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]
         if not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 2:
-            raise ConfigError(f"{where}['capacity']", repr(capacity), "an int >= 2")
+            got = repr(capacity)
+            raise ConfigError(f"{where}['capacity']", got, "an int >= 2", hint)
+        directory = given.get("memmap_dir")
+        if not isinstance(directory, str | os.PathLike | None):
+            raise ConfigError(f"{where}['memmap_dir']", repr(directory), "a directory")
+        for key in {"alpha", "beta"} & given.keys():
+            value = given[key]
+            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            if not is_number or not 0.0 <= value <= 1.0:
+                raise ConfigError(
+                    f"{where}[{key!r}]", repr(value), "a number in [0, 1]"
+                )
         if most >= capacity:
             raise ConfigError(
                 where,
@@ -198,11 +217,14 @@ class OffPolicyConfig(AlgorithmConfig):
 
         Args:
             observation_space: What the module sees.
-            action_space: What the module chooses.
+            action_space: Of the module.
 
         Raises:
             ConfigError: If there is less memory, or room on the disk, than it needs.
         """
+        if isinstance(action_space, gym.spaces.Box):  # Of modules, flat and float32.
+            size = int(np.prod(action_space.shape, dtype=int))
+            action_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
         settings = dict(self.replay_buffer_config)
         buffer_class = BUFFERS[_name_of_buffer(settings.pop("type"))]
         seed = self.seed
@@ -216,38 +238,33 @@ class OffPolicyConfig(AlgorithmConfig):
             seed=seed,
         )
 
-    def _complete(self, spec, env, spaces, inference_only) -> RLModuleSpec:
-        spec = super()._complete(spec, env, spaces, inference_only)
-        own_class = self.get_model_config_class()
-        given: Any = spec.model_config
-        default: Any = self.get_default_rl_module_spec().module_class
-        if not (
-            isinstance(spec.module_class, type)
-            and issubclass(spec.module_class, default)
-        ):
-            return spec  # The settings of an own module are its own affair.
-        names = {own.name for own in dataclasses.fields(own_class)}
-        names -= {own.name for own in dataclasses.fields(DefaultModelConfig)}
-        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
-        if isinstance(given, own_class):
-            self._check_same(own, given)
-            return spec
-        if isinstance(given, DefaultModelConfig):
-            given = given.to_dict()
-        model_config = own_class.make({**own, **(given or {})})
-        return dataclasses.replace(spec, model_config=model_config)
+    def complete_model_config(self, spec: RLModuleSpec) -> RLModuleSpec:
+        """Returns a specification whose module has the settings that are its own, too.
 
-    def _check_same(self, own: Mapping[str, Any], given: DefaultModelConfig) -> None:
-        """Raises for a module's settings that the learner would not learn by."""
-        for name, value in own.items():
-            if getattr(given, name) != value:
+        Raises:
+            ConfigError: If the specification contradicts them.
+        """
+        default: Any = self.get_default_rl_module_spec().module_class
+        given: Any = spec.model_config
+        module_class: Any = spec.module_class
+        if not isinstance(module_class, type) or not issubclass(module_class, default):
+            return spec  # The settings of an own module are its own affair.
+        own = {name: getattr(self, name) for name in self.module_settings}
+        made_of = self.get_model_config_class()
+        if isinstance(given, DefaultModelConfig) and not isinstance(given, made_of):
+            given = given.to_dict()
+        if not isinstance(given, made_of):
+            given = made_of.make({**own, **(given or {})})
+        for name, value in made_of.make(own).to_dict().items():
+            if name in own and getattr(given, name) != value:
                 raise ConfigError(
                     type(self).__name__,
-                    f"{name}={value!r} and, in {type(given).__name__}, "
+                    f"{name}={value!r} and, for the module, "
                     f"{name}={getattr(given, name)!r}",
                     "the same",
-                    f"set it in .training({name}=...), and use a DefaultModelConfig",
+                    f"set it in .training({name}=...) alone",
                 )
+        return dataclasses.replace(spec, model_config=given)
 
 
 class OffPolicyAlgorithm(Algorithm):
@@ -273,7 +290,21 @@ class OffPolicyAlgorithm(Algorithm):
         self.replay_buffer = self.config.build_replay_buffer(
             module.observation_space, module.action_space
         )
+        self._check_room_for_checkpoints()
         self._rows_due = 0.0  # That training_intensity asks for; less than a batch.
+
+    def _check_room_for_checkpoints(self) -> None:
+        """Raises now what would else end the run when it is saved first."""
+        config, need = self.config, self.replay_buffer.nbytes
+        if config.store_buffer_in_checkpoints:
+            in_memory = config.replay_buffer_config.get("memmap_dir") is None
+            allocation.check_room(
+                f"{type(config).__name__}.store_buffer_in_checkpoints",
+                need * (2 if in_memory else 1),
+                allocation.machine_memory(),
+                "this machine's memory, for a checkpoint copies the buffer",
+                "store_buffer_in_checkpoints=False, or a smaller capacity",
+            )
 
     def training_step(self):
         config, clock = self.config, time.perf_counter
@@ -344,6 +375,16 @@ class OffPolicyAlgorithm(Algorithm):
             components.append((name, self.replay_buffer))
         return components
 
+    def _plan_restore(self, state, component):
+        name = constants.COMPONENT_REPLAY_BUFFER
+        if not component:
+            # Whether there is a buffer in it was for whoever saved it to say.
+            of_buffer = state.get(name)
+            state = {key: own for key, own in state.items() if key != name}
+            if self.config.store_buffer_in_checkpoints:
+                state[name] = of_buffer or self.replay_buffer.get_state()
+        return super()._plan_restore(state, component)
+
     def get_state(self, components=None, *, not_components=None):
         state = super().get_state(components, not_components=not_components)
         return {**state, "rows_due": self._rows_due}
@@ -387,4 +428,6 @@ class OffPolicyAlgorithm(Algorithm):
 
 
 def _name_of_buffer(buffer_type: Any) -> str:
-    return getattr(buffer_type, "__name__", buffer_type)
+    """Returns the name of a class, or a name; something else as a name nobody has."""
+    name = getattr(buffer_type, "__name__", buffer_type)
+    return name if isinstance(name, str) else repr(name)

@@ -8,19 +8,13 @@ for Discrete Action Settings" (2019), https://arxiv.org/abs/1910.07207.
 import dataclasses
 import math
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
 from tflearner import constants
-from tflearner.algorithms.dqn import (
-    QF_LOSS_KEY,
-    QF_MAX_KEY,
-    QF_MEAN_KEY,
-    QF_MIN_KEY,
-    TD_ERROR_MEAN_KEY,
-)
 from tflearner.algorithms.off_policy import (
     PRIORITIZED,
     OffPolicyAlgorithm,
@@ -32,8 +26,9 @@ from tflearner.config import TRAINING, register_config
 from tflearner.errors import ConfigError
 from tflearner.learner import optimizers
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
-from tflearner.losses import sac
-from tflearner.modules.dqn import QF_PREDS
+from tflearner.losses import reductions, sac
+from tflearner.modules.apis import QF_PREDS
+from tflearner.modules.mask_spaces import ACTION_MASK, is_masked
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.modules.sac import (
     ACTION_LOG_PROBS,
@@ -46,8 +41,9 @@ from tflearner.modules.sac import (
     SACCatalog,
     SACModelConfig,
     SACTfRLModule,
+    check_log_std_bounds,
 )
-from tflearner.types import LearningRateOrSchedule, ModuleID
+from tflearner.types import LearningRateOrSchedule, ModuleID, Tensor
 
 QF_TWIN_LOSS_KEY = "qf_twin_loss"
 ALPHA_LOSS_KEY = "alpha_loss"
@@ -62,12 +58,18 @@ LEARNING_RATES = {"policy": "actor_lr", "qf": "critic_lr", "alpha": "alpha_lr"}
 
 @dataclasses.dataclass
 class SACConfig(OffPolicyConfig):
-    """Settings of SAC; defaults are RLlib's, but for the length of a round.
+    """Settings of SAC; defaults are RLlib's, but for lengths of rounds and iterations.
 
     >>> config = SACConfig().environment("Pendulum-v1").training(lr=3e-4)
     >>> config.learning_rates()
     {'policy': 0.0003, 'qf': 0.0003, 'alpha': 0.0003}
     """
+
+    module_settings: ClassVar[tuple[str, ...]] = ("twin_q", "log_std_bounds")
+    renamed: ClassVar[dict[str, str]] = OffPolicyConfig.renamed | {
+        "ent_coef": "initial_alpha",
+        "entropy_coeff": "initial_alpha",
+    }
 
     # --- training: optimisation ---
     lr: Any = field(default=None, metadata=TRAINING)
@@ -109,7 +111,8 @@ class SACConfig(OffPolicyConfig):
     nat."""
     target_entropy: float | str = field(default="auto", metadata=TRAINING)
     """Entropy in nats that the temperature keeps the policy at. "auto" is minus the
-    number of components of a Box, and 0.98 log(n) for n discrete actions."""
+    number of components of a Box, and 0.98 log(n) for n discrete actions that may be
+    taken."""
     log_std_bounds: tuple[float, float] = field(default=(-5.0, 2.0), metadata=TRAINING)
     """Bounds on the policy's log standard deviations."""
 
@@ -154,8 +157,12 @@ class SACConfig(OffPolicyConfig):
                     f"lr sets all three of {', '.join(LEARNING_RATES.values())}",
                 )
         self._check_finite("initial_alpha", 1e-8)
+        if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
+            got = repr(self.target_entropy)
+            raise ConfigError(f"{where}.target_entropy", got, "'auto' or a number")
         if self.target_entropy != "auto":
             self._check_finite("target_entropy")
+        check_log_std_bounds(where, self.log_std_bounds)
         if not isinstance(self.twin_q, bool):
             raise ConfigError(f"{where}.twin_q", repr(self.twin_q), "a bool")
 
@@ -170,6 +177,19 @@ class SAC(OffPolicyAlgorithm):
 
     config_class = SACConfig
     config: SACConfig
+
+    def _build(self, environments) -> None:
+        space: Any = environments.single_action_space
+        is_box = isinstance(space, gym.spaces.Box)
+        fits = is_box and np.all(space.low == -1.0) and np.all(space.high == 1.0)
+        if is_box and not fits and not self.config.normalize_actions:
+            raise ConfigError(
+                "SACConfig.normalize_actions",
+                f"False for actions of {space}",
+                "True, unless the bounds are -1 and 1",
+                "the policy acts in [-1, 1]",
+            )
+        super()._build(environments)
 
 
 class SACTfLearner(OffPolicyTfLearner):
@@ -239,17 +259,19 @@ class SACTfLearner(OffPolicyTfLearner):
     def complete_columns(self, module_id, columns):
         columns = super().complete_columns(module_id, columns)
         module: Any = self.module[module_id].unwrapped()
-        is_drawn = Columns.ACTIONS in columns and columns[Columns.ACTIONS].dtype == "f4"
+        is_drawn = isinstance(module.action_space, gym.spaces.Box)
         if is_drawn and isinstance(module, SACTfRLModule):
+            actions = columns[Columns.ACTIONS]
+            columns[Columns.ACTIONS] = actions = actions.reshape(len(actions), -1)
             for name in (Columns.NOISE, Columns.NEXT_NOISE):
                 if name not in columns:
-                    shape = columns[Columns.ACTIONS].shape
-                    columns[name] = self._rng.standard_normal(shape, np.float32)
+                    noise = self._rng.standard_normal(actions.shape, np.float32)
+                    columns[name] = noise
         return columns
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         log_alpha = tf.convert_to_tensor(self.curr_log_alpha[module_id])
-        target_entropy = self._target_entropy(module_id, config)
+        target_entropy = self._target_entropy(module_id, config, batch[Columns.OBS])
         shared = {
             "q": fwd_out[QF_PREDS],
             "q_twin": fwd_out.get(QF_TWIN_PREDS),
@@ -277,38 +299,46 @@ class SACTfLearner(OffPolicyTfLearner):
                 q_current=fwd_out[QF_CURRENT],
                 **shared,
             )
-        self.put_out_rows(module_id, constants.TD_ERROR_KEY, loss.td_error)
         terms = {
             constants.POLICY_LOSS_KEY: loss.policy,
-            QF_LOSS_KEY: loss.qf,
+            constants.QF_LOSS_KEY: loss.qf,
             ALPHA_LOSS_KEY: loss.alpha,
             ALPHA_VALUE_KEY: tf.exp(log_alpha),
             LOG_ALPHA_VALUE_KEY: log_alpha,
-            TARGET_ENTROPY_KEY: tf.constant(target_entropy, tf.float32),
+            TARGET_ENTROPY_KEY: reductions.masked_mean(
+                tf.broadcast_to(target_entropy, tf.shape(loss.td_error)), shared["mask"]
+            ),
             LOGPS_KEY: loss.logps,
             constants.ENTROPY_KEY: loss.entropy,
-            QF_MEAN_KEY: loss.q_mean,
-            TD_ERROR_MEAN_KEY: loss.td_error_mean,
+            constants.QF_MEAN_KEY: loss.q_mean,
+            constants.QF_MIN_KEY: loss.q_min,
+            constants.QF_MAX_KEY: loss.q_max,
+            constants.TD_ERROR_MEAN_KEY: loss.td_error_mean,
         }
         if QF_TWIN_PREDS in fwd_out:
             terms[QF_TWIN_LOSS_KEY] = loss.qf_twin
-        self.metrics.log_dict(terms, key=module_id, window=1)
-        for name, value, reduce in (
-            (QF_MIN_KEY, loss.q_min, "min"),
-            (QF_MAX_KEY, loss.q_max, "max"),
-        ):
-            self.metrics.log_value((module_id, name), value, reduce=reduce, window=1)
+        self.put_out_td_errors(module_id, loss.td_error, terms)
         return loss.total
 
-    def _target_entropy(self, module_id: ModuleID, config: SACConfig) -> float:
+    def _target_entropy(
+        self, module_id: ModuleID, config: SACConfig, observations: Any
+    ) -> Tensor | float:
+        """Returns it in nats: a number, or of masked actions one for each row, [B]."""
         if config.target_entropy != "auto":
             return float(config.target_entropy)
-        space: Any = self.module[module_id].unwrapped().action_space
+        module: Any = self.module[module_id].unwrapped()
+        space = module.action_space
+        if isinstance(space, gym.spaces.Box):
+            return -float(np.prod(space.shape))
         # RLlib's for discrete actions is -1, which no policy reaches: its temperature
         # falls for ever. 0.98 is Christodoulou's.
-        if hasattr(space, "n"):
+        if not is_masked(module.observation_space, space):
             return 0.98 * math.log(space.n)
-        return -float(np.prod(space.shape))
+        # Of all n actions it would be out of reach where some are forbidden, and the
+        # temperature would grow for ever.
+        allowed = tf.cast(observations[ACTION_MASK] != 0, tf.float32)
+        number = tf.reduce_sum(allowed, -1)
+        return 0.98 * tf.math.log(tf.where(number > 0.0, number, float(space.n)))
 
     # State and requirements.
 
@@ -323,6 +353,10 @@ class SACTfLearner(OffPolicyTfLearner):
 
     def _take_settings(self, names):
         super()._take_settings(names)
+        if "initial_alpha" in names:
+            for module_id, log_alpha in self.curr_log_alpha.items():
+                config = self.config.get_config_for_module(module_id)
+                log_alpha.assign(math.log(config.initial_alpha))
         for record in self._optimizers:
             if {"lr", LEARNING_RATES.get(record.name)}.isdisjoint(names):
                 continue
@@ -332,9 +366,6 @@ class SACTfLearner(OffPolicyTfLearner):
                 rate = record.schedule.update(timestep=self._last_timestep)
             if rate is not None:
                 self._set_optimizer_lr(record.optimizer, lr=rate)
-
-    def get_required_outputs(self, module_id):
-        return (QF_PREDS,)
 
 
 register_config("tflearner/SACConfig", SACConfig)

@@ -1,7 +1,10 @@
 """Large arrays of zeros, refused before they are made if there is no room for them."""
 
+import contextlib
+import functools
 import math
 import os
+import pathlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -10,13 +13,24 @@ import numpy as np
 
 from tflearner.errors import ConfigError
 
+# Where Linux says how much memory a container may have, in both versions of cgroups.
+_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 
+
+@functools.cache
 def machine_memory() -> int:
-    """Returns the bytes of memory that this machine has, used ones included."""
+    """Returns the bytes of memory there are, used ones included: of the container, too."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, ValueError, OSError):  # Windows.
-        return 2**37
+        found = [2**37]
+    for limit in _LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # None, or "max".
+            found.append(int(pathlib.Path(limit).read_text()))
+    return min(found)
 
 
 def free_disk(directory: str) -> int:

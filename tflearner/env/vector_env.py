@@ -14,8 +14,8 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from tflearner.env.action_masks import MaskedEnv, find_masks, no_masks
 from tflearner.env.guarded_env import GuardedEnv
+from tflearner.env.masked_env import MaskedEnv, find_masks, no_masks
 from tflearner.errors import ConfigError, EnvContractError, EnvError, did_you_mean
 from tflearner.modules.mask_spaces import has_action_mask
 

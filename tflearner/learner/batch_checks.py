@@ -12,7 +12,6 @@ trained on, and the one that was taken: the log-probability of another is about 
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import tree
 
 from tflearner.columns import Columns
+from tflearner.data import allocation
 from tflearner.errors import BatchError, did_you_mean
 from tflearner.learner import sequences
 from tflearner.learner.sequences import Layout
@@ -203,10 +203,7 @@ def max_bytes() -> int:
     An update holds a batch twice. NumPy declares more without having it: views with
     strides of 0.
     """
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    except (AttributeError, ValueError, OSError):  # Windows.
-        return 2**36
+    return allocation.machine_memory() // 2
 
 
 def _observation_spec(space: gym.Space | None) -> Any:

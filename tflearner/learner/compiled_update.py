@@ -541,7 +541,10 @@ def _operations(graph: tf.Graph) -> set[str]:
 
 def num_threads() -> int:
     """Returns how many threads TensorFlow has for one operation on the CPU."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1
+    given = tf.config.threading.get_intra_op_parallelism_threads()
+    # Where TensorFlow looks itself; what it finds there it does not tell.
+    given = given or int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0)
+    return given or os.cpu_count() or 1
 
 
 def _num_multiplications(product: Any) -> int:

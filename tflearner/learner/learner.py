@@ -416,6 +416,7 @@ class Learner(LearnerState):
         with self._telling_other_processes(settings):
             settings.check()
             timesteps = self._checked_timesteps(timesteps)
+        self.row_outputs = {}
         progress = UpdateProgress()
         random_state = self._rng.bit_generator.state
         try:

@@ -403,6 +403,9 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         before = self.config.copy()
         spec = dataclasses.replace(module_spec, inference_only=False)
         self._check_id_is_free(module_id)
+        own = self.config.copy(copy_frozen=False)
+        own.algorithm_config_overrides_per_module = {module_id: config_overrides or {}}
+        spec = own.get_config_for_module(module_id).complete_model_config(spec)
         with self._variable_scope():
             module = spec.build(seed=self._seed_of_next_module())
         self.module.add_module(module_id, module)

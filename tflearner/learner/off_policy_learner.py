@@ -16,7 +16,7 @@ from tflearner.connectors.n_step import NStepTransitions
 from tflearner.constants import ALL_MODULES
 from tflearner.learner.optimizers import tf_variable
 from tflearner.learner.tf_learner import TfLearner
-from tflearner.modules.apis import QNetAPI, TargetNetworkAPI
+from tflearner.modules.apis import QF_PREDS, QNetAPI, TargetNetworkAPI
 from tflearner.modules.target_networks import follow, update_target_network
 from tflearner.types import ModuleID
 
@@ -25,7 +25,7 @@ class OffPolicyTfLearner(TfLearner):
     """The base of learners that learn from transitions: batches or replayed ones.
 
     Subclasses override `compute_loss_for_module` and put out the errors that a replay
-    buffer makes priorities of: `self.put_out_rows(module_id, "td_error", errors)`.
+    buffer makes priorities of: `self.put_out_td_errors(module_id, errors, terms)`.
 
     A row is a transition over `n_step` steps: OBS, ACTIONS, the discounted sum of the
     rewards in REWARDS, NEXT_OBS after the last of them, and TERMINATEDS; N_STEP and
@@ -34,8 +34,8 @@ class OffPolicyTfLearner(TfLearner):
     Target networks follow with `tau` after every gradient step, in the traced loop, if
     `target_network_update_freq` is 0. Otherwise they do so after updates, whenever that
     many environment steps were sampled since the last time; an update that is not told
-    `timesteps` counts the steps it was trained on instead. A step that was left out
-    because it was not finite moves no target network.
+    `timesteps` counts the steps it was trained on instead. In the loop, a step that was
+    left out because it was not finite moves no target network.
     """
 
     config: Any
@@ -73,6 +73,22 @@ class OffPolicyTfLearner(TfLearner):
             if name not in columns:
                 columns[name] = np.ones(rewards.shape, np.float32)
         return columns
+
+    def put_out_td_errors(
+        self, module_id: ModuleID, errors: Any, terms: dict[str, Any]
+    ) -> None:
+        """Logs the terms of a loss, and hands out the error of each row.
+
+        Args:
+            module_id: The module.
+            errors: float [B], for priorities.
+            terms: Scalars by name; `QF_MIN_KEY` and `QF_MAX_KEY` are extremes.
+        """
+        self.put_out_rows(module_id, constants.TD_ERROR_KEY, errors)
+        reductions = {constants.QF_MIN_KEY: "min", constants.QF_MAX_KEY: "max"}
+        for name, value in terms.items():
+            reduce = reductions.get(name, "mean")
+            self.metrics.log_value((module_id, name), value, reduce=reduce, window=1)
 
     # Target networks.
 
@@ -148,6 +164,9 @@ class OffPolicyTfLearner(TfLearner):
             Columns.NEXT_OBS,
             Columns.TERMINATEDS,
         )
+
+    def get_required_outputs(self, module_id):
+        return (QF_PREDS,)
 
     @classmethod
     def rl_module_required_apis(cls):

@@ -80,7 +80,8 @@ def continuous_sac_loss(
             policy through b and no critic. float [B].
         logp: log pi(b | s), with a gradient. float [B].
         log_alpha: Logarithm of the temperature. float scalar.
-        target_entropy: Entropy that the temperature keeps the policy at, in nats.
+        target_entropy: Entropy that the temperature keeps the policy at, in nats; one
+            number, or float [B].
         rewards: Discounted sum of n rewards. float [B].
         terminateds: True where the episode ended for good within n steps. bool [B].
         n_step: Number n of rewards in `rewards`. float [B].
@@ -173,7 +174,8 @@ def discrete_sac_loss(
         log_probs: log pi(. | s), with a gradient. float [B, A].
         actions: Actions taken. int [B].
         log_alpha: Logarithm of the temperature. float scalar.
-        target_entropy: Entropy that the temperature keeps the policy at, in nats.
+        target_entropy: Entropy that the temperature keeps the policy at, in nats; one
+            number, or float [B].
         rewards: Discounted sum of n rewards. float [B].
         terminateds: True where the episode ended for good within n steps. bool [B].
         n_step: Number n of rewards in `rewards`. float [B].

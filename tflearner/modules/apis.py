@@ -25,6 +25,9 @@ class ValueFunctionAPI(abc.ABC):
         """
 
 
+QF_PREDS = "qf_preds"  # What a module with `QNetAPI` puts out, at least.
+
+
 class QNetAPI(abc.ABC):
     """A module that predicts the return of each action."""
 

@@ -13,7 +13,12 @@ from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError
 from tflearner.modules import action_masks, exploration
-from tflearner.modules.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
+from tflearner.modules.apis import (
+    QF_PREDS,
+    InferenceOnlyAPI,
+    QNetAPI,
+    TargetNetworkAPI,
+)
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.half_precision import HALF_DTYPES
@@ -25,7 +30,6 @@ from tflearner.modules.tf_rl_module import TfRLModule
 ATOMS = "atoms"
 QF_LOGITS = "qf_logits"
 QF_NEXT_PREDS = "qf_next_preds"
-QF_PREDS = "qf_preds"
 QF_PROBS = "qf_probs"
 QF_TARGET_NEXT_PREDS = "qf_target_next_preds"
 QF_TARGET_NEXT_PROBS = "qf_target_next_probs"

@@ -1,6 +1,8 @@
 """The default module of SAC: a policy, one or two critics, and slow copies of these."""
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +15,15 @@ from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, SpaceError
 from tflearner.modules import action_masks
-from tflearner.modules.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
+from tflearner.modules.apis import (
+    QF_PREDS,
+    InferenceOnlyAPI,
+    QNetAPI,
+    TargetNetworkAPI,
+)
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, Distribution
-from tflearner.modules.dqn import QF_PREDS
 from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.networks import (
     MLP,
@@ -69,12 +75,22 @@ class SACModelConfig(DefaultModelConfig):
             )
         if self.free_log_std:
             raise ConfigError(where, "free_log_std", "log_std_bounds alone")
-        bounds: Any = self.log_std_bounds
-        is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
-        if not is_pair or not bounds[0] < bounds[1]:
-            raise ConfigError(
-                f"{where}.log_std_bounds", repr(bounds), "a pair, low below high"
-            )
+        check_log_std_bounds(where, self.log_std_bounds)
+        self.log_std_bounds = (self.log_std_bounds[0], self.log_std_bounds[1])
+
+
+def check_log_std_bounds(where: str, bounds: Any) -> None:
+    """Raises `ConfigError` unless these are two finite numbers, the lower one first."""
+    is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
+    is_finite = is_pair and all(
+        isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in bounds
+    )
+    if not is_finite or not bounds[0] < bounds[1]:
+        raise ConfigError(
+            f"{where}.log_std_bounds",
+            repr(bounds),
+            "two finite numbers, the lower one first",
+        )
 
 
 class ActionValueEncoder(CompositeLayer):

@@ -1,4 +1,4 @@
-"""Tests for `tflearner.env.action_masks`, through the environment runner."""
+"""Tests for `tflearner.env.masked_env`, through the environment runner."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from tflearner.columns import Columns
-from tflearner.env.action_masks import INFO, METHOD, MaskedEnv, find_masks
+from tflearner.env.masked_env import INFO, METHOD, MaskedEnv, find_masks
 from tflearner.env.vector_env import make_vector_env
 from tflearner.errors import EnvContractError, EnvError, EnvStepError, SpaceError
 
