@@ -44,10 +44,11 @@ LOOPS = ("While", "StatelessWhile")
 # XLA on CPU has no fast convolution inside a loop: 2,434 ms a step, where the plain loop
 # takes 153 ms, and 103 ms if XLA compiles the step alone.
 CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative")
-# XLA on CPU multiplies matrices on one core, TensorFlow on all of them. On two cores, of
-# SAC's steps those with products of 256 rows, 256x256 (16.8 million multiplications) take
-# 5.6 ms in XLA's loop and 3.6 ms in the plain one, those of 128 rows 3.2 and 2.4 ms, and
-# those of 64 rows 1.9 ms in both.
+# On one thread XLA's products of wide matrices are slower than TensorFlow's: of SAC's
+# steps those with 256 rows times 256x256 (16.8 million multiplications) take 5.3 ms in
+# XLA's loop and 3.4 ms in the plain one, those with 128 rows 3.1 and 2.4 ms, those with 64
+# rows 1.8 ms in both. On two threads XLA takes 3.6, 2.3 and 1.5 ms, the plain loop 3.6,
+# 2.6 and 2.0 ms.
 WIDE_PRODUCT = 8_000_000
 XLA_ERRORS = (
     tf.errors.InvalidArgumentError,
@@ -386,12 +387,12 @@ class _Program:
             return Mode.PLAIN, "minibatches vary in length"
         if not operations.isdisjoint(CONVOLUTIONS):
             return Mode.STEP, "convolutions"
-        if wanted == "auto" and self._has_work_for_several_cores():
-            return Mode.PLAIN, "wide layers, which cores share"
+        if wanted == "auto" and self._is_wide_for_one_thread():
+            return Mode.PLAIN, "wide layers on one thread"
         return Mode.LOOP, "dense layers" if wanted == "auto" else "jit_compile=True"
 
-    def _has_work_for_several_cores(self) -> bool:
-        if num_threads() == 1 or self._owner.replicas.computes_on_gpu():
+    def _is_wide_for_one_thread(self) -> bool:
+        if num_threads() > 1 or self._owner.replicas.computes_on_gpu():
             return False
         operations = self._step.graph.get_operations()
         products = [op for op in operations if op.type == "MatMul"]
