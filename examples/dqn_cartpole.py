@@ -1,7 +1,8 @@
-"""DQN solves CartPole-v1 in about 25,000 steps, and a Keras callback stops it then.
+"""DQN solves CartPole-v1 in 8,000 to 20,000 steps, and a Keras callback stops it then.
 
 Double Q-learning and a dueling network on returns over five steps; the target network
-follows a little after every gradient step. Run it with no arguments; `--seed` and
+follows a little after every gradient step. Every fourth iteration acts greedily for 20
+episodes; when these are good, training ends. Run it with no arguments; `--seed` and
 `--steps` change the run.
 """
 
@@ -15,11 +16,11 @@ import tflearner as tfl
 
 
 class StopWhenSolved(keras.callbacks.Callback):
-    """Ends training when the last episodes returned what counts as solved."""
+    """Ends training when greedy episodes return what counts as solved."""
 
     def on_epoch_end(self, epoch, logs):
-        """Reads the mean return, of exploring episodes, of this iteration."""
-        if logs["episode_return"] >= 475.0:
+        """Reads their mean return, in iterations that end with an evaluation."""
+        if logs.get("val_episode_return", 0.0) >= 490.0:
             self.model.stop_training = True
 
 
@@ -55,6 +56,7 @@ def main() -> None:
                 fcnet_hiddens=[256, 256], fcnet_activation="relu"
             )
         )
+        .evaluation(evaluation_interval=4, evaluation_duration=20)
         .reporting(metrics_num_episodes_for_smoothing=20)
         .debugging(seed=args.seed)
     )
