@@ -84,6 +84,7 @@ class Kind:
     module_class: type | None = None
     normalized: bool = False
     config_class: type = PPOConfig
+    training: dict = dataclasses.field(default_factory=dict)
 
     def make(self) -> "Made":
         spaces = {
@@ -91,6 +92,7 @@ class Kind:
             "action_space": self.actions,
         }
         config = self.config_class().environment(**spaces).debugging(seed=1)
+        config.training(**self.training)
         env_to_module = None
         if self.normalized:
             piece = MeanStdFilter(self.observations, self.actions)
@@ -230,8 +232,9 @@ KINDS = {
     "dqn-atoms": Kind(
         IMAGE,
         Discrete(3),
-        {"conv_filters": [[4, 4, 2]], "num_atoms": 5, "dueling": False},
+        {"conv_filters": [[4, 4, 2]]},
         config_class=DQNConfig,
+        training={"num_atoms": 5, "dueling": False},
     ),
     "dqn-masked": Kind(
         gym.spaces.Dict(
