@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 
 import numpy as np
@@ -17,6 +18,16 @@ def pytest_xdist_auto_num_workers(config):
     """
     is_folders = all(os.path.isdir(each) for each in config.args)
     return 2 if is_folders and config.option.markexpr == "not slow" else 0
+
+
+def pytest_configure(config):
+    """Lets Ctrl-C through, in this process and those that tests start.
+
+    A shell without job control starts `python -m pytest &` with SIGINT ignored; the
+    tests of interruption would then wait for ever.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish(session):
