@@ -602,7 +602,7 @@ class Random(PPOTfRLModule):
             self.numpy_rng.random(2),
             self.rng.normal([2]),
             keras.random.normal([2], seed=self.seeds),
-            self.dropout(tf.ones([8]), training=True),
+            self.dropout(tf.ones([64]), training=True),
         ]
 
 
