@@ -14,10 +14,11 @@ def pytest_xdist_auto_num_workers(config):
     """Runs whole folders in two processes, and less in this one.
 
     A second process imports TensorFlow once more, which takes longer than most files.
-    The larger tiers measure how time and memory develop: they get the machine alone.
+    The slow tier measures how time and memory develop: it gets the machine alone.
     """
     is_folders = all(os.path.isdir(each) for each in config.args)
-    return 2 if is_folders and config.option.markexpr == "not slow" else 0
+    is_shared = config.option.markexpr in ("not deep and not slow", "deep")
+    return 2 if is_folders and is_shared else 0
 
 
 def pytest_configure(config):
