@@ -20,6 +20,15 @@ def test_text_says_where_got_want_unchanged_and_hint():
     )
 
 
+def test_what_a_terminal_would_obey_is_escaped():
+    text = "a\x1b[2J\x07\x9b\r\u202e\udcff\nb\xe9"
+    error = errors.EnvError(text, text, text, text)
+    assert str(error).count("a\\x1b[2J\\x07\\x9b\\r\\u202e\\udcff\nb\xe9") == 4
+    assert error.where == error.got == error.want == error.hint != text
+    # What is about a file may well be from it, to the line.
+    assert "\\udcff\\nb" in str(errors.BuilderError(text, text))
+
+
 def test_parts_can_be_left_out():
     assert str(errors.UsageError("sample()", "a call after stop()")) == (
         "sample(): a call after stop(). Nothing was changed."

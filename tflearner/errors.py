@@ -22,7 +22,11 @@ class TFLearnerError(Exception):
         want: What was expected; `None` if `got` says it all.
         hint: What to do about it.
         unchanged: Whether the text may promise that nothing was changed.
+
+    What a terminal would obey, such as the escape codes of a file, is shown escaped.
     """
+
+    _kept = "\n"  # Of what is not printable.
 
     def __init__(
         self,
@@ -33,6 +37,8 @@ class TFLearnerError(Exception):
         *,
         unchanged: bool = True,
     ):
+        where, got = printable(where, self._kept), printable(got, self._kept)
+        want, hint = (part and printable(part, self._kept) for part in (want, hint))
         self.where, self.got, self.want, self.hint = where, got, want, hint
         text = f"{where}: got {got}" if want is not None else f"{where}: {got}"
         text += f", want {want}." if want is not None else "."
@@ -157,6 +163,8 @@ class WorkerLostError(TFLearnerError, ConnectionError):
 class CheckpointError(TFLearnerError, OSError):
     """A checkpoint that cannot be written or read."""
 
+    _kept = ""  # A line of its own could be mistaken for another message.
+
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """No committed checkpoint where one was expected."""
@@ -236,6 +244,24 @@ class EnvContractError(EnvError, ValueError):
 
 class ExportError(TFLearnerError, ValueError):
     """A policy that cannot be exported, or an export that would not act like it."""
+
+
+def printable(text: str, kept: str = "\n") -> str:
+    r"""Returns a text with all but printable characters escaped.
+
+    >>> printable("red\x1b[31m")
+    'red\\x1b[31m'
+
+    Args:
+        text: What may come from a file.
+        kept: The characters that stay all the same.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in kept else ascii(char)[1:-1]
+        for char in text
+    )
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str | None:

@@ -443,3 +443,27 @@ def test_c53_existence_of_a_lock_file_means_nothing(run):
     (pathlib.Path(run.path) / ".lock").write_text('{"pid": 1, "host": "x"}')
     run.save(state(), {}, step=30)
     assert run.steps() == [10, 20, 30]
+
+
+# Text of strangers.
+
+
+def test_escape_codes_do_not_reach_the_terminal(run):
+    evil = "x\x1b]0;owned\x07\nOK: all is well"
+    path = pathlib.Path(run.path)
+    (path / ".lock").write_text(json.dumps({"pid": 1, "host": evil, "since": evil}))
+    lock = os.open(path / ".lock", os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CheckpointLockedError) as caught:
+            run.save(state(), {}, step=30)
+    finally:
+        os.close(lock)
+    assert str(caught.value).isprintable() and r"x\x1b]0;owned\x07\n" in str(
+        caught.value
+    )
+    rebuilder = Rebuilder()
+    rebuilder.arguments({evil: {"tflearner:given": evil}})
+    with pytest.raises(BuilderError) as refusal:
+        rebuilder.check("from_checkpoint()")
+    assert str(refusal.value).isprintable()

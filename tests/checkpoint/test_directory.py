@@ -282,6 +282,12 @@ def test_debris_is_removed_and_strange_things_stay(run):
     ]
     for name in (*debris, *strange):
         (run.path / name / "sub").mkdir(parents=True)
+    # A save that is killed leaves directories alone.
+    links = [name.replace("2-", "3-") for name in debris[:1]]
+    (run.path / links[0]).symlink_to("notes")
+    pipes = [name.replace("2-", "4-") for name in debris[:1]]
+    os.mkfifo(run.path / pipes[0])
+    strange += links + pipes
     run.read()
     assert set(debris) < set(listing(run))  # Readers touch nothing.
     save(run, 2)

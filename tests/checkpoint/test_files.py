@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -68,6 +69,54 @@ def test_only_regular_files_of_the_right_size_are_read(tmp_path):
             files.read_file(tmp_path / name, size)
 
 
+def _special(path, kind):
+    """Puts something at a path that is no regular file."""
+    if kind == "link":
+        path.symlink_to(path.with_name("elsewhere"))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.path.relpath(path))  # Names of sockets are short.
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "socket", "directory"])
+def test_only_a_regular_file_is_opened(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    _special(tmp_path / "x", kind)
+    for flags in (os.O_RDONLY, os.O_RDWR | os.O_CREAT):
+        with pytest.raises(OSError, match="regular file"):
+            files.open_regular(tmp_path / "x", flags)
+    with pytest.raises(OSError), files.locked(tmp_path / "x"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_no_device_is_opened_to_find_out_what_it_is(monkeypatch):
+    monkeypatch.setattr(os, "open", None)
+    with pytest.raises(OSError, match="regular file"):
+        files.open_regular(pathlib.Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("text", ["precious", '{"pid": 1, "host": "h", "since": "T"}'])
+def test_a_lock_that_is_another_file_as_well_is_not_written(tmp_path, text):
+    (tmp_path / "precious").write_text(text)
+    os.link(tmp_path / "precious", tmp_path / "lock")
+    with files.locked(tmp_path / "lock"):
+        with pytest.raises(files.HeldError), files.locked(tmp_path / "lock"):
+            pass
+    assert (tmp_path / "precious").read_text() == text
+
+
+def test_a_lock_with_foreign_text_keeps_it(tmp_path):
+    (tmp_path / "lock").write_text("a list of what to buy")
+    with files.locked(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "lock").read_text() == "a list of what to buy"
+
+
 def test_two_threads_exclude_each_other(tmp_path):
     inside, most, lost = [], [], []
     barrier = threading.Barrier(4)
@@ -126,7 +175,11 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b"9" * 9999]
+    "text",
+    [
+        *(b"", b"{", b"[]", b'{"pid": 1}', b"\xff", b"9" * 9999, b"[" * 1024),
+        b'{"pid": "1", "host": [], "since": 1}',
+    ],
 )
 def test_what_a_lock_file_says_means_nothing(tmp_path, text):
     lock = tmp_path / "lock"

@@ -251,7 +251,8 @@ class CheckpointDirectory:
             files.make_directories(self.path)
             with files.locked(self.path / _LOCK):
                 for name in filter(steps.is_debris, files.names(self.path)):
-                    files.remove(self.path / name)
+                    if files.is_directory(self.path / name):
+                        files.remove(self.path / name)
                 free = files.free_bytes(self.path)
                 if free is not None and free < need:
                     raise _disk_full(where, need, free)

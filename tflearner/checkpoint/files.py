@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-_SAFE = os.O_NOFOLLOW | os.O_CLOEXEC
+# Neither follows a link nor waits at a pipe.
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _CHUNK = 4 * 2**20  # Bytes per write.
 
@@ -102,16 +103,45 @@ def write_file(path: pathlib.Path, pieces: list[memoryview]) -> None:
         os.close(descriptor)
 
 
+def open_regular(path: pathlib.Path, flags: int = os.O_RDONLY) -> int:
+    """Opens a regular file; never a link, a pipe, a socket or a device.
+
+    Args:
+        path: The file.
+        flags: How to open it, as for `os.open`. With `os.O_CREAT` it may be new.
+
+    Returns:
+        The descriptor, which the caller closes.
+
+    Raises:
+        OSError: If something else lies there, or nothing.
+    """
+    found = status(path)
+    if found is not None:  # Opening a device may do something already.
+        _check_is_regular(found, path)
+    descriptor = os.open(path, flags | _SAFE, 0o666)
+    try:
+        _check_is_regular(os.fstat(descriptor), path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_is_regular(found: os.stat_result, path: pathlib.Path) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EIO, "not a regular file", str(path))
+
+
 def read_file(path: pathlib.Path, size: int) -> np.ndarray:
     """Returns the contents of a regular file of `size` bytes. uint8 [size].
 
     Raises:
         OSError: If it is no regular file of this size.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _SAFE)
+    descriptor = open_regular(path)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+        if os.fstat(descriptor).st_size != size:
             raise OSError(errno.EIO, f"no regular file of {size} bytes", str(path))
         data = np.empty(size, np.uint8)
         view, done = data.data, 0
@@ -163,17 +193,14 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     Raises:
         HeldError: At once, if somebody else holds it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE, 0o666)
+    descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HeldError(_holder(descriptor)) from None
         try:
-            since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            own = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(own).encode(), 0)
+            _sign(descriptor)
             yield
         finally:
             # Closing is not enough if a child process was forked meanwhile.
@@ -231,17 +258,33 @@ def _write_all(descriptor: int, data: memoryview) -> None:
 
 
 def _sync_file(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | _SAFE)
+    descriptor = open_regular(path)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def _sign(descriptor: int) -> None:
+    """Says in a lock who holds it, unless the file may be somebody else's.
+
+    A file with a second name, as a backup by hard links makes it, locks as well as any.
+    """
+    found = os.fstat(descriptor)
+    if found.st_nlink > 1 or (found.st_size and not _holder(descriptor)):
+        return
+    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    own = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(own).encode(), 0)
+
+
 def _holder(descriptor: int) -> dict[str, Any]:
     """What the holder of a lock wrote into it; nothing if it has not yet."""
     try:
         holder = json.loads(os.pread(descriptor, 1024, 0))
-        return {name: holder[name] for name in ("pid", "host", "since")}
-    except (ValueError, TypeError, KeyError):
+        kinds = {"pid": int, "host": str, "since": str}
+        found = {name: holder[name] for name in kinds}
+        return found if all(isinstance(found[n], kinds[n]) for n in kinds) else {}
+    except (ValueError, TypeError, KeyError, RecursionError):
         return {}
