@@ -445,6 +445,54 @@ def test_c53_existence_of_a_lock_file_means_nothing(run):
     assert run.steps() == [10, 20, 30]
 
 
+# What would take much more memory than it takes on the disk.
+
+
+@pytest.mark.parametrize("size", [2**31, 2**42])
+def test_a_file_of_holes_is_not_read(run, step, monkeypatch, size):
+    os.truncate(step / WEIGHTS, size)
+    manifest = manifest_of(step)
+    manifest["files"][WEIGHTS]["bytes"] = size
+    write_manifest(step, json.dumps(manifest))
+    read, opened = files.read_file, []
+    monkeypatch.setattr(
+        files,
+        "read_file",
+        lambda path, size: (opened.append(path), read(path, size))[1],
+    )
+    with refused(run.path, CheckpointCorruptError, WEIGHTS, "never written"):
+        run.read()
+    assert [path.name for path in opened] == ["MANIFEST.json"]
+    assert run.read(on_corrupt="previous").step == 10
+
+
+def test_a_file_with_some_holes_is_read(run):
+    """File systems that compress make holes of zeros."""
+    path = run.save({"zeros": np.zeros(2**22, np.uint8)}, {}, step=30)
+    file = path / "extra.safetensors"
+    content = file.read_bytes()
+    start = content.index(bytes(2**20))
+    with file.open("wb") as new:
+        new.write(content[:start])
+        new.truncate(len(content))
+    assert 2**22 - 8192 < files.bytes_in_holes(file) <= 2**22
+    assert not run.read().state["zeros"].any()
+
+
+def test_a_state_of_many_names_is_not_parsed(run, step):
+    names = ",".join(f'"name_of_a_thing_{n:08d}":0' for n in range(250_000))
+    content = f'{{"about":{{}},"state":{{{names}}}}}'
+    header = {f"{n}": _tensor("U8", (0,), (0, 0)) for n in range(1000)}
+    forge(step, "state.json", content.encode())
+    for name in (WEIGHTS, "m0.slots.safetensors", "extra.safetensors"):
+        forge(step, name, _tensors({}, b""))
+    with refused(run.path, CheckpointCorruptError, "names in JSON, over the limit"):
+        run.read()
+    forge(step, WEIGHTS, _tensors(header, b""))
+    with refused(run.path, CheckpointCorruptError, "1000 tensors, 0 of them in use"):
+        run.read()
+
+
 # Text of strangers.
 
 

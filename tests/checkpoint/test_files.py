@@ -104,9 +104,9 @@ def test_no_device_is_opened_to_find_out_what_it_is(monkeypatch):
 def test_a_lock_that_is_another_file_as_well_is_not_written(tmp_path, text):
     (tmp_path / "precious").write_text(text)
     os.link(tmp_path / "precious", tmp_path / "lock")
-    with files.locked(tmp_path / "lock"):
-        with pytest.raises(files.HeldError), files.locked(tmp_path / "lock"):
-            pass
+    lock = tmp_path / "lock"
+    with files.locked(lock), pytest.raises(files.HeldError), files.locked(lock):
+        pass
     assert (tmp_path / "precious").read_text() == text
 
 

@@ -19,6 +19,7 @@ VERSION = 1
 OLDEST_VERSION = 1
 MAX_BYTES = strict_json.MAX_BYTES + 66  # With the second line.
 
+_MAX_NAMES = 50_000  # Some 4,000 modules.
 _FILE = re.compile(r"state\.json|extra\.safetensors|m\d+\.(weights|slots)\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -55,7 +56,7 @@ def build(
         "modules": modules,
         "written_by": _versions(),
     }
-    line = strict_json.dumps(content)
+    line = strict_json.dumps(content, _MAX_NAMES)
     return line + b"\n" + hashlib.sha256(line).hexdigest().encode() + b"\n"
 
 
@@ -70,7 +71,7 @@ def parse(data: bytes) -> dict[str, Any]:
     if digest != hashlib.sha256(line).hexdigest().encode() + b"\n":
         raise ValueError("manifest invalid: sha256 differs")
     try:
-        content = strict_json.loads(line)
+        content = strict_json.loads(line, _MAX_NAMES)
         _check_version(content)
         _check(content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:

@@ -129,8 +129,14 @@ def decode(
     found = filter(None, map(_FILE_OF_MODULE.fullmatch, data))
     if {int(match[1]) for match in found} != set(numbers.values()):
         raise ValueError("manifest invalid: its modules are not those of its files")
-    tree = strict_json.loads(data[STATE].tobytes())
-    left = {n: _parse(n, own) for n, own in data.items() if n != STATE}
+    text = data[STATE].tobytes()
+    # No file has more tensors than the state mentions, so reading them costs little.
+    num_left, left = text.count(b'"$array"'), dict[str, dict[str, np.ndarray]]()
+    for name, own in data.items():
+        if name != STATE:
+            left[name] = _parse(name, own, num_left)
+            num_left -= len(left[name])
+    tree = strict_json.loads(text)
     files = StateFiles(numbers, {name: {} for name in left}, tree)
 
     def take(content: list[str]) -> np.ndarray:
@@ -151,10 +157,10 @@ def decode(
     return state, about, files
 
 
-def _parse(name: str, data: np.ndarray) -> dict[str, np.ndarray]:
+def _parse(name: str, data: np.ndarray, most: int) -> dict[str, np.ndarray]:
     """Returns {key: array} of a tensor file, which errors name."""
     try:
-        return tensor_files.parse(data)
+        return tensor_files.parse(data, most)
     except ValueError as error:
         raise ValueError(f"{name}: tensor file invalid: {error}") from error
 

@@ -11,7 +11,6 @@ What JSON has stands for itself. The rest is an object with one key that begins 
     {"$array": [..]}    where an array is to be found
 """
 
-import collections
 import functools
 import math
 import struct
@@ -192,8 +191,9 @@ def _read_dict(pairs: list) -> dict:
 
 def _check_hashes(items: list) -> None:
     """Refuses ints that were chosen so that a dict or set of them takes hours."""
-    hashes = collections.Counter(map(hash, items))
-    if max(hashes.values(), default=0) > _MAX_EQUAL_HASHES:
+    hashes = np.fromiter(map(hash, items), np.int64, len(items))
+    _, counts = np.unique(hashes, return_counts=True)
+    if counts.max(initial=0) > _MAX_EQUAL_HASHES:
         raise ValueError("too many items with one hash in a dict or set")
 
 

@@ -24,6 +24,7 @@ _NAME = re.compile(r"step-(\d{12,18})")
 _DEBRIS = re.compile(r"\.(stage|trash)-\d{12,18}-[0-9a-f]{16}")
 MAX_STEP = 10**18 - 1
 Digests = dict[str, Future[str]]
+_MAX_HOLES = 32 * 2**20  # Bytes; files of zeros may have some.
 _NOT_AS_WRITTEN = (
     *(ValueError, TypeError, KeyError, AttributeError),
     *(IndexError, OverflowError, RecursionError),
@@ -232,12 +233,25 @@ def _checked_bytes(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
             raise ValueError(f"{name}: {wrong}")
         if name == state_files.STATE and file["bytes"] > strict_json.MAX_BYTES:
             raise ValueError(f"{name}: {file['bytes']} bytes, over the limit")
+    _check_holes(path, {name: file["bytes"] for name, file in facts["files"].items()})
     data = {}
     for name, file in facts["files"].items():
         data[name] = files.read_file(path / name, file["bytes"])
         if _sha256([data[name].data]) != file["sha256"]:
             raise ValueError(f"{name}: sha256 differs")
     return facts, data
+
+
+def _check_holes(path: pathlib.Path, sizes: dict[str, int]) -> None:
+    """Refuses files that take memory when they are read, and hardly a disk before."""
+    holes = {name: files.bytes_in_holes(path / name) for name in sizes}
+    written = sum(sizes.values()) - sum(holes.values())
+    if sum(holes.values()) > written // 2 + _MAX_HOLES:
+        name = max(holes, key=lambda name: holes[name])
+        raise ValueError(
+            f"{name}: size {sizes[name]}, of which {holes[name]} bytes were never "
+            "written; if it is yours, copy it by cp --sparse=never"
+        )
 
 
 @contextlib.contextmanager
@@ -255,3 +269,6 @@ def _refusing(path: pathlib.Path) -> Iterator[None]:
         raise kind(where, str(error)) from error
     except _NOT_AS_WRITTEN as error:
         raise CheckpointCorruptError(where, str(error)) from error
+    except MemoryError as error:  # NumPy's says how much it was.
+        what = f"more than this machine can hold ({error})"
+        raise CheckpointError(where, what) from error

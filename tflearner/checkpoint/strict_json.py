@@ -10,33 +10,42 @@ import numpy as np
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 MAX_MARKS = 500_000  # Brackets and commas; about half a second.
+MAX_NAMES = 200_000  # Of values in objects; about 200 bytes of memory each.
 
-_OPENING, _CLOSING, _QUOTE = b"[{", b"]}", b'"'
-_MARKS = _OPENING + _CLOSING + _QUOTE + b","
+_OPENING, _CLOSING, _QUOTE, _COLON = b"[{", b"]}", b'"', b":"
+_MARKS = _OPENING + _CLOSING + _QUOTE + b"," + _COLON
 _NO_MARKS = bytes(byte for byte in range(256) if byte not in _MARKS)
 _LEVELS = np.zeros(256, np.int8)  # Of each byte.
 _LEVELS[[*_OPENING]], _LEVELS[[*_CLOSING]] = 1, -1
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: Any, max_names: int = MAX_NAMES) -> bytes:
     """Returns ASCII without line breaks that `loads` accepts.
+
+    Args:
+        value: The value.
+        max_names: How many values in objects there may be.
 
     Raises:
         ValueError: If the text is too long, or nested too deep.
     """
     data = json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-    _check_limits(data)
+    _check_limits(data, max_names)
     return data
 
 
-def loads(data: bytes) -> Any:
+def loads(data: bytes, max_names: int = MAX_NAMES) -> Any:
     """Parses JSON.
+
+    Args:
+        data: The text.
+        max_names: How many values in objects there may be.
 
     Raises:
         ValueError: For anything but JSON in UTF-8 without duplicate keys, NaN, infinite
             numbers, over one of the limits above.
     """
-    _check_limits(data)
+    _check_limits(data, max_names)
     return json.loads(
         data.decode("utf-8"),
         object_pairs_hook=_without_duplicates,
@@ -45,8 +54,8 @@ def loads(data: bytes) -> Any:
     )
 
 
-def _check_limits(data: bytes) -> None:
-    """Counts brackets and commas, so that no parser has to recurse to find out."""
+def _check_limits(data: bytes, max_names: int) -> None:
+    """Counts marks, so that no parser has to recurse or take memory to find out."""
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data)} bytes of JSON, over the limit of {MAX_BYTES}")
     unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -54,6 +63,11 @@ def _check_limits(data: bytes) -> None:
     is_quote = marks == _QUOTE[0]
     in_string = np.cumsum(is_quote, dtype=np.uint8) % 2 == 1
     marks = marks[~(is_quote | in_string)]
+    is_colon = marks == _COLON[0]
+    marks, num_names = marks[~is_colon], int(np.count_nonzero(is_colon))
+    if num_names > max_names:
+        limit = f"over the limit of {max_names}"
+        raise ValueError(f"{num_names} names in JSON, {limit}")
     if marks.size > MAX_MARKS:
         limit = f"over the limit of {MAX_MARKS}"
         raise ValueError(f"{marks.size} brackets and commas in JSON, {limit}")

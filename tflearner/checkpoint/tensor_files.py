@@ -108,16 +108,19 @@ def pieces(arrays: dict[str, np.ndarray]) -> list[memoryview]:
     return [memoryview(length + text), *data]
 
 
-def parse(data: np.ndarray) -> dict[str, np.ndarray]:
+def parse(data: np.ndarray, max_tensors: int | None = None) -> dict[str, np.ndarray]:
     """Returns {key: array}; the arrays share the memory of `data`.
 
     Args:
         data: The contents of a file. uint8 [N].
+        max_tensors: How many there may be.
 
     Raises:
         ValueError: For anything but a safetensors file without overlaps and holes.
     """
     header, start = _header(data)
+    if max_tensors is not None and len(header) > max_tensors:
+        raise ValueError(f"{len(header)} tensors, {max_tensors} of them in use")
     entries = [(key, *_checked(key, entry)) for key, entry in header.items()]
     tensors, end = {}, 0
     for key, dtype, shape, offsets in sorted(entries, key=operator.itemgetter(3)):

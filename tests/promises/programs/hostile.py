@@ -355,6 +355,10 @@ TEXTS = {
     "many keys, one twice": _many_keys(),
     "many digits": '{"a": 0.%s}' % ("1" * 10**6),
     "many lists": "[" + "[]," * 10**6 + "[]]",
+    "400000 names": json.dumps(dict.fromkeys(map(str, range(400_000)), 0)),
+    "400000 names in 12 MB": json.dumps(
+        {"about": {}, "state": {f"name_of_a_thing_{n:08d}": 0 for n in range(400_000)}}
+    ),
 }
 FREE = ("written_by", "parent", "min_reader", "seq")  # Readers need none of these.
 BAD_VALUES = (None, "x", "../x", -1, 2**70, 1.5, True, [], {}, [[]], {"a": {"b": None}})
@@ -530,6 +534,10 @@ def of_file_systems(base, elsewhere) -> Iterator[Case]:
         }
         for kind, make in kinds.items():
             yield Case(f"{kind} for {name}", _instead(name, make))
+    for name, size in itertools.product(TENSOR_FILES, (2**27, 2**31, 2**42)):
+        yield Case(
+            f"{name} grows to {size} bytes, as the manifest says", _grown(name, size)
+        )
     twin = elsewhere / "step"
     twin.mkdir()
     for name in FILES:
@@ -546,6 +554,16 @@ def _instead(name, make):
     def spoil(step):
         (step / name).unlink()
         make(step / name)
+
+    return spoil
+
+
+def _grown(name, size):
+    def spoil(step):
+        os.truncate(step / name, size)
+        manifest = manifest_of(step)
+        manifest["files"][name]["bytes"] = size
+        write_manifest(step, json.dumps(manifest))
 
     return spoil
 
