@@ -1,5 +1,8 @@
 """Policies as single files: TFLite and Keras. What they compute: test_fresh_process."""
 
+import os
+import zipfile
+
 import gymnasium as gym
 import keras
 import numpy as np
@@ -12,6 +15,7 @@ from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.pipeline import EnvToModulePipeline, ModuleToEnvPipeline
 from tflearner.errors import ExportError
+from tflearner.export import policy
 from tflearner.export.policy import export_policy
 from tflearner.testing import assert_close
 
@@ -34,7 +38,6 @@ def write(tmp_path):
         report = export_policy(
             module,
             path,
-            format=suffix,
             env_to_module=EnvToModulePipeline(into, space, actions),
             module_to_env=ModuleToEnvPipeline([*before, *pieces], space, actions),
         )
@@ -88,18 +91,55 @@ def test_reports_and_files(write):
 
 
 @pytest.mark.parametrize("suffix", ["tflite", "keras"])
-def test_only_such_files_are_replaced(suffix, write, tmp_path):
-    _, path, _ = write(suffix)
+def test_only_such_files_are_replaced(suffix, write, tmp_path, monkeypatch):
+    module, path, _ = write(suffix)
     before = path.read_bytes()
     write(suffix, fcnet_hiddens=[4])
     assert path.read_bytes() != before
-    path.write_text("mine")
+    monkeypatch.setattr(policy, "_traced", None)  # It is refused before any work.
+    for contents in (b"mine", b"", path.read_bytes()[:-1], None):
+        path.unlink()
+        os.mkfifo(path) if contents is None else path.write_bytes(contents)
+        with pytest.raises(ExportError, match="something that is no export"):
+            write(suffix, module=module)
+        assert contents is None or path.read_bytes() == contents
+    path.unlink()
+    path.mkdir()
     with pytest.raises(ExportError, match="something that is no export"):
-        write(suffix)
-    assert path.read_text() == "mine"
-    module = tfl.PPOTfRLModule(OBS, ACT, model_config={"fcnet_hiddens": [4]})
-    with pytest.raises(ExportError, match=rf"ends in '\.{suffix}'"):
-        export_policy(module, tmp_path / "policy", format=suffix)
+        write(suffix, module=module)
+
+
+def test_a_foreign_keras_file_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "_traced", None)
+    with zipfile.ZipFile(tmp_path / "mine.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    before = (tmp_path / "mine.keras").read_bytes()
+    with pytest.raises(ExportError, match="something that is no export"):
+        export_policy(None, tmp_path / "mine.keras")
+    assert (tmp_path / "mine.keras").read_bytes() == before
+
+
+def test_the_suffix_is_the_format(tmp_path):
+    formats = {
+        "p": "tf_saved_model",
+        "p.v2": "tf_saved_model",
+        "a/p.keras": "keras",
+        "p.tflite": "tflite",
+    }
+    for path, format in formats.items():
+        for given in (None, format):
+            assert policy.format_of(path, given) == format
+            assert policy.format_of(tmp_path / path, given) == format
+        for given in {*formats.values()} - {format}:
+            with pytest.raises(ExportError, match=r"the suffix .* for format="):
+                policy.format_of(path, given)
+    with pytest.raises(ExportError, match=r"ends in '\.keras'"):
+        policy.format_of("p.KERAS")
+    with pytest.raises(ExportError, match="want one of"):
+        policy.format_of("p", ["keras"])
+    (tmp_path / "link").symlink_to(tmp_path / "p.keras")
+    with pytest.raises(ExportError, match=r"suffix '\.keras'"):
+        export_policy(None, tmp_path / "link")
 
 
 def test_tflite_takes_any_number_of_rows(write):

@@ -1,7 +1,8 @@
 """What a SavedModel holds and says of itself, and when there is none."""
 
 import json
-import pathlib
+import os
+import shutil
 
 import gymnasium as gym
 import keras
@@ -15,6 +16,7 @@ from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.pipeline import EnvToModulePipeline, ModuleToEnvPipeline
 from tflearner.errors import ExportError
+from tflearner.export import policy, staging
 from tflearner.export.policy import export_policy
 from tflearner.modules.rl_module import RLModule
 from tflearner.modules.tf_rl_module import TfRLModule
@@ -130,6 +132,30 @@ def export(path, module=None, into=(), out_of=TO_ENV, **settings):
         module_to_env=ModuleToEnvPipeline(out_of, OBS, ACT),
         **settings,
     )
+
+
+def make_older_export(path):
+    """Makes the names of an export, as all versions have written them."""
+    for name in ("assets", "variables"):
+        (path / name).mkdir(parents=True)
+    for name in ("saved_model.pb", "fingerprint.pb", "variables/variables.index"):
+        (path / name).write_text("...")
+    (path / "spec.json").write_text('{"format": "tflearner export"}')
+
+
+def listing(path):
+    """Returns all names below a directory, and what is in its files."""
+    return {
+        str(p.relative_to(path)): p.read_bytes() if p.is_file() else None
+        for p in path.rglob("*")
+    }
+
+
+def raising(error):
+    def function(*args, **kwargs):
+        raise error
+
+    return function
 
 
 def observations(num=20):
@@ -390,10 +416,29 @@ def test_unknown_formats_and_modules(tmp_path, kinds):
 
 def test_an_older_export_is_replaced(tmp_path):
     export(tmp_path / "p", Policy(OBS, Discrete(3)))
-    (tmp_path / "p" / "of-old").touch()
+    before = (tmp_path / "p" / "saved_model.pb").stat().st_ino
     export(tmp_path / "p", Policy(OBS, Discrete(3)))
-    assert not (tmp_path / "p" / "of-old").exists()
+    assert (tmp_path / "p" / "saved_model.pb").stat().st_ino != before
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "variables/mine", "assets/mine", "sub/", "link"]
+)
+def test_files_in_an_older_export_are_never_removed(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "_traced", None)  # It is refused before any work.
+    make_older_export(tmp_path / "p")
+    if name.endswith("/"):
+        (tmp_path / "p" / name).mkdir()
+    elif name == "link":
+        (tmp_path / "p" / "variables").rename(tmp_path / "mine")
+        (tmp_path / "p" / "variables").symlink_to(tmp_path / "mine")
+    else:
+        (tmp_path / "p" / name).write_text("mine")
+    before = listing(tmp_path)
+    with pytest.raises(ExportError, match="an older export with '.*no part of it"):
+        export(tmp_path / "p")
+    assert listing(tmp_path) == before
 
 
 def test_an_older_export_outlives_a_failure(tmp_path):
@@ -407,16 +452,69 @@ def test_an_older_export_outlives_a_failure(tmp_path):
     assert before == after and len(before) > 3
 
 
-def test_what_is_no_export_is_not_replaced(tmp_path):
+STRANGE_SPECS = {
+    "other format": '{"format": "mine"}',
+    "no JSON": "{",
+    "deep": "[" * 100_000 + "]" * 100_000,
+    "large": '{"format": "tflearner export"}' + " " * 20 * 2**20,
+    "spec is a pipe": None,
+}
+
+
+def test_what_is_no_export_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "_traced", None)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "spec.json").write_text('{"format": "mine"}')
-    for name in ("notes", "file", "other"):
+    os.mkfifo(tmp_path / "pipe")
+    for name, text in STRANGE_SPECS.items():
+        (tmp_path / name).mkdir()
+        if text is None:
+            os.mkfifo(tmp_path / name / "spec.json")
+        else:
+            (tmp_path / name / "spec.json").write_text(text)
+    before = listing(tmp_path)
+    for name in ("notes", "file", "pipe", *STRANGE_SPECS):
         with pytest.raises(ExportError, match="something that is no export"):
             export(tmp_path / name)
-    assert (tmp_path / "notes" / "a.txt").read_text() == "mine"
+    assert listing(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["here", "above", "home"])
+def test_directories_that_are_in_use_are_not_replaced(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "_traced", None)
+    make_older_export(tmp_path / "p")
+    if place == "home":
+        monkeypatch.setenv("HOME", str(tmp_path / "p"))
+    else:
+        monkeypatch.chdir(tmp_path / "p" / ("" if place == "here" else "variables"))
+    with pytest.raises(ExportError, match="a directory with the current one, a home"):
+        export(tmp_path / "p")
+    assert (tmp_path / "p" / "saved_model.pb").exists()
+
+
+def test_paths_that_no_system_takes_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "_traced", None)
+    (tmp_path / "loop").symlink_to("loop")
+    paths = ["a\0b", "x" * 300, "x/" * 3000, "\ud800", tmp_path / "loop"]
+    for path in paths:
+        with pytest.raises(ExportError, match=r"export\(") as caught:
+            export(path)
+        assert len(str(caught.value)) < 1500
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ExportError, match="the current directory was removed"):
+        export("p")
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["loop"]
+
+
+def test_long_names_and_names_of_any_letters_will_do(tmp_path):
+    for name in ("x" * 255, "\u20ac" * 85, "a b %41"):
+        export(tmp_path / "deep" / name)
+        assert [p.name for p in (tmp_path / "deep").iterdir()] == [name]
+        shutil.rmtree(tmp_path / "deep")
 
 
 @pytest.mark.parametrize("path", [None, 3, ""])
@@ -428,10 +526,14 @@ def test_paths_are_checked(path):
 def test_missing_folders_are_made_and_links_followed(tmp_path):
     export(tmp_path / "a" / "b" / "p")
     (tmp_path / "link").symlink_to(tmp_path / "a" / "b" / "p")
-    (tmp_path / "a" / "b" / "p" / "of-old").touch()
+    before = (tmp_path / "link" / "saved_model.pb").stat().st_ino
     export(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
-    assert not (tmp_path / "a" / "b" / "p" / "of-old").exists()
+    assert (tmp_path / "a" / "b" / "p" / "saved_model.pb").stat().st_ino != before
+    with pytest.raises(ExportError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(policy, "write_saved_model", raising(OSError("full")))
+        export(tmp_path / "c" / "d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "link"]
 
 
 def test_an_empty_directory_will_do(tmp_path):
@@ -446,12 +548,37 @@ def test_a_parent_that_is_a_file_is_reported(tmp_path):
         export(tmp_path / "file" / "p")
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    left = tmp_path / ".p.export-abc"
-    left.mkdir()
-    (left / "half").write_text("...")
-    other = tmp_path / ".q.export-abc"
-    other.mkdir()
-    export(tmp_path / "p")
-    names = sorted(path.name for path in pathlib.Path(tmp_path).iterdir())
-    assert names == [".q.export-abc", "p"]
+@pytest.fixture
+def left(tmp_path):
+    """A staging directory of a process that was killed while it exported to "p"."""
+    with staging.staged(tmp_path / "p") as stage:
+        (stage / "export").mkdir()
+        (stage / "export" / "half").write_text("...")
+        copy = stage.with_name(".kept")
+        shutil.copytree(stage, copy)
+    return copy.rename(tmp_path / stage.name)
+
+
+def test_what_a_killed_process_left_is_removed(left, tmp_path):
+    with staging.staged(tmp_path / "q"):
+        assert left.exists()
+    with staging.staged(tmp_path / "p"):
+        assert not left.exists()
+
+
+def test_neighbours_of_such_names_stay(left, tmp_path):
+    other = left.name[:-16] + "0" * 16
+    for name in (".p.export-backup-of-mine", f"{left.name}0", other):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text("mine")
+    (tmp_path / other / "staged-by-tflearner").write_text("tflearner export to 'q'")
+    os.mkfifo(tmp_path / (left.name[:-16] + "1" * 16))
+    (tmp_path / (left.name[:-16] + "2" * 16)).symlink_to(left)
+    pipe = tmp_path / (left.name[:-16] + "3" * 16)
+    pipe.mkdir()
+    os.mkfifo(pipe / "staged-by-tflearner")
+    (left / "notes").write_text("mine")
+    before = listing(tmp_path)
+    with staging.staged(tmp_path / "p"):
+        pass
+    assert listing(tmp_path) == before

@@ -328,7 +328,7 @@ class Algorithm(AlgorithmState):
         path: str | os.PathLike,
         *,
         module_id: str | None = None,
-        format: str = "tf_saved_model",
+        format: str | None = None,
         include_update: bool = False,
         example_batch: Any = None,
     ) -> ExportReport:
@@ -343,6 +343,7 @@ class Algorithm(AlgorithmState):
             module_id: Which module; by default the one that acts in the environment.
             format: "tf_saved_model" for servers, "tflite" for small devices, "keras" to
                 go on working with the network; the latter two hold the greedy policy.
+                By default the path's suffix decides.
             include_update: Whether a SavedModel can go on learning, by its endpoint
                 "update".
             example_batch: A batch with the columns that "update" takes; by default

@@ -33,8 +33,16 @@ class HeldError(Exception):
 
 
 def absolute(path: str | os.PathLike) -> pathlib.Path:
-    """Returns the path from the root, with `~` replaced and links kept."""
-    return pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    """Returns the path from the root, with `~` replaced and links kept.
+
+    Raises:
+        OSError: If it starts at the current directory, and that is gone.
+    """
+    try:
+        return pathlib.Path(os.path.abspath(os.path.expanduser(path)))
+    except FileNotFoundError:
+        text = "the current directory was removed, so only absolute paths can be used"
+        raise FileNotFoundError(errno.ENOENT, text) from None
 
 
 def names(directory: pathlib.Path) -> list[str]:
@@ -175,6 +183,18 @@ def read_file(path: pathlib.Path, size: int) -> np.ndarray:
                 raise OSError(errno.EIO, "the file ends early", str(path))
             done += count
         return data
+    finally:
+        os.close(descriptor)
+
+
+def ends_with(path: pathlib.Path, end: bytes) -> bool:
+    """Returns whether a path is a regular file whose last bytes are these."""
+    size = size_of(path)
+    if size is None or size < len(end):
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _SAFE)
+    try:
+        return os.pread(descriptor, len(end), size - len(end)) == end
     finally:
         os.close(descriptor)
 

@@ -2,7 +2,6 @@
 
 import pathlib
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,14 +37,6 @@ from tflearner.modules.squashed_gaussian import SquashedGaussian
 
 _OF_MORE_SPACES = (MultiBernoulli, MultiCategorical, MultiDistribution)
 _OTHERWISE = 'format="tf_saved_model" takes any module and any piece'
-
-
-def is_keras_file(path: pathlib.Path) -> bool:
-    """Whether there is a Keras file."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return "config.json" in archive.namelist()
 
 
 def write_keras_file(

@@ -1,12 +1,14 @@
 """Exports a module with its connectors."""
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from tflearner.connectors.connector import ConnectorV2
+from tflearner.constants import EXPORT_SUFFIXES
 from tflearner.errors import ExportError, did_you_mean
 from tflearner.export import staging
 from tflearner.export.check import largest_difference
@@ -17,24 +19,17 @@ from tflearner.export.endpoints import (
     TracedEndpoint,
     draws_unseeded,
 )
-from tflearner.export.keras_file import (
-    is_keras_file,
-    load_keras_file,
-    write_keras_file,
-)
+from tflearner.export.keras_file import load_keras_file, write_keras_file
 from tflearner.export.report import TITLES, ExportReport, spec_of
 from tflearner.export.saved_model import load_functions, write_saved_model
-from tflearner.export.tflite import is_tflite, load_tflite, write_tflite
-
-# What a file is called, and how one is told from others.
-_FILES = {"tflite": (".tflite", is_tflite), "keras": (".keras", is_keras_file)}
+from tflearner.export.tflite import load_tflite, write_tflite
 
 
 def export_policy(
     module: Any,
     path: str | os.PathLike,
     *,
-    format: str = "tf_saved_model",
+    format: str | None = None,
     env_to_module: ConnectorV2 | None = None,
     module_to_env: ConnectorV2 | None = None,
     endpoints: Sequence[Endpoint] = (),
@@ -51,7 +46,7 @@ def export_policy(
         module: A `TfRLModule`.
         path: Where to: a directory for "tf_saved_model", else a file. An older export
             there is replaced.
-        format: "tf_saved_model", "tflite" or "keras".
+        format: "tf_saved_model", "tflite" or "keras"; see `format_of`.
         env_to_module: The connector pipeline in front of the module.
         module_to_env: The one behind it.
         endpoints: What a SavedModel can be asked beside the policy's own.
@@ -65,41 +60,36 @@ def export_policy(
         ExportError: If a connector piece or the module cannot be exported, the result
             differs from the module, or something else is at `path`. Nothing was changed.
     """
-    if format not in TITLES:
-        raise ExportError(
-            "export(format=...)",
-            repr(format),
-            f"one of {', '.join(TITLES)}",
-            did_you_mean(format, TITLES),
-        )
-    suffix, is_export = _FILES.get(format, ("", staging.is_saved_model))
-    target = staging.checked_target(path, is_export, suffix)
+    format = format_of(path, format)
+    suffix = EXPORT_SUFFIXES.get(format, "")
+    target = staging.checked_target(path, suffix)
+    format_of(target, format)  # A link may lead to a name of another kind.
     policy = Policy(module, env_to_module, module_to_env)
     traced, left_out = _traced(
         policy, endpoints if format == "tf_saved_model" else None
     )
-    try:
-        with staging.staged(target) as stage:
-            written = stage / f"export{suffix}"
-            if format == "keras":
-                write_keras_file(written, policy, traced[0])
-                functions = load_keras_file(written, policy, traced[0])
-            elif format == "tflite":
-                write_tflite(written, traced[0])
-                functions = load_tflite(written, traced[0])
-            else:
-                write_saved_model(written, traced, attributes)
-                functions = load_functions(written, traced)
-            difference = largest_difference(policy, functions)
-            if format == "tf_saved_model":
-                contents = spec_of(policy, traced, left_out, difference)
-                staging.write_json(written / staging.SPEC, contents | dict(spec or {}))
-            size = staging.size_of(written)
-            staging.put_in_place(written, target)
-    except (OSError, tf.errors.OpError) as error:
-        raise ExportError(
-            f"export({str(path)!r})", f"{type(error).__name__}: {error}"
-        ) from error
+    with (
+        staging.telling(path, UnicodeError, tf.errors.OpError),
+        staging.staged(target) as stage,
+    ):
+        written = stage / f"export{suffix}"
+        if format == "keras":
+            write_keras_file(written, policy, traced[0])
+            staging.mark_file(written)
+            functions = load_keras_file(written, policy, traced[0])
+        elif format == "tflite":
+            write_tflite(written, traced[0])
+            staging.mark_file(written)
+            functions = load_tflite(written, traced[0])
+        else:
+            write_saved_model(written, traced, attributes)
+            functions = load_functions(written, traced)
+        difference = largest_difference(policy, functions)
+        if format == "tf_saved_model":
+            contents = spec_of(policy, traced, left_out, difference)
+            staging.write_json(written / staging.SPEC, contents | dict(spec or {}))
+        size = staging.size_of(written)
+        staging.put_in_place(written, target, suffix)
     return ExportReport(
         path=target,
         format=format,
@@ -108,6 +98,39 @@ def export_policy(
         max_difference=difference,
         left_out=left_out,
     )
+
+
+def format_of(path: Any, format: str | None = None) -> str:
+    """Returns the format of an export.
+
+    Args:
+        path: Where it goes: the suffixes `.keras` and `.tflite` mean these formats, and
+            all else a SavedModel's directory.
+        format: What the caller asked for; `None` leaves it to the suffix.
+
+    Raises:
+        ExportError: If there is no such format, or it contradicts the suffix.
+    """
+    suffix = pathlib.PurePath(staging.text_of(path)).suffix
+    formats = {own: name for name, own in EXPORT_SUFFIXES.items()}
+    of_suffix = formats.get(suffix.lower(), "tf_saved_model")
+    format = of_suffix if format is None else format
+    if not isinstance(format, str) or format not in TITLES:
+        raise ExportError(
+            "export(format=...)",
+            repr(format),
+            f"one of {', '.join(TITLES)}",
+            did_you_mean(format, TITLES),
+        )
+    wanted = EXPORT_SUFFIXES.get(format, "")
+    if format != of_suffix or wanted not in ("", suffix):
+        raise ExportError(
+            staging.where_of(path),
+            f"the suffix {suffix!r} for format={format!r}",
+            f"a path that ends in {wanted!r}" if wanted else f"format={of_suffix!r}",
+            "the suffix decides if format= is left out",
+        )
+    return format
 
 
 def _traced(

@@ -1,58 +1,154 @@
-"""Puts an export in its place in one step, or leaves that place as it was."""
+"""Puts an export in its place in one step, or leaves that place as it was.
+
+An export replaces an older export or an empty directory, and nothing else. A directory
+is an export if `spec.json` says so and all names in it are those of a SavedModel; a file
+is one if it ends with our mark. What a killed process left behind is removed if it has
+the exact name of a staging directory and the mark of one in it.
+"""
 
 import contextlib
 import fcntl
-import glob
 import json
 import os
 import pathlib
+import re
 import shutil
-import tempfile
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from tflearner.checkpoint import files
-from tflearner.errors import ExportError
+from tflearner.checkpoint import files, strict_json
+from tflearner.errors import ExportError, TFLearnerError
 
 SPEC = "spec.json"
 FORMAT = "tflearner export"
 
+# All names in a SavedModel's directory.
+_DIRECTORIES = {"assets", "variables"}
+_FILES = {
+    *(SPEC, "saved_model.pb", "fingerprint.pb"),
+    *("variables/variables.index", "variables/variables.data-00000-of-00001"),
+}
+# The comment of a ZIP archive is the end of a file. A Keras file is such an archive, and
+# readers of TFLite files allow one behind the model.
+_MARK_OF_FILES = b"tflearner export"
+_MARK_OF_STAGES = "staged-by-tflearner"  # A file that holds the target's name.
+_STAGED = "export"
+_SHOWN = 200  # Characters of a path in errors.
 
-def checked_target(path: Any, is_export: Any, suffix: str = "") -> pathlib.Path:
-    """Returns where an export goes.
+
+def text_of(path: Any) -> str:
+    """Returns a path as text.
+
+    Raises:
+        ExportError: If it is something else.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or not text:
+        raise ExportError("export(path=...)", repr(path)[:_SHOWN], "a path")
+    return text
+
+
+def where_of(path: Any) -> str:
+    """Returns what errors call an export to a path."""
+    text = repr(text_of(path))
+    return f"export({text if len(text) <= _SHOWN else text[:_SHOWN] + '...'})"
+
+
+@contextlib.contextmanager
+def telling(path: Any, *kinds: type[Exception]) -> Iterator[None]:
+    """Turns errors of the operating system into `ExportError`.
+
+    Args:
+        path: Where the export goes.
+        *kinds: Errors to turn beside `OSError`.
+    """
+    try:
+        yield
+    except TFLearnerError:
+        raise
+    except (OSError, *kinds) as error:
+        text = f"{type(error).__name__}: {error}"
+        raise ExportError(where_of(path), text[: 3 * _SHOWN]) from error
+
+
+def checked_target(path: Any, suffix: str = "") -> pathlib.Path:
+    """Returns where an export goes: it replaces what a link leads to, not the link.
 
     Args:
         path: As the caller gave it.
-        is_export: Function of a path that exists: whether it is an export of ours.
-        suffix: What it has to end in.
+        suffix: The end of a file's name; "" for a directory.
 
     Raises:
         ExportError: If something else is there.
     """
-    where = f"export({str(path)!r})"
-    if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ExportError("export(path=...)", repr(path), "a path")
-    target = files.absolute(path).resolve()  # What a link leads to is replaced.
-    if target.suffix != suffix and suffix:
-        raise ExportError(where, "another name", f"one that ends in {suffix!r}")
-    if target.exists() and not is_export(target):
-        raise ExportError(
-            where,
-            "something that is no export of this format",
-            "a path that is free, or an older export to replace",
-        )
+    # NUL is a ValueError, and a loop of links a RuntimeError up to Python 3.12.
+    with telling(path, ValueError, RuntimeError):
+        target = files.absolute(text_of(path)).resolve()
+        check_is_replaceable(path, target, suffix)
     return target
 
 
-def is_saved_model(path: pathlib.Path) -> bool:
-    """Whether there is a SavedModel export of ours, or an empty directory."""
-    if not path.is_dir():
+def check_is_replaceable(path: Any, target: pathlib.Path, suffix: str) -> None:
+    """Raises `ExportError` unless there is an export, an empty directory or nothing."""
+    if files.status(target) is None:
+        return
+    is_ours, got, hint = False, "something that is no export of this format", None
+    if suffix:
+        is_ours = files.ends_with(target, _MARK_OF_FILES)
+    elif files.is_directory(target) and _is_lived_in(target):
+        got = "a directory with the current one, a home or a mount point"
+        hint = "choose a directory below it"
+    elif files.is_directory(target):
+        is_marked, stranger = _is_marked(target), next(_strangers(target), None)
+        is_ours = stranger is None and (is_marked or not files.names(target))
+        if is_marked and stranger is not None:
+            got = f"an older export with {stranger[:_SHOWN]!r}, which is no part of it"
+            hint = "move that to another place, or choose another path"
+    if not is_ours:
+        want = "a path that is free, or an older export to replace"
+        raise ExportError(where_of(path), got, want, hint)
+
+
+def _is_lived_in(directory: pathlib.Path) -> bool:
+    """Whether somebody needs this very directory, whatever is in it."""
+    if os.path.ismount(directory):
+        return True
+    places = [os.path.expanduser("~")]
+    with contextlib.suppress(FileNotFoundError):  # The current one may be gone.
+        places.append(os.getcwd())
+    return any(
+        pathlib.Path(place).resolve().is_relative_to(directory) for place in places
+    )
+
+
+def _strangers(directory: pathlib.Path, prefix: str = "") -> Iterator[str]:
+    """Yields the paths of what is in a directory and in no SavedModel of ours."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            name = f"{prefix}{entry.name}"
+            if entry.is_dir(follow_symlinks=False) and name in _DIRECTORIES:
+                yield from _strangers(directory / entry.name, f"{name}/")
+            elif name not in _FILES or not entry.is_file(follow_symlinks=False):
+                yield name
+
+
+def _is_marked(directory: pathlib.Path) -> bool:
+    """Whether `spec.json` says that a directory is an export."""
+    size = files.size_of(directory / SPEC)
+    if size is None or size > strict_json.MAX_BYTES:
         return False
     try:
-        spec = json.loads((path / SPEC).read_text())
-    except (OSError, ValueError):
-        return not any(path.iterdir())
+        spec = strict_json.loads(files.read_file(directory / SPEC, size).tobytes())
+    except ValueError:
+        return False
     return isinstance(spec, dict) and spec.get("format") == FORMAT
+
+
+def mark_file(file: pathlib.Path) -> None:
+    """Makes a file one that another export may replace."""
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = _MARK_OF_FILES
 
 
 @contextlib.contextmanager
@@ -60,24 +156,43 @@ def staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a new directory beside the target, gone at the end whatever happens.
 
     Also removes what processes that were killed have left there: the lock on such a
-    directory ends with the process that made it.
+    directory ends with the process that made it. Missing parents of the target are made,
+    and stay if the target is there at the end.
     """
+    missing = [each for each in target.parents if not each.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.export-"
-    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
-        with contextlib.suppress(OSError), _locked(left):
-            shutil.rmtree(left)
-    stage = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    prefix = f".{target.name[:50]}.export-"  # Names have at most 255 bytes.
+    mark = f"{FORMAT} to {target.name!r}".encode()
+    with contextlib.suppress(OSError):
+        _remove_debris(target.parent, prefix, mark)
+    stage = target.parent / f"{prefix}{files.random_suffix()}"
+    os.mkdir(stage, 0o700)
     try:
         with _locked(stage):
+            files.write_file(stage / _MARK_OF_STAGES, [memoryview(mark)])
             yield stage
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+        for parent in missing:
+            with contextlib.suppress(OSError):  # It is not empty.
+                parent.rmdir()
+
+
+def _remove_debris(parent: pathlib.Path, prefix: str, mark: bytes) -> None:
+    pattern = re.compile(re.escape(prefix) + "[0-9a-f]{16}")
+    for name in filter(pattern.fullmatch, files.names(parent)):
+        left = parent / name
+        with contextlib.suppress(OSError), _locked(left):
+            found = files.read_file(left / _MARK_OF_STAGES, len(mark)).tobytes()
+            names = set(files.names(left)) - {_MARK_OF_STAGES}
+            if found == mark and all(each.startswith(_STAGED) for each in names):
+                shutil.rmtree(left)
 
 
 @contextlib.contextmanager
 def _locked(directory: pathlib.Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(directory, flags)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -97,8 +212,13 @@ def size_of(path: pathlib.Path) -> int:
     return sum(file.stat().st_size for file in found if file.is_file())
 
 
-def put_in_place(staged: pathlib.Path, target: pathlib.Path) -> None:
-    """Makes what was staged, a directory or a file, the target in one step, durably."""
+def put_in_place(staged: pathlib.Path, target: pathlib.Path, suffix: str = "") -> None:
+    """Makes what was staged, a directory or a file, the target in one step, durably.
+
+    Raises:
+        ExportError: If something else was put at the target meanwhile.
+    """
+    check_is_replaceable(target, target, suffix)
     if staged.is_dir():
         files.replace_directory(staged, target)
         return

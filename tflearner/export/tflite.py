@@ -13,14 +13,6 @@ from tflearner.export.endpoints import ACT_GREEDY, TracedEndpoint
 from tflearner.export.saved_model import write_saved_model
 
 
-def is_tflite(path: pathlib.Path) -> bool:
-    """Whether there is a TFLite model."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return file.read(8)[4:] == b"TFL3"
-
-
 def write_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> None:
     """Writes the endpoint as the file's only signature, for any number of rows.
 

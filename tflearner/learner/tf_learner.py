@@ -21,7 +21,7 @@ from tflearner.errors import (
     ModuleError,
     OptimizerError,
 )
-from tflearner.export.policy import export_policy
+from tflearner.export.policy import export_policy, format_of
 from tflearner.export.report import ExportReport
 from tflearner.learner import (
     agreement,
@@ -101,7 +101,7 @@ class TfLearner(Learner):
         path: str | os.PathLike,
         *,
         module_id: ModuleID | None = None,
-        format: str = "tf_saved_model",
+        format: str | None = None,
         env_to_module: ConnectorV2 | None = None,
         module_to_env: ConnectorV2 | None = None,
         include_update: bool = False,
@@ -132,6 +132,7 @@ class TfLearner(Learner):
                 An older export there is replaced in one step.
             module_id: Which module; by default the only one, or "default_policy".
             format: "tf_saved_model"; "tflite" and "keras" hold the greedy policy alone.
+                By default the path's suffix decides.
             env_to_module: The connector pipeline between environment and module; needed
                 if `config.env_to_module_connector` is set.
             module_to_env: The one between module and environment; made from the config
@@ -150,6 +151,7 @@ class TfLearner(Learner):
                 Nothing was changed.
         """
         self._check_is_built()
+        format = format_of(path) if format is None else format
         if module_id is None and len(self.module) == 1:
             module_id = next(iter(self.module))
         module_id = DEFAULT_MODULE_ID if module_id is None else module_id
