@@ -35,7 +35,7 @@ from tflearner.connectors.states import (
     AddStatesFromEpisodesToBatch,
     AddTimeDimToBatchAndZeroPad,
 )
-from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.constants import DEFAULT_MODULE_ID, FLOAT32_MAX
 from tflearner.errors import ConfigError, FrozenConfigError, did_you_mean
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import (
@@ -43,7 +43,7 @@ from tflearner.modules.rl_module_spec import (
     RLModuleSpec,
     check_spec,
 )
-from tflearner.schedule import Scheduler
+from tflearner.schedule import Scheduler, is_float32, is_real
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
 # The section of a field, and so the fluent method that sets it.
@@ -489,11 +489,12 @@ class AlgorithmConfig:
             raise ConfigError(
                 f"{where}.num_learners", str(self.num_learners), "0 or 1, one process"
             )
-        if self.grad_clip is not None and not _positive(self.grad_clip):
+        clip = self.grad_clip
+        if clip is not None and not (is_float32(clip) and clip > 0):
             raise ConfigError(
                 f"{where}.grad_clip",
-                repr(self.grad_clip),
-                "a finite number above 0",
+                repr(clip),
+                f"a finite number above 0, up to {FLOAT32_MAX:.2g}",
                 "None does not clip",
             )
         self._check_number("gamma", 0.0, 1.0)
@@ -815,12 +816,25 @@ class AlgorithmConfig:
             )
 
     def _check_number(self, name: str, low: float, high: float) -> None:
+        """Raises for a number out of bounds; infinity may be the upper one."""
         value = getattr(self, name)
-        if not _is_number(value) or not low <= value <= high:
+        is_infinity = is_real(value) and value == high == math.inf
+        if is_infinity or (is_float32(value) and low <= value <= high):
+            return
+        want = f"a number in [{low:g}, {min(high, FLOAT32_MAX):.2g}]"
+        raise ConfigError(
+            f"{type(self).__name__}.{name}",
+            repr(value),
+            f"{want}, or inf" if high == math.inf else want,
+        )
+
+    def _check_finite(self, name: str, low: float = -FLOAT32_MAX) -> None:
+        value = getattr(self, name)
+        if not is_float32(value) or value < low:
             raise ConfigError(
                 f"{type(self).__name__}.{name}",
                 repr(value),
-                f"a number in [{low:g}, {high:g}]",
+                f"a finite number in [{low:.2g}, {FLOAT32_MAX:.2g}]",
             )
 
     def _check_schedule(self, name: str, *, least: float) -> None:
@@ -830,11 +844,12 @@ class AlgorithmConfig:
         )
         is_schedule = isinstance(value, list | tuple)
         values = [point[1] for point in value] if is_schedule else [value]
-        if not all(_is_number(v) and least <= v < math.inf for v in values):
+        if not all(is_float32(v) and v >= least for v in values):
             raise ConfigError(
                 f"{type(self).__name__}.{name}",
                 repr(value),
-                f"a finite number >= {least}, or a schedule of such",
+                f"a finite number in [{least:g}, {FLOAT32_MAX:.2g}], or a schedule of "
+                "such",
             )
 
 
@@ -907,11 +922,3 @@ def _with_spaces(
         return spaces
     check_spec(f"module {module_id!r}", spec)
     return spec.with_defaults(spaces)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _positive(value: Any) -> bool:
-    return _is_number(value) and math.isfinite(value) and value > 0

@@ -3,6 +3,8 @@
 The string values are RLlib's, so that code reading results needs no change.
 """
 
+FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127  # 3.4e38
+
 # Modules and optimizers.
 DEFAULT_MODULE_ID = "default_policy"
 ALL_MODULES = "__all_modules__"  # Aggregates, and optimizers bound to no one module.

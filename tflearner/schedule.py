@@ -5,6 +5,7 @@ import math
 import numbers
 from typing import Any
 
+from tflearner.constants import FLOAT32_MAX
 from tflearner.errors import ScheduleError
 from tflearner.types import LearningRateOrSchedule
 
@@ -70,7 +71,7 @@ class Scheduler:
             description: What the setting is, such as `"learning rate or schedule"`.
         """
         schedule = fixed_value_or_schedule
-        if schedule is None or (_is_real(schedule) and not math.isnan(schedule)):
+        if schedule is None or (is_real(schedule) and abs(schedule) <= math.inf):
             return
         want = f"a number or [[timestep, value], ...] as {description}"
         if not isinstance(schedule, (list, tuple)):
@@ -89,9 +90,11 @@ class Scheduler:
                 raise ScheduleError(
                     setting_name, f"point {i}: {point!r}", "a pair [timestep, value]"
                 )
-            if not all(_is_real(x) and math.isfinite(x) for x in point):
+            if not all(map(is_float32, point)):
                 raise ScheduleError(
-                    setting_name, f"point {i}: {point!r}", "two finite numbers"
+                    setting_name,
+                    f"point {i}: {point!r}",
+                    f"two finite numbers up to {FLOAT32_MAX:.2g}",
                 )
             if i == 0 and point[0] != 0:
                 raise ScheduleError(
@@ -128,9 +131,18 @@ class Scheduler:
         return v_0 + (v_1 - v_0) * (timestep - t_0) / (t_1 - t_0)
 
 
-def _is_real(value: Any) -> bool:
-    # A bool is an int to Python; as a learning rate it is a mistake.
+def is_real(value: Any) -> bool:
+    """Returns whether a value is a number; a bool is none."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_float32(value: Any) -> bool:
+    """Returns whether a value is a number that stays finite in float32.
+
+    >>> is_float32(1e38), is_float32(1e39), is_float32(10**400), is_float32(math.nan)
+    (True, False, False, False)
+    """
+    return is_real(value) and bool(abs(value) <= FLOAT32_MAX)
 
 
 def _describe(value: Any) -> str:

@@ -101,6 +101,7 @@ def test_defaults_are_those_of_rllib():
         ({"num_atoms": 5, "v_min": 3, "v_max": 3}, ConfigError, "v_min below v_max"),
         ({"v_min": "low"}, ConfigError, "v_min.*'low'"),
         ({"v_max": float("inf")}, ConfigError, "v_max.*inf.*finite"),
+        ({"num_atoms": 2, "v_min": -3e38, "v_max": 3e38}, ConfigError, "by 3.4e"),
         ({"td_error_loss_fn": "l1"}, ConfigError, "td_error_loss_fn.*'huber' or 'mse'"),
     ],
 )

@@ -102,6 +102,8 @@ BAD_REGISTRATIONS = {
             (-1, "learning rate -1, want a finite number >= 0"),
             (float("nan"), "nan, want a number"),
             (float("inf"), "learning rate inf, want a finite number >= 0"),
+            (1e39, r"learning rate 1e\+39, want a finite number >= 0, up to 3.4e"),
+            ([[0, 1], [9, 1e39]], "point 1: .*want two finite numbers up to 3.4e"),
             ("0.1", "'0.1', want a number"),
             (True, "True, want a number"),
             ({"lr": 0.1}, "'lr'.*want a number"),

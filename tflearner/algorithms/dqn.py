@@ -20,6 +20,7 @@ from tflearner.algorithms.off_policy import (
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.config import ENV_RUNNERS, TRAINING, register_config
+from tflearner.constants import FLOAT32_MAX
 from tflearner.errors import ConfigError
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.losses import dqn
@@ -146,9 +147,10 @@ class DQNConfig(OffPolicyConfig):
         self._check_integer("num_atoms", 1)
         for name in ("v_min", "v_max"):
             self._check_finite(name)
-        if self.num_atoms > 1 and not self.v_min < self.v_max:
+        if self.num_atoms > 1 and not 0.0 < self.v_max - self.v_min <= FLOAT32_MAX:
             got = f"v_min={self.v_min}, v_max={self.v_max}"
-            raise ConfigError(where, got, "v_min below v_max")
+            want = f"v_min below v_max, by {FLOAT32_MAX:.2g} at most"
+            raise ConfigError(where, got, want)
 
 
 class DQN(OffPolicyAlgorithm):

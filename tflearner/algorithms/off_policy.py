@@ -148,13 +148,6 @@ class OffPolicyConfig(AlgorithmConfig):
         self._check_n_step()
         self._check_buffer()
 
-    def _check_finite(self, name: str, low: float = -math.inf) -> None:
-        self._check_number(name, low, math.inf)
-        value = getattr(self, name)
-        if math.isinf(value):
-            where = f"{type(self).__name__}.{name}"
-            raise ConfigError(where, repr(value), "a finite number")
-
     def _check_n_step(self) -> None:
         steps = self.n_step if isinstance(self.n_step, tuple | list) else [self.n_step]
         is_ints = all(isinstance(n, int) and not isinstance(n, bool) for n in steps)

@@ -94,14 +94,10 @@ class PPOConfig(AlgorithmConfig):
     def validate(self) -> None:
         super().validate()
         self._check_number("lambda_", 0.0, 1.0)
-        for name in (
-            "clip_param",
-            "vf_clip_param",
-            "vf_loss_coeff",
-            "kl_coeff",
-            "kl_target",
-        ):
+        for name in ("clip_param", "vf_clip_param", "kl_target"):
             self._check_number(name, 0.0, math.inf)
+        for name in ("vf_loss_coeff", "kl_coeff"):
+            self._check_finite(name, 0.0)
         self._check_schedule("entropy_coeff", least=0.0)
 
 

@@ -1,7 +1,6 @@
 """Which optimizer owns which parameter, and at what learning rate."""
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tflearner.constants import FLOAT32_MAX
 from tflearner.errors import OptimizerError
-from tflearner.schedule import Scheduler
+from tflearner.schedule import Scheduler, is_float32
 from tflearner.types import (
     LearningRateOrSchedule,
     ModuleID,
@@ -120,9 +120,11 @@ class OptimizerRegistry:
             is_schedule = isinstance(lr_or_lr_schedule, list | tuple)
             points: Any = lr_or_lr_schedule if is_schedule else [(0, lr_or_lr_schedule)]
             for _, rate in points:
-                if not 0 <= rate < math.inf:
+                if not (is_float32(rate) and rate >= 0):
                     raise OptimizerError(
-                        where, f"learning rate {rate}", "a finite number >= 0"
+                        where,
+                        f"learning rate {rate}",
+                        f"a finite number >= 0, up to {FLOAT32_MAX:.2g}",
                     )
             set_learning_rate(optimizer, scheduler.get_current_value())
             # A fixed rate is set once, so that callbacks may change it afterwards.

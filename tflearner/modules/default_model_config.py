@@ -1,11 +1,13 @@
 """The settings of the networks that default modules are made of."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.errors import ConfigError, did_you_mean
+from tflearner.schedule import is_float32, is_real
 
 
 @dataclasses.dataclass
@@ -93,6 +95,11 @@ class DefaultModelConfig:
         for name in ("max_seq_len", "lstm_cell_size"):
             if not _is_count(getattr(self, name)):
                 raise _error(name, getattr(self, name), "a positive integer")
+        bound = self.log_std_clip_param
+        is_bound = is_float32(bound) or (is_real(bound) and bound == math.inf)
+        if not is_bound or bound < 0:
+            want = "a float32 number >= 0, or inf"
+            raise _error("log_std_clip_param", bound, want)
         for field in dataclasses.fields(self):
             # Keras would make objects of dicts, and files must not choose which.
             is_layer_part = field.name.endswith(("_activation", "_initializer"))

@@ -26,6 +26,7 @@ from tflearner.modules.networks import MLP, unsupported_space
 from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.schedule import is_float32
 
 ATOMS = "atoms"
 QF_LOGITS = "qf_logits"
@@ -70,6 +71,10 @@ class DQNModelConfig(DefaultModelConfig):
             )
         if not isinstance(self.num_atoms, int) or self.num_atoms < 1:
             raise ConfigError(f"{where}.num_atoms", repr(self.num_atoms), "an int >= 1")
+        for name in ("v_min", "v_max"):
+            if not is_float32(getattr(self, name)):
+                got = repr(getattr(self, name))
+                raise ConfigError(f"{where}.{name}", got, "a finite float32 number")
         if self.num_atoms > 1 and not self.v_min < self.v_max:
             raise ConfigError(
                 where, f"v_min={self.v_min}, v_max={self.v_max}", "v_min below v_max"

@@ -1,8 +1,6 @@
 """The default module of SAC: a policy, one or two critics, and slow copies of these."""
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -35,6 +33,7 @@ from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.squashed_gaussian import SquashedGaussian
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.schedule import is_float32
 from tflearner.types import Tensor
 
 QF_TWIN_PREDS = "qf_twin_preds"
@@ -82,10 +81,7 @@ class SACModelConfig(DefaultModelConfig):
 def check_log_std_bounds(where: str, bounds: Any) -> None:
     """Raises `ConfigError` unless these are two finite numbers, the lower one first."""
     is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
-    is_finite = is_pair and all(
-        isinstance(bound, numbers.Real) and math.isfinite(bound) for bound in bounds
-    )
-    if not is_finite or not bounds[0] < bounds[1]:
+    if not is_pair or not all(map(is_float32, bounds)) or not bounds[0] < bounds[1]:
         raise ConfigError(
             f"{where}.log_std_bounds",
             repr(bounds),
