@@ -603,3 +603,10 @@ def test_collecting_leaves_an_existing_metric_alone(metrics):
         metrics.log_value("x", "tensor", window=1)
     assert metrics.peek("x") == 1.0
     assert collected.values == {("x",): ["tensor"]}
+
+
+def test_metrics_without_values_keep_their_settings_in_a_merge():
+    merged = MetricsLogger()
+    merged.merge_and_log_n_dicts([{"x": Stats(reduce="max", window=3)}])
+    merged.log_value("x", 1.0)
+    assert merged.stats["x"].reduction == "max"

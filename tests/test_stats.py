@@ -561,3 +561,12 @@ def test_restored_throughput_is_measured_anew(clock):
     other.push(4)
     clock[0] += 1.0
     assert other.reduce().throughput == 4.0
+
+
+@pytest.mark.parametrize("kind", [{}, {"window": 2}, {"reduce": None}])
+def test_len_is_the_number_of_values_kept(kind):
+    stats = Stats(**kind)
+    assert len(stats) == 0 and bool(stats)
+    for value in (1.0, 2.0, 3.0):
+        stats.push(value)
+    assert len(stats) == len(stats.values) > 0

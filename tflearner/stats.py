@@ -97,6 +97,13 @@ class Stats:
             for value in init if isinstance(init, list) else [init]:
                 self.push(value)
 
+    def __len__(self) -> int:
+        """Returns how many values are kept."""
+        return len(self.values)
+
+    def __bool__(self) -> bool:  # One without values is still a metric.
+        return True
+
     def push(self, value: Any) -> None:
         """Adds one value: a number, or a scalar array or tensor."""
         if self.reduction is None:
