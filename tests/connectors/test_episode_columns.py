@@ -84,7 +84,7 @@ def test_one_artificial_row_more(to_numpy):
         "actions": [[0, 10, 20, 20], [0, 0], [0, 10, 10]],
         "rewards": [[0.0, 100.0, 200.0, 0.0], [0.0, 0.0], [0.0, 100.0, 0.0]],
         "terminateds": [[no, no, yes, no], [no, no], [no, no, no]],
-        "truncateds": [[no, no, no, no], [yes, no], [no, no, no]],
+        "truncateds": [[no, no, no, no], [yes, no], [no, yes, no]],
         "out": [[0, 1000, 2000, 2000], [0, 0], [0, 1000, 1000]],
     }
 

@@ -72,6 +72,7 @@ def oracle(episodes):
         own = []
         for t in reversed(range(length)):
             is_last = t == length - 1
+            cut = episode.is_truncated or not episode.is_terminated
             value = value_of(episode.get_observations(t))
             next_value = value_of(episode.get_observations(t + 1))
             if is_last and episode.is_terminated:
@@ -83,7 +84,7 @@ def oracle(episodes):
                 Columns.ACTIONS: episode.get_actions(t),
                 Columns.REWARDS: episode.get_rewards(t),
                 Columns.TERMINATEDS: is_last and episode.is_terminated,
-                Columns.TRUNCATEDS: is_last and episode.is_truncated,
+                Columns.TRUNCATEDS: is_last and cut,
                 Columns.ADVANTAGES: advantage,
                 Columns.VALUE_TARGETS: advantage + value,
             }

@@ -103,6 +103,7 @@ class Part:
 def rows_of(part):
     episode, rows = part.episode, []
     length = len(episode)
+    cut = episode.is_truncated or not episode.is_terminated
     for t in range(length + 1):
         step = min(t, length - 1)
         rows.append(episode.get_extra_model_outputs(indices=step))
@@ -113,7 +114,7 @@ def rows_of(part):
             Columns.ACTIONS: episode.get_actions(step),
             Columns.REWARDS: episode.get_rewards(t) if t < length else 0.0,
             Columns.TERMINATEDS: t == length - 1 and episode.is_terminated,
-            Columns.TRUNCATEDS: t == length - 1 and episode.is_truncated,
+            Columns.TRUNCATEDS: t == length - 1 and cut,
             Columns.LOSS_MASK: t < length,
         }
     if isinstance(part.module, ValueFunctionAPI):

@@ -15,16 +15,22 @@ BOOTSTRAP_ROWS = "bootstrap_rows"
 class AddOneTsToEpisodesAndTruncate(ConnectorV2):
     """Gives every episode one artificial last row, for the value that closes it.
 
-    The row holds the episode's last observation; `LOSS_MASK` is False there. The
-    episodes themselves stay as they are.
+    The row holds the episode's last observation; `LOSS_MASK` is False there. The last
+    real row of an episode that was not terminated is truncated, as in RLlib: where the
+    environment truncated it, and where it merely was cut. The episodes themselves stay
+    as they are.
 
-    Writes: LOSS_MASK. bool [T + 1] per episode.
+    Writes: LOSS_MASK, TRUNCATEDS. bool [T + 1] per episode.
     """
 
     def __call__(self, *, batch, episodes, shared_data, **kwargs):
         shared_data[BOOTSTRAP_ROWS] = True
         batch[Columns.LOSS_MASK] = [
             ~_flag_at_end(len(episode) + 1, 0, True) for episode in episodes
+        ]
+        batch[Columns.TRUNCATEDS] = [
+            _flag_at_end(len(e), 1, e.is_truncated or not e.is_terminated)
+            for e in episodes
         ]
         return batch
 
@@ -123,5 +129,5 @@ def _with_zero(rewards, extra: int) -> np.ndarray:
 
 def _flag_at_end(length: int, extra: int, flag: bool) -> np.ndarray:
     column = np.zeros(length + extra, bool)
-    column[length - 1] = flag
+    column[length - 1 : length] = flag  # Of no row, if there are none.
     return column
