@@ -115,8 +115,9 @@ def test_specifications_update_each_other_by_rule(override):
     multi = MultiRLModuleSpec({"p0": RLModuleSpec(PPOTfRLModule, OBS)})
     multi.update(MultiRLModuleSpec({"p0": other, "p1": other}), override=override)
     assert [*multi.rl_module_specs] == PAIR
-    assert multi["p0"].module_class is spec.module_class
-    assert multi["p1"].module_class is TfRLModule
+    # Without `override` the parts that the other one has replace ours, one by one.
+    assert multi["p0"].module_class is multi["p1"].module_class is TfRLModule
+    assert multi["p0"].observation_space == (None if override else OBS)
 
 
 def test_parts_that_are_missing_are_named():

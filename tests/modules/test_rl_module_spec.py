@@ -157,26 +157,43 @@ def test_several_specs_take_over_those_of_their_ids():
         "p1": make(action_space=THREE),
         "p2": make(action_space=FIVE),
     }
-    assert spec.multi_rl_module_class is OwnMulti
+    assert spec.multi_rl_module_class is MultiRLModule  # As in RLlib.
     assert other["p1"] == RLModuleSpec(action_space=THREE)
 
 
-def test_several_specs_keep_their_parts_without_override():
-    spec = MultiRLModuleSpec({"p0": make(), "p1": make(action_space=None)})
-    other = make(action_space=THREE)
-    spec.update(MultiRLModuleSpec({"p0": other, "p1": other}), override=False)
-    assert spec.rl_module_specs == {"p0": make(), "p1": other}
+def test_several_specs_replace_those_of_their_ids_with_override():
+    other = MultiRLModuleSpec({"p1": RLModuleSpec(action_space=THREE)})
+    spec = MultiRLModuleSpec({"p0": make(), "p1": make()})
+    spec.update(other, override=True)
+    assert spec.rl_module_specs == {
+        "p0": make(),
+        "p1": RLModuleSpec(action_space=THREE),
+    }
 
 
-def test_a_single_spec_is_taken_over_by_all():
-    given = {"p0": make(), "p1": make(action_space=FIVE)}
+@pytest.mark.parametrize("override", [False, True])
+def test_a_single_spec_completes_all(override):
+    given = {"p0": make(action_space=None), "p1": make(action_space=FIVE)}
     spec = MultiRLModuleSpec(given)
-    spec.update(RLModuleSpec(model_config={"fcnet_hiddens": (9,)}))
-    assert [own.model_config for own in spec.rl_module_specs.values()] == [
-        {"fcnet_hiddens": (9,)}
-    ] * 2
-    assert spec["p1"].action_space == FIVE
-    assert given == {"p0": make(), "p1": make(action_space=FIVE)}  # Not the caller's.
+    spec.update(
+        RLModuleSpec(action_space=THREE, catalog_class=OwnCatalog), override=override
+    )
+    assert spec.rl_module_specs == {
+        "p0": make(action_space=THREE, catalog_class=OwnCatalog),
+        "p1": make(action_space=FIVE, catalog_class=OwnCatalog),
+    }
+    assert given["p0"] == make(action_space=None)  # Not the caller's.
+
+
+def test_what_is_no_spec_is_refused_and_changes_nothing():
+    spec = MultiRLModuleSpec({"p0": make()})
+    for call in (
+        lambda: spec.update(None),
+        lambda: spec.add_modules({"p1": make(), "p2": PPOTfRLModule}),
+    ):
+        with pytest.raises(ModuleError, match="an RLModuleSpec"):
+            call()
+    assert spec.rl_module_specs == {"p0": make()}
 
 
 # Adding and removing.
@@ -191,12 +208,12 @@ def test_specs_are_added_and_replaced():
     assert [*spec.build()] == ["p0", "p1"]
 
 
-def test_specs_are_completed_without_override():
+def test_specs_are_updated_without_override():
     spec = MultiRLModuleSpec({"p0": make(action_space=None)})
     spec.add_modules({"p0": make(action_space=THREE), "p1": make()}, override=False)
     assert spec["p0"] == make(action_space=THREE) and spec["p1"] == make()
-    spec.add_modules({"p0": make(action_space=FIVE)}, override=False)
-    assert spec["p0"].action_space == THREE
+    spec.add_modules({"p0": RLModuleSpec(action_space=FIVE)}, override=False)
+    assert spec["p0"] == make(action_space=FIVE)
 
 
 def test_specs_are_removed():

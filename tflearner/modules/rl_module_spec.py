@@ -182,12 +182,16 @@ class MultiRLModuleSpec:
 
         Args:
             module_specs: Specifications by id.
-            override: Whether one of a known id replaces it; otherwise it completes it.
+            override: Whether one of a known id replaces ours. Otherwise, as in RLlib,
+                the parts that it has replace parts of ours: `RLModuleSpec.update`.
         """
         merged = dict(self.by_id())
         for module_id, spec in module_specs.items():
+            check_spec(f"module {module_id!r}", spec)
             if module_id in merged and not override:
-                spec = merged[module_id].with_defaults(spec)
+                own = dataclasses.replace(merged[module_id])
+                own.update(spec)
+                spec = own
             merged[module_id] = spec
         self.rl_module_specs = merged
 
@@ -205,25 +209,23 @@ class MultiRLModuleSpec:
         }
 
     def update(
-        self, other: "MultiRLModuleSpec | RLModuleSpec", override: bool = True
+        self, other: "MultiRLModuleSpec | RLModuleSpec", override: bool = False
     ) -> None:
-        """Takes over what `other` has: for each of its ids, or, single, for all of ours.
+        """Adds the specifications of `other`, or completes all of ours by a single one.
 
         Args:
-            other: Another specification.
-            override: Whether its parts replace own ones.
+            other: Another specification. Of a single one only parts that ours lack are
+                taken, whatever `override` is, as in RLlib.
+            override: As in `add_modules`.
         """
-        mine = dict(self.by_id())
         if isinstance(other, MultiRLModuleSpec):
-            theirs: Mapping[ModuleID, RLModuleSpec] = other.by_id()
-            self.multi_rl_module_class = other.multi_rl_module_class
-        else:
-            theirs = dict.fromkeys(mine, other)
-        for module_id, spec in theirs.items():
-            own = dataclasses.replace(mine.get(module_id, RLModuleSpec()))
-            own.update(spec, override=override)
-            mine[module_id] = own
-        self.rl_module_specs = mine
+            self.add_modules(other.by_id(), override=override)
+            return
+        check_spec("MultiRLModuleSpec.update()", other)
+        self.rl_module_specs = {
+            module_id: spec.with_defaults(other)
+            for module_id, spec in self.by_id().items()
+        }
 
     @classmethod
     def from_module(cls, module: RLModule) -> "MultiRLModuleSpec":
