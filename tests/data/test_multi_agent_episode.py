@@ -545,6 +545,36 @@ def test_slices_count_like_lists_and_keep_lookback():
     assert again.get_observations() == {"white": [4], "black": [3, 5]}
 
 
+@pytest.mark.parametrize("is_numpy", [False, True])
+def test_negative_environment_steps_reach_the_lookback(is_numpy):
+    later = chess(5).cut(len_lookback_buffer=2)
+    later.add_env_step({"white": 6}, {"black": 15}, {"black": 0.5})
+    if is_numpy:
+        later.to_numpy()
+
+    def read(method, *args, **kwargs):
+        items = getattr(later, method)(*args, **kwargs)
+        return {a: np.asarray(own).tolist() for a, own in items.items()}
+
+    # The chunk has environment steps 5 and 6, and reaches back to step 0.
+    assert read("get_observations") == {"white": [6], "black": [5]}
+    assert read("get_observations", -1) == {"white": 6}
+    assert read("get_observations", -3) == {"white": 4}
+    assert read("get_observations", [-4, -6]) == {"black": [3, 1]}
+    assert read("get_observations", slice(-4, None)) == {
+        "white": [4, 6],
+        "black": [3, 5],
+    }
+    assert read("get_actions", slice(-3, None)) == {"white": [14], "black": [13]}
+    assert read("get_rewards", -2) == {"white": 1.0}
+    assert read("get_observations", -1, neg_index_as_lookback=True) == {"white": 4}
+    assert read("get_actions", [-2, -1], "black", neg_index_as_lookback=True) == {
+        "black": [13]
+    }
+    with pytest.raises(IndexError, match="index -9 is outside"):
+        later.get_observations(-9)
+
+
 def test_slices_hold_the_agents_that_were_there():
     episode = MultiAgentEpisode()
     episode.add_env_reset({"a": 0, "b": 0})

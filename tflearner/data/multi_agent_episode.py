@@ -9,13 +9,13 @@ import numpy as np
 
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.data import _buffer
-from tflearner.data._buffer import Indices
+from tflearner.data._buffer import Indices, LookbackBuffer
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
 from tflearner.types import AgentID, EpisodeID, ModuleID, StateDict
 
 Slice = slice  # In the class below `slice` is a method.
-Who = Collection[AgentID] | None  # Agents; `None` for all.
+Who = AgentID | Collection[AgentID] | None  # Agents, or one; `None` for all.
 
 MultiAgentDict = Mapping[AgentID, Any]
 MappingFn = Callable[[AgentID, "MultiAgentEpisode"], ModuleID]
@@ -340,10 +340,15 @@ class MultiAgentEpisode:
         }
         return self
 
-    # Reading, without the lookback.
+    # Reading. `None` stands for all items but the lookback.
 
     def get_observations(
-        self, indices: Indices = None, agent_ids: Who = None, *, env_steps: bool = True
+        self,
+        indices: Indices = None,
+        agent_ids: Who = None,
+        *,
+        env_steps: bool = True,
+        neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
         """Returns observations by agent: one for an int, otherwise a list or arrays.
 
@@ -351,38 +356,59 @@ class MultiAgentEpisode:
 
         Args:
             indices: Which ones: an int, a slice or a list of ints; `None` for all.
-                Negative ones count from the end.
-            agent_ids: Of which agents; by default of all.
+                Negative ones count from the end and reach into the lookback.
+            agent_ids: Of which agents, or of which one; by default of all.
             env_steps: Whether the indices count environment steps: 0 is what came with
                 the reset (or with the step before this chunk), -1 what came with the
                 last step. Otherwise they count each agent's own steps.
+            neg_index_as_lookback: Whether negative ones count from the end of the
+                lookback instead: -1 is the environment step before 0.
 
         Raises:
             IndexError: If an int is out of range of the environment steps.
         """
-        return self._get("get_observations", 1, indices, agent_ids, env_steps)
+        where = indices, neg_index_as_lookback
+        return self._get("get_observations", 1, where, agent_ids, env_steps)
 
     def get_infos(
-        self, indices: Indices = None, agent_ids: Who = None, *, env_steps: bool = True
+        self,
+        indices: Indices = None,
+        agent_ids: Who = None,
+        *,
+        env_steps: bool = True,
+        neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
         """Returns infos by agent, always in lists; as `get_observations`."""
-        return self._get("get_infos", 1, indices, agent_ids, env_steps)
+        where = indices, neg_index_as_lookback
+        return self._get("get_infos", 1, where, agent_ids, env_steps)
 
     def get_actions(
-        self, indices: Indices = None, agent_ids: Who = None, *, env_steps: bool = True
+        self,
+        indices: Indices = None,
+        agent_ids: Who = None,
+        *,
+        env_steps: bool = True,
+        neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
         """Returns actions of complete steps by agent; as `get_observations`.
 
         By environment steps, what belongs to a step of an agent is found where the step
         began: index 0 stands for the actions on observations 0.
         """
-        return self._get("get_actions", 0, indices, agent_ids, env_steps)
+        where = indices, neg_index_as_lookback
+        return self._get("get_actions", 0, where, agent_ids, env_steps)
 
     def get_rewards(
-        self, indices: Indices = None, agent_ids: Who = None, *, env_steps: bool = True
+        self,
+        indices: Indices = None,
+        agent_ids: Who = None,
+        *,
+        env_steps: bool = True,
+        neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
         """Returns what agents got for their steps in sum; as `get_actions`."""
-        return self._get("get_rewards", 0, indices, agent_ids, env_steps)
+        where = indices, neg_index_as_lookback
+        return self._get("get_rewards", 0, where, agent_ids, env_steps)
 
     def get_extra_model_outputs(
         self,
@@ -391,6 +417,7 @@ class MultiAgentEpisode:
         agent_ids: Who = None,
         *,
         env_steps: bool = True,
+        neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
         """Returns what modules computed by agent, and by name if `key` is `None`.
 
@@ -399,8 +426,8 @@ class MultiAgentEpisode:
         Raises:
             KeyError: If an agent that is asked for has no such output.
         """
-        method = "get_extra_model_outputs"
-        return self._get(method, 0, indices, agent_ids, env_steps, key)
+        method, where = "get_extra_model_outputs", (indices, neg_index_as_lookback)
+        return self._get(method, 0, where, agent_ids, env_steps, key)
 
     def get_return(self) -> float:
         """Returns the sum of all agents' rewards of complete steps."""
@@ -410,7 +437,7 @@ class MultiAgentEpisode:
         self,
         method: str,
         extra_items: int,
-        indices: Indices,
+        where: tuple[Indices, bool],
         agent_ids: Who,
         env_steps: bool,
         *args: Any,
@@ -419,29 +446,37 @@ class MultiAgentEpisode:
 
         Args:
             extra_items: 1 for columns with one item more than there are steps, else 0.
+            where: Indices, and whether negative ones count from the lookback's end.
             *args: What the method takes in front of the indices.
         """
-        steps = None
-        if env_steps:
-            steps = np.arange(self.env_t_started, self.env_t + extra_items)
-            if indices is not None:
-                is_slice = isinstance(indices, Slice)
-                steps = steps[indices if is_slice else np.asarray(indices, np.intp)]
+        if isinstance(agent_ids, str) or not isinstance(agent_ids, Collection | None):
+            agent_ids = [agent_ids]
+        steps = self._env_steps(extra_items).get(*where) if env_steps else None
         items = {}
         for agent_id, episode in self.agent_episodes.items():
             if agent_ids is not None and agent_id not in agent_ids:
                 continue
-            where: Any = indices
             if steps is not None:
-                times = self._observed_at[agent_id][episode.observations.lookback :]
-                num = len(episode) + extra_items
-                at = {time: i for i, time in enumerate(times[:num])}
-                where = [at[time] for time in np.ravel(steps).tolist() if time in at]
-                if not where:
+                lookback = episode.observations.lookback
+                num = lookback + len(episode) + extra_items
+                times = self._observed_at[agent_id][:num]
+                at = {time: i - lookback for i, time in enumerate(times)}
+                found = [at[time] for time in np.ravel(steps).tolist() if time in at]
+                if not found:
                     continue
-                where = where if np.ndim(steps) else where[0]
-            items[agent_id] = getattr(episode, method)(*args, where)
+                where = found if np.ndim(steps) else found[0], True
+            indices, from_lookback = where
+            items[agent_id] = getattr(episode, method)(
+                *args, indices, neg_index_as_lookback=from_lookback
+            )
         return items
+
+    def _env_steps(self, extra_items: int) -> LookbackBuffer:
+        """Returns the environment steps of a column; lookback as far as an agent's."""
+        now = self.env_t_started
+        first = min((times[0] for times in self._observed_at.values()), default=now)
+        first = min(first, now)
+        return LookbackBuffer(np.arange(first, self.env_t + extra_items), now - first)
 
     # Parts and joins.
 
