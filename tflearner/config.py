@@ -197,6 +197,9 @@ class AlgorithmConfig:
     """A `tf.distribute` strategy to learn under, instead."""
     num_aggregator_actors_per_learner: int = field(default=0, metadata=LEARNERS)
     """Above 0 the learner has no connector pipeline and takes ready batches."""
+    deferred_data_timeout_s: float = field(default=60.0, metadata=LEARNERS)
+    """Seconds that an update waits for the Ray object references it was given; what is
+    not there by then is lost, of the kind "late"."""
 
     # --- rl_module ---
     rl_module_spec: RLModuleSpec | MultiRLModuleSpec | None = field(
@@ -498,6 +501,7 @@ class AlgorithmConfig:
                 "None does not clip",
             )
         self._check_number("gamma", 0.0, 1.0)
+        self._check_number("deferred_data_timeout_s", 0.0, 1e6)
         self._check_schedule("lr", least=0.0)
         for name, kind in (
             ("env_config", Mapping),

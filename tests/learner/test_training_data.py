@@ -1,6 +1,7 @@
 """What an update may be given: data, promises of data, and iterators over data."""
 
 import sys
+import time
 import types
 
 import numpy as np
@@ -495,7 +496,9 @@ class RayError(Exception):
 
 
 class RayTaskError(RayError):
-    pass
+    def __init__(self, cause=None):
+        super().__init__(cause)
+        self.cause = cause
 
 
 class OwnerDiedError(RayError):
@@ -506,7 +509,22 @@ class ObjectLostError(RayError):
     pass
 
 
-def get(reference):
+class GetTimeoutError(RayError, TimeoutError):
+    pass
+
+
+class LostArgumentError(RayTaskError, OwnerDiedError):
+    """What a task fails with that was given a lost reference: both, as in Ray."""
+
+
+NEVER = object()
+waits = []
+
+
+def get(reference, *, timeout):
+    if reference.value is NEVER:
+        waits.append(timeout)
+        raise GetTimeoutError
     if isinstance(reference.value, Exception):
         raise reference.value
     return reference.value
@@ -515,9 +533,11 @@ def get(reference):
 @pytest.fixture
 def ray(monkeypatch):
     """What the library uses of Ray, in place of Ray."""
-    errors = types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    of_ray = (RayError, RayTaskError, OwnerDiedError, GetTimeoutError)
+    errors = types.SimpleNamespace(**{each.__name__: each for each in of_ray})
     fake = types.SimpleNamespace(ObjectRef=ObjectRef, get=get, exceptions=errors)
     monkeypatch.setitem(sys.modules, "ray", fake)
+    waits.clear()
     return fake
 
 
@@ -530,8 +550,47 @@ def test_references_are_resolved(learner, ray):
         [ObjectRef(one), ObjectRef([two, three])],
         [one, lambda: two, ObjectRef(three)],
         ObjectRef([ObjectRef(one), two, ObjectRef([three])]),
+        [
+            ObjectRef([ObjectRef(one), ObjectRef([ObjectRef(two)])]),
+            ObjectRef([[three]]),
+        ],
+        [lambda: ObjectRef([lambda: [one, two]]), ObjectRef(ObjectRef(three))],
     ):
         assert trained_steps(learner.update(episodes=promised)) == 7
+
+
+def test_references_in_batches_are_resolved(learner, ray):
+    columns = marked(2)
+    nested = {name: ObjectRef(column) for name, column in columns.items()}
+    for promised in (nested, ObjectRef(nested), {DEFAULT_MODULE_ID: ObjectRef(nested)}):
+        learner.update(batch=promised)
+    wrapped = {"batch": [ObjectRef(marked(4))]}
+    items = [ObjectRef({"batch": [marked(3)]}), wrapped, {"batch": ObjectRef([nested])}]
+    learner.update_from_iterator(items)
+    assert [mark for mark in learner.seen if mark in (1, 2, 3, 4)] == [2, 2, 2, 3, 4, 2]
+    assert isinstance(nested["obs"], ObjectRef)  # What was given is as it was.
+
+
+def test_a_batch_without_one_of_its_columns_is_lost(learner, ray):
+    gone = marked(2) | {"obs": ObjectRef(OwnerDiedError())}
+    results = learner.update_from_iterator([gone, marked(1)])
+    assert learner.seen == ["before", 1, "after"]
+    assert results[ALL_MODULES][LOST] == {"OwnerDiedError": 1}
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_promises_without_an_end_are_refused(learner, ray, reference):
+    def endless():
+        return ObjectRef(endless) if reference else endless
+
+    cyclic = []
+    cyclic.append(cyclic)
+    for call in (
+        lambda: learner.update(batch=endless),
+        lambda: learner.update(episodes=[endless]),
+        lambda: learner.update(episodes=cyclic),
+    ):
+        assert_refused(learner, call, BatchError, "more than 32 references")
 
 
 def test_lost_references_are_counted_by_kind(learner, ray):
@@ -565,14 +624,53 @@ def test_losing_all_references_is_an_error_and_changes_nothing(learner, ray):
     )
 
 
-def test_error_of_a_task_is_raised(learner, ray):
-    error = RayTaskError("a bug in the runner")
+def test_what_is_late_is_lost(make_learner, ray):
+    learner = make_learner(Marked, run_eagerly=True, deferred_data_timeout_s=2.5)
+    (one,) = episodes_of(learner, 3)
+    late = ObjectRef(NEVER)
+    results = learner.update(episodes=[late, ObjectRef(one), ObjectRef([late])])
+    assert trained_steps(results) == 3
+    assert results[ALL_MODULES][LOST] == {"late": 2}
+    assert all(0.0 <= wait <= 2.5 for wait in waits) and waits[0] > 2.0
+    assert waits[1] <= waits[0]  # They share the deadline.
+    learner.seen = []
+    text = "all of it lost: {'late': 1}.*had 2.5 s; wait longer: .learners.deferred_data_timeout_s"
+    assert_refused(learner, lambda: learner.update(late), NoTrainingDataError, text)
+
+
+def test_a_task_that_was_given_a_lost_reference_is_a_loss(learner, ray):
+    (one,) = episodes_of(learner, 3)
+    errors = [
+        LostArgumentError(OwnerDiedError()),
+        RayTaskError(RayTaskError(OwnerDiedError())),
+        RayTaskError(GetTimeoutError()),
+        RayTaskError(LostDataError("gone")),
+    ]
+    results = learner.update(episodes=[*map(ObjectRef, errors), ObjectRef(one)])
+    assert trained_steps(results) == 3
+    assert results[ALL_MODULES][LOST] == {
+        "OwnerDiedError": 2,
+        "late": 1,
+        "LostDataError": 1,
+    }
+
+
+@pytest.mark.parametrize("cause", [None, ValueError("x"), TimeoutError("slow")])
+def test_error_of_a_task_is_raised(learner, ray, cause):
+    error = RayTaskError(cause)
     (one,) = episodes_of(learner, 3)
     for call in (
         lambda: learner.update(batch=ObjectRef(error)),
         lambda: learner.update(episodes=[ObjectRef(one), ObjectRef(error)]),
     ):
-        assert_refused(learner, call, RayTaskError, "a bug in the runner")
+        assert_refused(learner, call, RayTaskError, str(cause))
+
+
+def test_no_training_data_names_the_last_loss_as_its_cause(learner, ray):
+    last = OwnerDiedError("the node is gone")
+    with pytest.raises(NoTrainingDataError) as raised:
+        learner.update(episodes=[ObjectRef(ObjectLostError()), ObjectRef(last)])
+    assert raised.value.__cause__ is last
 
 
 def test_without_ray_references_are_no_data(learner):
@@ -582,3 +680,50 @@ def test_without_ray_references_are_no_data(learner):
         lambda: learner.update(episodes=[ObjectRef(marked(1))]),
     ):
         assert_refused(learner, call, BatchError, "ObjectRef")
+
+
+@pytest.mark.deep
+def test_references_of_ray_itself(make_learner):
+    ray = pytest.importorskip("ray")
+    learner = make_learner(Marked, run_eagerly=True, deferred_data_timeout_s=4.0)
+    one, two = episodes_of(learner, 1, 2)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+    @ray.remote(num_cpus=0)
+    class Owner:
+        def put(self):
+            return [ray.put(one)]
+
+    @ray.remote(num_cpus=0)
+    def same(data):
+        return data
+
+    @ray.remote(num_cpus=0)
+    def late():
+        time.sleep(600)
+
+    @ray.remote(num_cpus=0)
+    def broken():
+        raise ZeroDivisionError
+
+    try:
+        owner = Owner.remote()
+        (lost,) = ray.get(owner.put.remote())
+        nested = [ray.put([ray.put(one), ray.put([ray.put(two)])])]
+        assert trained_steps(learner.update(episodes=nested)) == 3
+        ray.kill(owner)
+        with pytest.raises(ray.exceptions.OwnerDiedError):
+            for _ in range(100):  # It takes Ray a second to notice.
+                ray.get(lost)
+                time.sleep(0.1)
+        started = time.monotonic()
+        results = learner.update(
+            episodes=[lost, same.remote(lost), late.remote(), ray.put(two)]
+        )
+        assert time.monotonic() - started < 5.0
+        assert trained_steps(results) == 2
+        assert results[ALL_MODULES][LOST] == {"OwnerDiedError": 2, "late": 1}
+        with pytest.raises(ray.exceptions.RayTaskError, match="ZeroDivisionError"):
+            learner.update(episodes=[broken.remote(), ray.put(two)])
+    finally:
+        ray.shutdown()

@@ -124,7 +124,7 @@ class LearnerGroup:
         }
         name = training_data.only_one("LearnerGroup.update()", given)
         if name in ("batches", "batch_refs"):
-            lost = training_data.Lost()
+            lost = training_data.Lost(self.config.deferred_data_timeout_s)
             found = lost.resolve_all(given[name])
             lost.check(found)
             found = found if isinstance(found, list) else [found]

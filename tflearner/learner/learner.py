@@ -273,7 +273,7 @@ class Learner(LearnerState):
             batch: A `MultiAgentBatch`; or, with one module, a `SampleBatch` or a dict
                 of its columns, NumPy arrays or tensors [N, ...], of sequences [S, T,
                 ...] with "seq_lens" [S]; or a function without arguments, or a Ray
-                object reference, that brings one. Not changed.
+                object reference, that brings one; so may its values be. Not changed.
             timesteps: Schedules read "num_env_steps_sampled_lifetime" from it; without
                 it they stay where they are.
             num_epochs: Passes over the batch.
@@ -296,7 +296,7 @@ class Learner(LearnerState):
         )
 
         def batches():
-            lost = training_data.Lost()
+            lost = training_data.Lost(self.config.deferred_data_timeout_s)
             found = lost.resolve(batch)
             lost.check(found)
             yield train_batch.from_columns(found, self.module)
@@ -321,9 +321,10 @@ class Learner(LearnerState):
         Args:
             episodes: `SingleAgentEpisode`s and `MultiAgentEpisode`s; not changed. In
                 place of the list or of any episode there may be a function without
-                arguments, or a Ray object reference, that brings it or several; what is
-                lost on the way is counted and left out. An empty list is a skipped
-                update.
+                arguments, or a Ray object reference, that brings it or several, or
+                more of these; what is lost on the way is counted and left out, and so
+                are references that take longer than `deferred_data_timeout_s`. An empty
+                list is a skipped update.
             timesteps: As for `update_from_batch`, like the other settings.
             num_epochs: Passes over the batch.
             minibatch_size: Rows per gradient step.
@@ -342,7 +343,7 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        lost = training_data.Lost()
+        lost = training_data.Lost(self.config.deferred_data_timeout_s)
 
         def batches():
             found = lost.resolve_all(episodes)
@@ -393,13 +394,9 @@ class Learner(LearnerState):
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
-        lost = training_data.Lost()
-        items = map(lost.resolve, training_data.items_of(iterator, num_iters))
-        batches = (
-            train_batch.from_columns(item, self.module)
-            for item in items
-            if item is not training_data.LOST
-        )
+        lost = training_data.Lost(self.config.deferred_data_timeout_s)
+        items = lost.resolve_each(training_data.items_of(iterator, num_iters))
+        batches = (train_batch.from_columns(item, self.module) for item in items)
         self._update_from(batches, settings, timesteps, of_iterator=True)
         self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)

@@ -1,7 +1,9 @@
 """What an update may be given: data or the promise of data, once or again and again."""
 
 import collections
+import copy
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +17,10 @@ from tflearner.errors import (
 )
 
 LOST = object()
+LATE = "late"  # The kind of loss that came after the deadline.
+DEEPEST = 32  # Promises that bring promises.
+# Errors of Ray that stand for an error of the code that a task ran.
+_OF_CODE = ("RayTaskError", "UnserializableException", "UserCodeException")
 INFINITE_CARDINALITY = -1  # What a `tf.data.Dataset` that never ends says.
 
 
@@ -39,46 +45,64 @@ def only_one(where: str, given: Mapping[str, Any]) -> str:
 
 
 class Lost:
-    """Counts deferred data that could not be brought, by kind of error."""
+    """Brings deferred data, and counts by kind what cannot be brought.
 
-    def __init__(self) -> None:
+    Args:
+        timeout_s: Seconds that `resolve` or `resolve_all` waits for references. A
+            function bounds its own waiting, and raises `LostDataError`.
+    """
+
+    def __init__(self, timeout_s: float):
         self.by_kind: collections.Counter[str] = collections.Counter()
+        self._timeout_s = timeout_s
+        self._last: Exception | None = None
 
     def resolve(self, data: Any) -> Any:
         """Returns the data behind a promise, or data as they are.
+
+        A promise may bring another promise, and a dict may hold promises as values.
 
         Args:
             data: Data; or a function without arguments that returns them; or, with Ray
                 in use, an object reference.
 
         Returns:
-            The data; `LOST` for data that are lost, which are counted.
+            The data; `LOST` for data that are lost, which are counted. A dict of which
+            one value is lost is lost.
+
+        Raises:
+            BatchError: If promises bring promises without an end.
         """
-        bring = _bring(data)
-        if bring is None:
-            return data
-        try:
-            return bring()
-        except Exception as error:
-            if not _is_loss(error):
-                raise
-            self.by_kind[type(error).__name__] += 1
-            return LOST
+        return self._resolve(data, self._deadline(), 0)
 
     def resolve_all(self, items: Any) -> Any:
         """Returns a list of what stands behind each item; lists among it are joined.
 
         Args:
             items: A list of data and promises of data, or the promise of such a list.
+
+        Raises:
+            BatchError: If promises bring promises without an end.
         """
-        items = self.resolve(items)
+        deadline = self._deadline()
+        items = self._resolve(items, deadline, 0)
         if not isinstance(items, list | tuple):
             return [] if items is LOST else items
-        found: list[Any] = []
+        return [*self._flat(items, deadline, 0)]
+
+    def resolve_each(self, items: Iterable) -> Iterator[Any]:
+        """Yields the batches of an iterator, without those that are lost.
+
+        Args:
+            items: Batches, promises of batches, and either as RLlib wraps them, in
+                {"batch": array of one batch}.
+        """
         for item in items:
-            brought = self.resolve(item)
-            found += brought if isinstance(brought, list | tuple) else [brought]
-        return [item for item in found if item is not LOST]
+            found = self.resolve(item)
+            if found is not LOST:
+                found = self.resolve(_unwrapped(found))
+            if found is not LOST:
+                yield found
 
     def check(self, found: Any) -> None:
         """Raises `NoTrainingDataError` if something is lost and nothing is found."""
@@ -87,11 +111,60 @@ class Lost:
                 "deferred data",
                 f"all of it lost: {dict(self.by_kind)}",
                 "at least one reference that can be resolved",
-            )
+                f"references had {self._timeout_s:g} s; wait longer: "
+                ".learners(deferred_data_timeout_s=...)"
+                if LATE in self.by_kind
+                else None,
+            ) from self._last
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout_s
+
+    def _resolve(self, data: Any, deadline: float, depth: int) -> Any:
+        _check_depth(depth)
+        bring = _bring(data, deadline)
+        if bring is not None:
+            try:
+                brought = bring()
+            except Exception as error:
+                kind = _kind_of_loss(error)
+                if kind is None:
+                    raise
+                self.by_kind[kind] += 1
+                self._last = error
+                return LOST
+            return self._resolve(brought, deadline, depth + 1)
+        if isinstance(data, dict):
+            return self._with_values(data, deadline, depth)
+        return data
+
+    def _with_values(self, data: dict, deadline: float, depth: int) -> Any:
+        """Returns a dict with its values resolved; the dict itself if all were."""
+        found = {
+            key: self._resolve(value, deadline, depth + 1)
+            for key, value in data.items()
+        }
+        if any(value is LOST for value in found.values()):
+            return LOST
+        if all(value is data[key] for key, value in found.items()):
+            return data
+        resolved = copy.copy(data)  # Of its class, with what that knows besides.
+        resolved.update(found)
+        return resolved
+
+    def _flat(self, items: Iterable, deadline: float, depth: int) -> Iterator[Any]:
+        """Yields what is not lost, out of lists in lists."""
+        _check_depth(depth)
+        for item in items:
+            found = self._resolve(item, deadline, depth)
+            if isinstance(found, list | tuple):
+                yield from self._flat(found, deadline, depth + 1)
+            elif found is not LOST:
+                yield found
 
 
 def items_of(data_iterator: Any, num_iters: int | None) -> Iterator[Any]:
-    """Yields train batches.
+    """Yields train batches, and promises of them.
 
     Args:
         data_iterator: Anything with `iter_batches`, a `tf.data.Dataset`, or anything
@@ -119,7 +192,7 @@ def _passes(start: Callable, num_iters: int | None) -> Iterator[Any]:
     while num_iters is None or num_yielded < num_iters:
         before = num_yielded
         for item in start():
-            yield _unwrapped(item)
+            yield item
             num_yielded += 1
             if num_yielded == num_iters:
                 return
@@ -151,18 +224,40 @@ def _unwrapped(item: Any) -> Any:
     return item
 
 
-def _bring(data: Any) -> Callable[[], Any] | None:
+def _bring(data: Any, deadline: float) -> Callable[[], Any] | None:
     ray = sys.modules.get("ray")  # Whoever has a reference has imported Ray.
-    if ray is not None and isinstance(data, ray.ObjectRef):
-        return lambda: ray.get(data)
+    if ray is not None and isinstance(data, getattr(ray, "ObjectRef", ())):
+        return lambda: ray.get(data, timeout=max(deadline - time.monotonic(), 0.0))
     return data if callable(data) else None
 
 
-def _is_loss(error: Exception) -> bool:
-    """Whether data are gone; an error of the code that makes them is another matter."""
-    ray = sys.modules.get("ray")
-    if ray is None:
-        return isinstance(error, LostDataError)
-    family, of_the_task = ray.exceptions.RayError, ray.exceptions.RayTaskError
-    is_of_ray = isinstance(error, family) and not isinstance(error, of_the_task)
-    return is_of_ray or isinstance(error, LostDataError)
+def _check_depth(depth: int) -> None:
+    if depth > DEEPEST:
+        raise BatchError(
+            "deferred data",
+            f"more than {DEEPEST} references, functions or lists in one another",
+            "data behind at most that many",
+        )
+
+
+def _kind_of_loss(error: Exception) -> str | None:
+    """Returns how data were lost; `None` for an error of the code that makes them.
+
+    An error of a task says what became of the task. What became of the data is its
+    innermost cause: a task fails for the loss of an argument, too.
+    """
+    of_a_task = _errors_of_ray("RayTaskError")
+    while isinstance(error, of_a_task) and getattr(error, "cause", None) is not None:
+        error = error.cause
+    if isinstance(error, LostDataError):
+        return type(error).__name__
+    if not isinstance(error, _errors_of_ray("RayError")):
+        return None
+    if isinstance(error, _errors_of_ray(*_OF_CODE)):
+        return None
+    return LATE if isinstance(error, TimeoutError) else type(error).__name__
+
+
+def _errors_of_ray(*names: str) -> tuple[type, ...]:
+    errors = getattr(sys.modules.get("ray"), "exceptions", None)
+    return tuple(getattr(errors, name) for name in names if hasattr(errors, name))
