@@ -92,6 +92,7 @@ _PUBLIC = {
     "InferenceOnlyAPI": "modules.apis",
     "MultiRLModule": "modules.rl_module",
     "MultiRLModuleSpec": "modules.rl_module_spec",
+    "NumpyPolicy": "modules.numpy_policy",
     "PPOCatalog": "modules.catalog",
     "PPOTfRLModule": "modules.actor_critic",
     "QNetAPI": "modules.apis",

@@ -8,7 +8,7 @@ from tflearner.columns import Columns
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.modules import inference
+from tflearner.modules import acting
 from tflearner.testing import random_batch, random_episodes
 
 PAIR = ["p0", "p1"]
@@ -188,7 +188,7 @@ class Player:
 
     def __init__(self, module, seed):
         self.env = gym.make("CartPole-v1")
-        self.module, self.actor = module, inference.make_actor(module)
+        self.module, self.actor = module, acting.make_actor(module)
         self.rng, self.seed = np.random.default_rng(seed), seed
 
     def reset(self):

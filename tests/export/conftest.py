@@ -17,7 +17,7 @@ from tflearner.columns import Columns
 from tflearner.connectors.observations import MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline
 from tflearner.learner.tf_learner import TfLearner
-from tflearner.modules import inference
+from tflearner.modules import acting, inference
 from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.default_model_config import DefaultModelConfig
@@ -171,7 +171,7 @@ class Made:
             rng_seed: Where the random numbers start; `None` acts greedily.
         """
         batch = self._batch(obs, state)
-        make = inference.make_actor if rng_seed is None else inference.TracedActor
+        make = acting.make_actor if rng_seed is None else inference.TracedActor
         rng = np.random.default_rng(rng_seed)
         explore = rng_seed is not None
         outputs = make(self.module)(batch, explore=explore, rng=rng)

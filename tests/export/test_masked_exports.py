@@ -13,7 +13,7 @@ from tflearner.algorithms.ppo import PPOConfig
 from tflearner.columns import Columns
 from tflearner.connectors.observations import MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline
-from tflearner.modules import inference
+from tflearner.modules import acting
 from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.testing import random_batch
@@ -58,7 +58,7 @@ class Made:
         batch = {Columns.OBS: self.obs}
         if self.module.is_stateful():
             batch[Columns.STATE_IN] = self.state
-        actor, rng = inference.make_actor(self.module), np.random.default_rng(0)
+        actor, rng = acting.make_actor(self.module), np.random.default_rng(0)
         outputs = actor(batch, explore=False, rng=rng)
         return outputs[Columns.ACTION_DIST_INPUTS].argmax(-1) + 2
 

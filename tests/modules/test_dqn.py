@@ -142,12 +142,12 @@ def test_forbidden_actions_have_forbidden_values(kind):
 def test_numpy_copies_equal_the_forward_passes(module):
     batch = random_transitions(module, 12)
     for explore, name in ((False, "forward_inference"), (True, "forward_exploration")):
-        policy = module.numpy_policy(explore)
+        policy = module.numpy_policy()
         if "image" in str(module.encoder.name) or policy is None:
             assert module.model_config.conv_filters  # Only dense layers have copies.
             continue
         wanted = outputs(module, batch, name)["action_dist_inputs"]
-        found = policy(batch["obs"])
+        found = policy(batch["obs"], explore=explore)
         assert found.dtype == wanted.dtype == np.float32
         assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tflearner.columns import Columns
-from tflearner.modules import inference
+from tflearner.modules import acting, inference
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.apis import QNetAPI, TargetNetworkAPI, ValueFunctionAPI
 from tflearner.modules.distributions import Categorical, DiagGaussian
@@ -179,7 +179,7 @@ def test_own_models_bring_their_own_policies(dtype):
     module = PPOTfRLModule(IMAGE, ACT, model_config=config)
     assert module.compute_dtypes() == {dtype, "float32"}
     assert dtypes_of(all_outputs(module, batch_of(module))) == {tf.float32}
-    assert type(inference.make_actor(module)) is inference.TracedActor
+    assert type(acting.make_actor(module)) is inference.TracedActor
 
 
 # Where precision would be lost.
@@ -344,7 +344,7 @@ def test_target_networks_compute_alike_and_move_in_float32(dtype):
 @pytest.mark.parametrize("kind", ["dense, separate", "bounded log std", "lstm"])
 def test_recorded_log_probabilities_are_those_of_the_forward_pass(kind, dtype):
     module = built(kind, dtype)
-    actor = inference.make_actor(module)
+    actor = acting.make_actor(module)
     assert actor.description == f"one TensorFlow function, in {dtype}"
     batch = {Columns.OBS: batch_of(module)[Columns.OBS].numpy()}
     if module.is_stateful():

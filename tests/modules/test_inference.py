@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tflearner.columns import Columns
-from tflearner.modules import inference
+from tflearner.modules import acting, inference
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.distributions import Categorical
 from tflearner.modules.rl_module import RLModule
@@ -69,18 +69,18 @@ def act(actor, batch, explore=True, seed=0):
 @pytest.mark.parametrize(
     ("cls", "config", "want"),
     [
-        (PPOTfRLModule, CONFIG, inference.NumpyActor),
+        (PPOTfRLModule, CONFIG, acting.NumpyActor),
         (PPOTfRLModule, CONFIG | {"fcnet_activation": "gelu"}, inference.TracedActor),
         (Traced, CONFIG, inference.TracedActor),
-        (Scripted, None, inference.ModuleActor),
+        (Scripted, None, acting.ModuleActor),
     ],
 )
 def test_the_fastest_way_to_act_is_chosen(cls, config, want):
-    assert type(inference.make_actor(cls(OBS, ACT, model_config=config))) is want
+    assert type(acting.make_actor(cls(OBS, ACT, model_config=config))) is want
 
 
 def test_a_scripted_module_acts_itself():
-    actor = inference.make_actor(Scripted(OBS, ACT))
+    actor = acting.make_actor(Scripted(OBS, ACT))
     assert act(actor, batch_of(2))[Columns.ACTIONS].tolist() == [1, 1]
     assert act(actor, batch_of(2), explore=False)[Columns.ACTIONS].tolist() == [0, 0]
 
@@ -88,7 +88,7 @@ def test_a_scripted_module_acts_itself():
 @pytest.mark.parametrize("explore", [True, False])
 def test_numpy_actor_changes_with_refresh_only(explore):
     module = PPOTfRLModule(OBS, ACT, model_config=CONFIG)
-    actor = inference.make_actor(module)
+    actor = acting.make_actor(module)
     before = act(actor, batch_of(), explore)
     for variable in module.trainable_variables:
         variable.assign_add(tf.ones(variable.shape))
@@ -145,7 +145,7 @@ def test_traced_actor_is_greedy_when_not_exploring():
 
 def test_traced_actor_traces_once_per_mode():
     module = Traced(OBS, ACT, model_config=CONFIG)
-    actor = inference.make_actor(module)
+    actor = acting.make_actor(module)
     module.traces = 0
     for num in (1, 5, 16):
         for explore in (True, False):
@@ -167,7 +167,7 @@ def test_traced_actor_takes_nested_observations_and_keeps_actions():
     space = gym.spaces.Dict({"b": Discrete(3), "a": Box(-1, 1, (2,))})
     module = FromDict(space, Box(-1, 1, ()))
     batch = {Columns.OBS: {"b": np.array([0, 2]), "a": np.ones((2, 2), np.float32)}}
-    outputs = act(inference.make_actor(module), batch)
+    outputs = act(acting.make_actor(module), batch)
     assert set(outputs) == {Columns.ACTIONS}
     want = module.forward_inference(batch)[Columns.ACTIONS]
     assert_close(outputs[Columns.ACTIONS], want, rtol=1e-5)
@@ -182,7 +182,7 @@ class Chooses(PPOTfRLModule):
 
 
 def test_traced_actor_keeps_actions_next_to_distribution_inputs():
-    actor = inference.make_actor(Chooses(OBS, ACT, model_config=CONFIG))
+    actor = acting.make_actor(Chooses(OBS, ACT, model_config=CONFIG))
     outputs = act(actor, batch_of(20))
     assert set(outputs) == {Columns.ACTION_DIST_INPUTS, Columns.ACTIONS}
     assert outputs[Columns.ACTIONS].tolist() == [2] * 20
@@ -286,7 +286,7 @@ def test_an_example_batch_has_one_step_and_the_initial_state():
 
 @pytest.mark.parametrize("explore", [True, False])
 def test_own_modules_act_on_sequences_of_one_step(explore):
-    actor = inference.make_actor(OwnState(OBS, ACT))
+    actor = acting.make_actor(OwnState(OBS, ACT))
     batch = batch_of() | {
         Columns.STATE_IN: {
             "sum": np.ones((5, 4), np.float32),
@@ -304,7 +304,7 @@ def test_own_modules_act_on_sequences_of_one_step(explore):
 
 @pytest.mark.parametrize("explore", [True, False])
 def test_scripted_modules_act_on_sequences_of_one_step(explore):
-    actor = inference.make_actor(ScriptedState(OBS, ACT))
+    actor = acting.make_actor(ScriptedState(OBS, ACT))
     state = {"steps": np.arange(5, dtype=np.int32)}
     outputs = act(actor, batch_of() | {Columns.STATE_IN: state}, explore)
     assert outputs[Columns.ACTIONS].tolist() == [1, 2, 3, 4, 5]

@@ -7,7 +7,7 @@ import pytest
 
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, ModuleError, SpaceError
-from tflearner.modules import inference
+from tflearner.modules import acting, inference
 from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.default_model_config import DefaultModelConfig
@@ -57,8 +57,8 @@ def test_all_ways_of_acting_agree_with_training(space, settings):
     want = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS].numpy()
     if settings:
         want = want[:, 0]
-    assert isinstance(inference.make_actor(module), inference.NumpyActor)
-    for actor_class in (inference.NumpyActor, inference.TracedActor):
+    assert isinstance(acting.make_actor(module), acting.NumpyActor)
+    for actor_class in (acting.NumpyActor, inference.TracedActor):
         for explore in (False, True):
             outputs = acted(module, batch, actor_class, explore)
             got = outputs[Columns.ACTION_DIST_INPUTS]
@@ -135,7 +135,7 @@ def test_images_act_as_they_train(settings):
     want = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS].numpy()
     if "use_lstm" in settings:
         want = want[:, 0]
-    assert isinstance(inference.make_actor(module), inference.TracedActor)
+    assert isinstance(acting.make_actor(module), inference.TracedActor)
     outputs = acted(module, batch, inference.TracedActor)
     assert_close(outputs[Columns.ACTION_DIST_INPUTS], want, rtol=1e-4, atol=1e-5)
     assert (want == FORBIDDEN).any()

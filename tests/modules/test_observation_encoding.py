@@ -44,7 +44,7 @@ def test_encoding_and_its_numpy_twin(compiled, space, observations, want):
     for index in range(len(observations)):
         assert space.contains(observations[index, ...])
     got = compiled(lambda x: encoding(x))(x=observations)
-    for encoded in (got, encoding.numpy_forward(observations)):
+    for encoded in (got, encoding.numpy_form(observations)):
         np.testing.assert_array_equal(encoded, want)
         assert encoded.dtype == np.float32 and encoded.shape == np.shape(want)
     assert encoding.encoded_shape == np.shape(want)[1:]
@@ -95,7 +95,7 @@ def test_nested_observations_go_side_by_side(compiled, space):
     )
     want = np.stack([oracle(space, element) for element in elements])
     got = compiled(lambda x: encoding(x))(x=batch)
-    for encoded in (got, encoding.numpy_forward(batch)):
+    for encoded in (got, encoding.numpy_form(batch)):
         np.testing.assert_array_equal(encoded, want)
         assert encoded.dtype == np.float32 and encoded.shape == want.shape
     assert encoding.encoded_shape == want.shape[1:]
@@ -108,11 +108,11 @@ def test_order_of_keys_is_that_of_the_space():
     batch = batch_of(first)
     turned = {key: batch[key] for key in ("b", "a")}
     for space in (first, second):
-        encode = ObservationEncoding(space).numpy_forward
+        encode = ObservationEncoding(space).numpy_form
         np.testing.assert_array_equal(encode(batch), encode(turned))
     a, b = slice(0, 3), slice(3, None)
-    by_first = ObservationEncoding(first).numpy_forward(batch)
-    by_second = ObservationEncoding(second).numpy_forward(batch)
+    by_first = ObservationEncoding(first).numpy_form(batch)
+    by_second = ObservationEncoding(second).numpy_form(batch)
     np.testing.assert_array_equal(
         np.concatenate([by_first[:, b], by_first[:, a]], 1), by_second
     )
@@ -129,7 +129,7 @@ def test_leaves_stay_apart_beside_images(compiled):
     encoding = ObservationEncoding(space, image=True, apart=True)
     batch = batch_of(space)
     got = compiled(lambda x: encoding(x))(x=batch)
-    for encoded in (got, encoding.numpy_forward(batch)):
+    for encoded in (got, encoding.numpy_form(batch)):
         assert list(encoding.encoded_shape) == ["arm.0", "arm.1", "camera", "grey"]
         assert set(encoded) == set(encoding.encoded_shape)
         assert_close(encoded["camera"], batch["camera"] / 255.0, rtol=1e-6)
@@ -173,7 +173,7 @@ def test_images_of_uint8_are_scaled_to_one(compiled, shape, dtype):
     images = images.astype(dtype)
     want = images.reshape(6, 4, 5, -1) / (255.0 if dtype == np.uint8 else 1.0)
     got = compiled(lambda x: encoding(x))(x=images)
-    for encoded in (got, encoding.numpy_forward(images)):
+    for encoded in (got, encoding.numpy_form(images)):
         assert_close(encoded, want, rtol=1e-6)
         assert encoded.dtype == np.float32
     assert encoding.encoded_shape == want.shape[1:]

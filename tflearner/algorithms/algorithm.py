@@ -21,7 +21,7 @@ from tflearner.env import vector_env
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
 from tflearner.errors import ConfigError, SpaceError, UsageError
 from tflearner.export.report import ExportReport
-from tflearner.modules import inference
+from tflearner.modules import acting
 from tflearner.reporting import names, summary
 from tflearner.reporting.callbacks import CallbackModel, CallbackRunner
 from tflearner.reporting.history import History
@@ -398,7 +398,7 @@ class Algorithm(AlgorithmState):
             rows.append((f"  {weight.path}", str(tuple(weight.shape))))
         rows += [
             *self._update_rows(),
-            ("acting", inference.make_actor(module).description),
+            ("acting", acting.make_actor(module).description),
             ("jit_compile", str(config.jit_compile)),
         ]
         return rows + [("traced", line) for line in self.learner.describe_updates()]

@@ -6,8 +6,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import tree
-from keras import ops
-from keras.backend import standardize_dtype
 
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
@@ -68,31 +66,25 @@ class NormalizeAndClipActions(ConnectorV2):
         self.normalize_actions = normalize_actions
         self.clip_actions = clip_actions
         # What happens to an action, or to each leaf of one; `None` for nothing.
-        self._rule: Any = None
+        self.rule: Any = None
         if input_action_space is not None:
             rule = tree.map_structure(self._rule_of, leaf_spaces(input_action_space))
             if any(leaf is not None for leaf in tree.flatten(rule)):
-                self._rule = rule
+                self.rule = rule
 
-    def _rule_of(self, space: gym.Space) -> "_ToBox | _ToStart | None":
+    def _rule_of(self, space: gym.Space) -> "ToBox | ToStart | None":
         if isinstance(space, gym.spaces.Box):
-            return _ToBox(space, self.normalize_actions, self.clip_actions)
+            return ToBox(space, self.normalize_actions, self.clip_actions)
         if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
-            return _ToStart(space.start) if np.any(space.start != 0) else None
+            return ToStart(space.start) if np.any(space.start != 0) else None
         return None
 
     def __call__(self, *, batch, **kwargs):
-        if self._rule is not None:
+        if self.rule is not None:
             batch[Columns.ACTIONS_FOR_ENV] = _for_each_leaf(
-                self._rule, batch[Columns.ACTIONS], lambda rule, own: rule(own)
+                self.rule, batch[Columns.ACTIONS], lambda rule, own: rule(own)
             )
         return batch
-
-    def to_tensors(self, x: Any) -> Any:
-        """Returns the environment's actions for a module's actions. [B, ...]."""
-        if self._rule is None:
-            return x
-        return _for_each_leaf(self._rule, x, lambda rule, own: rule.to_tensors(own))
 
 
 def _for_each_leaf(rules: Any, actions: Any, function: Callable) -> Any:
@@ -104,50 +96,39 @@ def _for_each_leaf(rules: Any, actions: Any, function: Callable) -> Any:
     )
 
 
-class _ToBox:
+class ToBox:
     """Brings actions into a Box: its bounds, its shape, its dtype."""
 
     def __init__(self, space: gym.spaces.Box, normalize: bool, clip: bool):
-        self._shape, self._dtype = space.shape, space.dtype
-        self._is_clipped = normalize or clip
-        self._is_whole = np.issubdtype(space.dtype, np.integer)
+        self.shape, self.dtype = space.shape, space.dtype
+        self.is_clipped = normalize or clip
+        self.is_whole = np.issubdtype(space.dtype, np.integer)
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         # The numbers alone do not tell: an unbounded int32 ends at 2,147,483,647.
         is_stretched = space.bounded_below & space.bounded_above & normalize
         half = np.where(is_stretched, (high - low) / 2.0, 1.0)
-        self._scale = half.astype(np.float32)
-        self._shift = np.where(is_stretched, low + half, 0.0).astype(np.float32)
-        self._low, self._high = -_float32_below(-low), _float32_below(high)
+        self.scale = half.astype(np.float32)
+        self.shift = np.where(is_stretched, low + half, 0.0).astype(np.float32)
+        self.low, self.high = -_float32_below(-low), _float32_below(high)
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
-        actions = np.reshape(actions, (len(actions), *self._shape))
-        actions = actions * self._scale + self._shift
-        if self._is_clipped:
-            actions = np.clip(actions, self._low, self._high)
-        if self._is_whole:
+        actions = np.reshape(actions, (len(actions), *self.shape))
+        actions = actions * self.scale + self.shift
+        if self.is_clipped:
+            actions = np.clip(actions, self.low, self.high)
+        if self.is_whole:
             actions = np.rint(actions)
-        return actions.astype(self._dtype)
-
-    def to_tensors(self, x: Any) -> Any:
-        x = ops.reshape(x, (-1, *self._shape)) * self._scale + self._shift
-        if self._is_clipped:
-            x = ops.minimum(ops.maximum(x, self._low), self._high)
-        if self._is_whole:
-            x = ops.round(x)
-        return ops.cast(x, self._dtype.name)
+        return actions.astype(self.dtype)
 
 
-class _ToStart:
+class ToStart:
     """Shifts actions that are counted from 0 to where their space starts."""
 
     def __init__(self, start: Any):
-        self._start = np.asarray(start)
+        self.start = np.asarray(start)
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
-        return actions + self._start.astype(actions.dtype)
-
-    def to_tensors(self, x: Any) -> Any:
-        return x + self._start.astype(standardize_dtype(x.dtype))
+        return actions + self.start.astype(actions.dtype)
 
 
 def _float32_below(bounds: np.ndarray) -> np.ndarray:

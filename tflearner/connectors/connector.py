@@ -1,7 +1,7 @@
 """One piece of a connector pipeline."""
 
 import abc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -10,6 +10,24 @@ from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
+
+# The rules in TensorFlow of the library's own pieces, see `tensor_forms`.
+_TENSOR_RULES: dict[type, Callable[[Any, Any], Any]] = {}
+
+
+def register_tensor_rule(piece_class: type) -> Callable:
+    """Returns a decorator for the rule of a piece in TensorFlow.
+
+    Args:
+        piece_class: The class of the piece. Its `to_tensors(x)` returns what the
+            decorated function returns for the piece and `x`.
+    """
+
+    def register(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        _TENSOR_RULES[piece_class] = rule
+        return rule
+
+    return register
 
 
 class ConnectorV2(Checkpointable):
@@ -81,6 +99,9 @@ class ConnectorV2(Checkpointable):
         Raises:
             ExportError: Here: a piece without a rule cannot be exported.
         """
+        for base in type(self).__mro__:
+            if base in _TENSOR_RULES:
+                return _TENSOR_RULES[base](self, x)
         raise ExportError(
             f"connector piece {type(self).__name__}",
             "no method to_tensors",

@@ -9,7 +9,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Tuple
-from keras import ops
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
@@ -81,7 +80,7 @@ class MeanStdFilter(ConnectorV2):
         self.update_stats = update_stats
         self._mean: dict[str, np.ndarray] = {}  # By the name of a Box.
         self._squares: dict[str, np.ndarray] = {}  # Sums of squared deviations.
-        _map_boxes(self._start, input_observation_space)
+        map_boxes(self._start, input_observation_space)
         if not self._mean:
             raise SpaceError(
                 "MeanStdFilter",
@@ -138,16 +137,10 @@ class MeanStdFilter(ConnectorV2):
         obs = batch[Columns.OBS]
         if explore and self.update_stats:
             self._update(obs)
-        batch[Columns.OBS] = _map_boxes(
+        batch[Columns.OBS] = map_boxes(
             self._normalized, self.input_observation_space, obs
         )
         return batch
-
-    def to_tensors(self, observations: Any) -> Any:
-        """Returns normalised observations; the statistics of now become constants."""
-        return _map_boxes(
-            self._normalized_tensor, self.input_observation_space, observations
-        )
 
     def merge(self, other: "MeanStdFilter") -> None:
         """Counts what another filter has counted as well; the other stays as it is.
@@ -215,7 +208,7 @@ class MeanStdFilter(ConnectorV2):
             means[name] = first + shift
             squares[name] = np.square(differences - shift).sum(axis=0)
 
-        _map_boxes(measure, self.input_observation_space, obs)
+        map_boxes(measure, self.input_observation_space, obs)
         self._add(counts[0], means, squares)
 
     def _add(self, count: int, means: dict, squares: dict) -> None:
@@ -238,34 +231,26 @@ class MeanStdFilter(ConnectorV2):
         return np.sqrt(self._squares[name] / self._count)
 
     # The rule: (x - center) * scale, clipped. Numbers that float32 has no room for are
-    # centred in float64; all else is float32, in NumPy as in TensorFlow.
+    # centred in float64; all else is float32. `tensor_forms` has the rule in TensorFlow.
 
     def _set_rule(self) -> None:
-        self._rule: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        _map_boxes(self._set_rule_of, self.input_observation_space)
+        self.rule: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        map_boxes(self._set_rule_of, self.input_observation_space)
 
     def _set_rule_of(self, name: str, space: Box) -> None:
         center = self._mean[name].astype(np.result_type(space.dtype, np.float32))
         scale = 1.0 / (self._std(name) + self.epsilon)
-        self._rule[name] = center, scale.astype(np.float32)
+        self.rule[name] = center, scale.astype(np.float32)
 
     def _normalized(self, name: str, space: Box, values: np.ndarray) -> np.ndarray:
-        center, scale = self._rule[name]
+        center, scale = self.rule[name]
         out = np.subtract(values, center, dtype=center.dtype).astype(np.float32) * scale
         if self.clip_by_value is None:
             return out
         return np.clip(out, -self.clip_by_value, self.clip_by_value)
 
-    def _normalized_tensor(self, name: str, space: Box, values: Any) -> Any:
-        center, scale = self._rule[name]
-        centered = ops.cast(values, center.dtype.name) - center
-        out = ops.cast(centered, "float32") * scale
-        if self.clip_by_value is None:
-            return out
-        return ops.clip(out, -self.clip_by_value, self.clip_by_value)
-
     def _in_structure(self, arrays: dict[str, np.ndarray]) -> Any:
-        return _map_boxes(
+        return map_boxes(
             lambda name, space: arrays[name].copy(), self.input_observation_space
         )
 
@@ -306,7 +291,7 @@ def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
                 refuse("numbers out of range", f"finite ones >= {least}", key, name)
 
 
-def _map_boxes(function: Callable, space: Any, *values: Any, name: str = _TOP) -> Any:
+def map_boxes(function: Callable, space: Any, *values: Any, name: str = _TOP) -> Any:
     """Returns what a function makes of every Box in a space, in its structure.
 
     Args:
@@ -323,7 +308,7 @@ def _map_boxes(function: Callable, space: Any, *values: Any, name: str = _TOP) -
         below = [value[key] for value in values]
         if key == ACTION_MASK and name == _TOP:
             return below[0] if below else None
-        return _map_boxes(function, part, *below, name=f"{name}[{key!r}]")
+        return map_boxes(function, part, *below, name=f"{name}[{key!r}]")
 
     if isinstance(space, Dict):
         return {key: mapped(key, part) for key, part in space.spaces.items()}

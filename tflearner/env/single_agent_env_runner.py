@@ -28,12 +28,13 @@ from tflearner.constants import (
 )
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.env import vector_env
+from tflearner.env.blas_threads import one_blas_thread
 from tflearner.env.env_runner import EnvRunner
 from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
 from tflearner.metrics import MetricsLogger
-from tflearner.modules import inference, mask_spaces
+from tflearner.modules import acting, mask_spaces
 from tflearner.modules.mask_spaces import ACTION_MASK
 from tflearner.types import ResultDict, StateDict
 
@@ -57,12 +58,9 @@ class SingleAgentEnvRunner(EnvRunner):
     in new environments if the runner made the old ones.
 
     Args:
-        config: An `AlgorithmConfig`. Read are `env`, `env_config`, `explore`, `seed`,
-            `num_envs_per_env_runner`, `gym_env_vectorize_mode`, `autoreset_mode`,
-            `action_masks`, `rollout_fragment_length`, `episode_lookback_horizon` and
-            `metrics_num_episodes_for_smoothing`.
-        module: The `RLModule` that acts. It is not copied: what a learner does to its
-            weights shows from the next `sample()` on.
+        config: An `AlgorithmConfig`, or the `RunnerSettings` of one.
+        module: The `RLModule` that acts, or a `NumpyPolicy`. It is not copied: what a
+            learner does to its weights shows from the next `sample()` on.
         env_to_module: The connector pipeline from observations to the module.
         module_to_env: The one from the module's outputs to actions; not needed if the
             module puts out actions.
@@ -94,7 +92,7 @@ class SingleAgentEnvRunner(EnvRunner):
         pieces = getattr(module_to_env, "connectors", ())
         draws = not pieces or isinstance(pieces[0], GetActions)
         self._actor: Any = (
-            None if module is None else inference.make_actor(module, draws=draws)
+            None if module is None else acting.make_actor(module, draws=draws)
         )
         # A vector environment that the config brings, its maker closes.
         self._is_stateful = module is not None and module.is_stateful()
@@ -182,9 +180,10 @@ class SingleAgentEnvRunner(EnvRunner):
                 self.env.action_space.seed(int(self._rng.integers(2**31)))
             else:
                 self._actor.refresh()
-            cut, seconds = self._sample(
-                num_timesteps, num_episodes, explore, random_actions
-            )
+            with one_blas_thread():
+                cut, seconds = self._sample(
+                    num_timesteps, num_episodes, explore, random_actions
+                )
         except BaseException:
             self._give_up_env()
             raise

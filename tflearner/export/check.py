@@ -24,9 +24,9 @@ from tflearner.export.endpoints import (
     choose,
 )
 from tflearner.metrics import MetricsLogger
+from tflearner.modules.acting import ModuleActor, make_actor
 from tflearner.modules.action_masks import FORBIDDEN
 from tflearner.modules.distributions import Categorical
-from tflearner.modules.inference import ModuleActor, make_actor
 from tflearner.modules.leaf_spaces import leaf_spaces
 from tflearner.modules.product_distributions import (
     MultiCategorical,

@@ -15,12 +15,13 @@ import tensorflow as tf
 import tree
 
 from tflearner.columns import Columns
+from tflearner.connectors import tensor_forms  # noqa: F401  Registers the rules of pieces.
 from tflearner.connectors.actions import GetActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.pipeline import ConnectorPipelineV2
 from tflearner.errors import ExportError, TFLearnerError
+from tflearner.modules.acting import ModuleActor
 from tflearner.modules.apis import ValueFunctionAPI
-from tflearner.modules.inference import ModuleActor
 from tflearner.modules.tf_rl_module import TfRLModule
 
 ACT_GREEDY, ACT, VALUE, INITIAL_STATE = "act_greedy", "act", "value", "initial_state"

@@ -1,6 +1,5 @@
 """The default actor-critic module of PPO and its relatives."""
 
-from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -8,16 +7,19 @@ import tensorflow as tf
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import BatchError
-from tflearner.modules.action_masks import has_action_mask, masked, masked_np
+from tflearner.modules.action_masks import has_action_mask, masked
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
-from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.log_stds_of_parts import BoundedLogStdsOfParts
 from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
+from tflearner.modules.numpy_forms import numpy_form
+from tflearner.modules.numpy_policy import NumpyPolicy
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.recurrent import apply_per_step
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.numpy_layers import Chain
 from tflearner.types import Tensor
 
 
@@ -114,41 +116,22 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             return ["vf"]
         return ["vf", "encoder.critic"]
 
-    def numpy_policy(self, explore: bool = False) -> Callable | None:
-        """Returns a NumPy copy of the policy with the weights of this moment.
-
-        Args:
-            explore: Makes no difference here.
-
-        Returns:
-            A function from observations [N, ...] to `ACTION_DIST_INPUTS` or, of a
-            module with a state, from observations and state to these and the next
-            state. It equals the module within float32 rounding. `None` where the policy
-            is not made of the default layers alone, has convolutions or computes in
-            half precision, or a subclass changed a forward pass.
-        """
-        if not self.has_default_policy() or self.compute_dtypes() & HALF_DTYPES:
+    def _numpy_form(self):
+        if not self.has_default_policy():
             return None
-        embed, head = self.encoder.numpy_copy(), self.pi.numpy_copy()
-        if embed is None or head is None:
+        encode, head = numpy_form(self.encoder), numpy_form(self.pi)
+        if encode is None or head is None:
             return None
-        last = self.log_std_bound
-        bound = None if last is None else last.numpy_copy()
-
-        def policy(embedding, observations):
-            outputs = head(embedding)
-            if bound is not None:
-                outputs = bound(outputs)
-            return masked_np(outputs, observations) if self._is_masked else outputs
-
-        if not self.is_stateful():
-            return lambda observations: policy(embed(observations), observations)
-
-        def step(observations, state):
-            embedding, state = embed(observations, state)
-            return policy(embedding, observations), state
-
-        return step
+        layers = [*head.layers]
+        if self.log_std_bound is not None:
+            layers.append(numpy_form(self.log_std_bound))
+        if self.is_stateful():
+            network, head = encode, Chain(tuple(layers))
+        else:
+            network, head = Chain((encode, *layers)), None
+        return NumpyPolicy(
+            self.encoder.encoding.numpy_form, network, head, self._is_masked
+        )
 
     def has_default_policy(self) -> bool:
         """Whether what acts is exactly this file's code and the default layers."""
@@ -164,6 +147,7 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return (
             all(getattr(cls, name) is getattr(PPOTfRLModule, name) for name in names)
             and type(self.encoder) in (ActorCriticEncoder, StatefulActorCriticEncoder)
+            and type(self.encoder.encoding) is ObservationEncoding
             and type(self.pi) is MLP
             and type(self.log_std_bound) in _LOG_STD_BOUNDS
         )

@@ -21,11 +21,8 @@ from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEn
 from tflearner.modules.log_stds_of_parts import BoundedLogStdsOfParts
 from tflearner.modules.mixed_encoder import MixedEncoder
 from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
-from tflearner.modules.observation_encoding import (
-    ObservationEncoding,
-    is_image,
-    leaves_of,
-)
+from tflearner.modules.numpy_encoding import is_image, leaves_of
+from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.product_distributions import MultiDistribution
 from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class

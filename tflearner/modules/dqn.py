@@ -1,7 +1,6 @@
 """The default module of DQN: values of actions, and a slow copy of what computes them."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -21,11 +20,13 @@ from tflearner.modules.apis import (
 )
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.networks import MLP, unsupported_space
+from tflearner.modules.numpy_forms import numpy_form
+from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.numpy_layers import Chain, Dueling
 from tflearner.schedule import is_float32
 
 ATOMS = "atoms"
@@ -250,48 +251,20 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     # Acting in NumPy.
 
-    def numpy_policy(self, explore: bool = False) -> Callable | None:
-        """Returns a NumPy copy of a forward pass with the weights of this moment.
-
-        Args:
-            explore: Of `forward_exploration` instead of `forward_inference`.
-
-        Returns:
-            A function from observations [N, ...] to `ACTION_DIST_INPUTS`, float32
-            [N, n]; `None` where other layers than the default ones are at work, or a
-            subclass changed a forward pass.
-        """
-        if type(self.encoder) is not MLP or not self.has_default_policy():
+    def _numpy_form(self):
+        if not self.has_default_policy():
             return None
-        if self.compute_dtypes() & HALF_DTYPES:
+        encode, advantages = numpy_form(self.encoder), numpy_form(self.af)
+        value = None if self.vf is None else numpy_form(self.vf)
+        if encode is None or advantages is None or (value is None) != (self.vf is None):
             return None
-        networks = [self.encoder, self.af, *([self.vf] if self.vf is not None else [])]
-        copies: list[Any] = [network.numpy_copy() for network in networks]
-        if any(copy is None for copy in copies):
-            return None
-        encode = self.encoding.numpy_forward
-        epsilon = float(self.epsilon.numpy())
-        shape = (-1, int(self.action_space.n), self.model_config.num_atoms)
-        atoms = self.atoms()
-
-        def policy(observations):
-            embedding = copies[0](encode(observations))
-            values = copies[1](embedding).reshape(shape)
-            if len(copies) > 2:
-                value = copies[2](embedding)[:, None]
-                values = values - values.mean(1, keepdims=True) + value
-            if shape[-1] == 1:
-                q_values = values[..., 0]
-            else:
-                probs = np.exp(values - values.max(-1, keepdims=True))
-                q_values = probs @ atoms / probs.sum(-1)
-            if self.has_action_mask:
-                q_values = action_masks.masked_np(q_values, observations)
-            if not explore:
-                return q_values
-            return exploration.epsilon_greedy_logits_np(q_values, epsilon)
-
-        return policy
+        values = Dueling(advantages, value, self.atoms())
+        return NumpyPolicy(
+            self.encoding.numpy_form,
+            Chain((encode, values)),
+            is_masked=self.has_action_mask,
+            epsilon=self.epsilon,
+        )
 
     def has_default_policy(self) -> bool:
         """Whether what acts is exactly this file's code and the default heads."""

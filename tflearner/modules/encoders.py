@@ -3,14 +3,13 @@
 Shapes: `S` sequences of `T` steps.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from tflearner.modules.networks import MLP, CompositeLayer
+from tflearner.modules import numpy_forms
+from tflearner.modules.networks import CompositeLayer
 from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.recurrent import RecurrentEncoder, apply_per_step
+from tflearner.networks import numpy_layers as forms
 from tflearner.types import Tensor
 
 
@@ -46,22 +45,13 @@ class ActorCriticEncoder(CompositeLayer):
             return embedding, embedding
         return embedding, self.critic(encoded)
 
-    def numpy_copy(self) -> Callable[[np.ndarray], np.ndarray] | None:
-        """Returns `embed_for_actor` with the weights of this moment, in NumPy.
-
-        Returns:
-            A function of observations; `None` unless all layers are default ones that
-            have a NumPy form.
-        """
-        actor = self.actor.numpy_copy() if type(self.actor) is MLP else None
-        if actor is None or type(self.encoding) is not ObservationEncoding:
-            return None
-        encode = self.encoding.numpy_forward
-        return lambda observations: actor(encode(observations))
+    def numpy_form(self) -> Any:
+        """Returns `embed_for_actor` behind the encoding in NumPy, see `numpy_forms`."""
+        return numpy_forms.numpy_form(self.actor)
 
 
 class StatefulActorCriticEncoder(CompositeLayer):
-    """The same for sequences, with a recurrent layer and so a state.
+    """Embeds sequences for both, with a recurrent layer and so a state.
 
     The state is that of the shared encoder, or that of both under "actor" and "critic".
 
@@ -116,34 +106,10 @@ class StatefulActorCriticEncoder(CompositeLayer):
         for_critic, critic_state = self.critic(encoded, state["critic"])
         return for_actor, for_critic, {"actor": actor_state, "critic": critic_state}
 
-    def numpy_copy(self) -> Callable | None:
-        """Returns one step with the weights of this moment, in NumPy.
-
-        Returns:
-            A function of observations [N, ...] and state, which returns the policy's
-            embedding and the next state; `None` unless all layers are default ones that
-            have a NumPy form.
-        """
-        if type(self.encoding) is not ObservationEncoding:
-            return None
-        encode, actor = self.encoding.numpy_forward, _numpy_copy(self.actor)
-        if actor is None:
-            return None
-        if self.critic is None:
-            return lambda observations, state: actor(encode(observations), state)
-        critic = _numpy_copy(self.critic)
-        if critic is None:
-            return None
-
-        def step(observations, state):
-            encoded = encode(observations)
-            embedding, actor_state = actor(encoded, state["actor"])
-            _, critic_state = critic(encoded, state["critic"])
-            return embedding, {"actor": actor_state, "critic": critic_state}
-
-        return step
-
-
-def _numpy_copy(network: RecurrentEncoder) -> Callable | None:
-    """Returns the NumPy form; `None` also where a subclass may do something else."""
-    return network.numpy_copy() if type(network) is RecurrentEncoder else None
+    def numpy_form(self) -> Any:
+        """Returns one step behind the encoding in NumPy, see `numpy_forms`."""
+        actor = numpy_forms.numpy_form(self.actor)
+        if actor is None or self.critic is None:
+            return actor
+        critic = numpy_forms.numpy_form(self.critic)
+        return None if critic is None else forms.RecurrentPair(actor, critic)

@@ -1,6 +1,5 @@
 """How values of actions become a policy that explores."""
 
-import numpy as np
 import tensorflow as tf
 
 from tflearner.modules.action_masks import FORBIDDEN
@@ -26,16 +25,3 @@ def epsilon_greedy_logits(q_values: Tensor, epsilon: Tensor | float) -> Tensor:
     probs = (1.0 - epsilon) * best + epsilon * allowed / tf.maximum(number, 1.0)
     possible = probs > 0.0
     return tf.where(possible, tf.math.log(tf.where(possible, probs, 1.0)), FORBIDDEN)
-
-
-def epsilon_greedy_logits_np(q_values: np.ndarray, epsilon: float) -> np.ndarray:
-    """Does what `epsilon_greedy_logits` does, in NumPy."""
-    allowed = q_values > 0.5 * FORBIDDEN
-    number = np.maximum(allowed.sum(-1, keepdims=True), 1)
-    probs = (allowed * (epsilon / number)).astype(np.float32)
-    best = q_values.argmax(-1)[..., None]
-    greedy = np.take_along_axis(probs, best, -1) + np.float32(1.0 - epsilon)
-    np.put_along_axis(probs, best, greedy, -1)
-    possible = probs > 0.0
-    logits = np.log(np.where(possible, probs, np.float32(1.0)))
-    return np.where(possible, logits, np.float32(FORBIDDEN))

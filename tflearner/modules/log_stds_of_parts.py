@@ -3,7 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from tflearner.modules.networks import CompositeLayer, NumpyFunction
+from tflearner.modules.networks import CompositeLayer
+from tflearner.networks import numpy_layers as forms
 
 
 class BoundedLogStdsOfParts(CompositeLayer):
@@ -22,6 +23,6 @@ class BoundedLogStdsOfParts(CompositeLayer):
     def call(self, inputs):
         return tf.clip_by_value(inputs, -self._high, self._high)
 
-    def numpy_copy(self) -> NumpyFunction:
-        """Returns what `call` does, in NumPy."""
-        return lambda inputs: np.clip(inputs, -self._high, self._high)
+    def numpy_form(self) -> forms.Clip:
+        """Returns this layer in NumPy."""
+        return forms.Clip(-self._high, self._high)

@@ -3,7 +3,6 @@
 Shapes: `B` observations at a time; `d` numbers of each.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -11,11 +10,14 @@ import numpy as np
 from keras import ops
 
 from tflearner.errors import SpaceError
-from tflearner.modules.mask_spaces import ACTION_MASK
 from tflearner.modules.networks import CompositeLayer, unsupported_space
+from tflearner.modules.numpy_encoding import (
+    LeafEncoding,
+    NumpyEncoding,
+    at_path,
+    leaves_of,
+)
 from tflearner.types import Tensor
-
-Path = tuple[Any, ...]  # The keys and indices that lead to a leaf of a nested space.
 
 
 class ObservationEncoding(CompositeLayer):
@@ -43,6 +45,7 @@ class ObservationEncoding(CompositeLayer):
 
     Attributes:
         encoded_shape: The shape of one encoded observation; by name if `apart`.
+        numpy_form: The encoding in NumPy, as data.
     """
 
     def __init__(
@@ -64,23 +67,17 @@ class ObservationEncoding(CompositeLayer):
                 "flatten it with gymnasium.wrappers.FlattenObservation, or write a "
                 "TfRLModule",
             )
-        self._flat: _Leaf | None = None
-        self._leaves: list[tuple[Path, str, _Leaf]] = []
+        self.numpy_form = NumpyEncoding.of(space, image=image, apart=apart)
+        parts = self.numpy_form.leaves
         self.encoded_shape: Any
         if not is_nested:
-            self._flat = _Leaf(space, image)
-            self.encoded_shape = self._flat.shape
+            self.encoded_shape = parts[0][2].shape
             return
-        self._leaves = [
-            (path, ".".join(map(str, path)), _Leaf(leaf, image and is_image(leaf)))
-            for path, leaf in leaves
-        ]
-        shapes = {name: leaf.shape for _, name, leaf in self._leaves}
+        shapes = {name: leaf.shape for _, name, leaf in parts}
         if len(shapes) < len(leaves):
-            names = [name for _, name, _ in self._leaves]
+            names = [name for _, name, _ in parts]
             raise SpaceError(where, f"leaves called {names}", "names that differ")
-        self._apart = apart
-        size = sum(leaf.size for *_, leaf in self._leaves)
+        size = sum(leaf.size for *_, leaf in parts)
         self.encoded_shape = shapes if apart else (size,)
 
     def call(self, observations):
@@ -88,25 +85,14 @@ class ObservationEncoding(CompositeLayer):
 
     def encode(self, observations: Any) -> Any:
         """Does what `call` does, in operations of Keras that it can write to files."""
-        if self._flat is not None:
-            return self._flat.encode(observations)
+        form = self.numpy_form
+        if form.flat is not None:
+            return _encode(form.flat, observations)
         encoded = {
-            name: leaf.encode(_at(observations, path))
-            for path, name, leaf in self._leaves
+            name: _encode(leaf, at_path(observations, path))
+            for path, name, leaf in form.leaves
         }
-        return encoded if self._apart else side_by_side(encoded.values())
-
-    def numpy_forward(self, observations: Any) -> Any:
-        """Does what `call` does, in NumPy."""
-        if self._flat is not None:
-            return self._flat.numpy_forward(observations)
-        encoded = {
-            name: leaf.numpy_forward(_at(observations, path))
-            for path, name, leaf in self._leaves
-        }
-        if self._apart:
-            return encoded
-        return np.concatenate([x.reshape(len(x), -1) for x in encoded.values()], -1)
+        return encoded if form.apart else side_by_side(encoded.values())
 
 
 _SUPPORTED = (
@@ -117,78 +103,20 @@ _SUPPORTED = (
 )
 
 
-class _Leaf:
-    """What becomes of observations of one space that is no Dict or Tuple."""
-
-    def __init__(self, space: Any, image: bool):
-        self._sizes: list[int] = []  # Of the one-hot parts.
-        self._starts: list[int] = []
-        self._one_channel = False
-        self.scale: float | None = None
-        if isinstance(space, gym.spaces.Discrete):
-            self._sizes, self._starts = [int(space.n)], [int(space.start)]
-        elif isinstance(space, gym.spaces.MultiDiscrete):
-            self._sizes = [int(n) for n in np.ravel(space.nvec)]
-            self._starts = [int(s) for s in np.ravel(space.start)]
-        if self._sizes:
-            self.shape: tuple[int, ...] = (sum(self._sizes),)
-        else:
-            self._one_channel = image and len(space.shape) == 2
-            self.shape = (*space.shape, 1) if self._one_channel else tuple(space.shape)
-            self.scale = 255.0 if image and space.dtype == np.uint8 else None
-        self.size = int(np.prod(self.shape, dtype=int))
-
-    def encode(self, observations: Tensor) -> Tensor:
-        if not self._sizes:
-            encoded = ops.cast(observations, "float32")
-            if self.scale is not None:
-                encoded = encoded / self.scale
-            return ops.expand_dims(encoded, -1) if self._one_channel else encoded
-        num = len(self._sizes)
-        indices = ops.reshape(ops.cast(observations, "int32"), (-1, num))
-        columns = ops.split(indices, num, axis=1) if num > 1 else [indices]
-        return side_by_side(
-            ops.one_hot(ops.reshape(column - start, (-1,)), size)
-            for column, size, start in zip(columns, self._sizes, self._starts)
-        )
-
-    def numpy_forward(self, observations: np.ndarray) -> np.ndarray:
-        if not self._sizes:
-            encoded = np.asarray(observations, np.float32)
-            if self.scale is not None:
-                encoded = encoded / np.float32(self.scale)
-            return encoded[..., None] if self._one_channel else encoded
-        columns = np.reshape(observations, (len(observations), len(self._sizes)))
-        encoded = np.zeros((len(columns), sum(self._sizes)), np.float32)
-        offsets = np.cumsum([0, *self._sizes[:-1]]) - self._starts
-        np.put_along_axis(encoded, (columns + offsets).astype(np.intp), 1.0, axis=1)
-        return encoded
-
-
-def leaves_of(space: Any) -> Iterator[tuple[Path, Any]]:
-    """Yields what networks read of observations: path and space of each leaf.
-
-    Of a space that is not nested it is the space itself, with an empty path; of others
-    all but an "action_mask" at the top.
-    """
-    return (leaf for leaf in _leaves_of(space, ()) if leaf[0] != (ACTION_MASK,))
-
-
-def _leaves_of(space: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(space, gym.spaces.Dict):
-        items: Any = space.spaces.items()
-    elif isinstance(space, gym.spaces.Tuple):
-        items = enumerate(space.spaces)
-    else:
-        yield path, space
-        return
-    for key, own in items:
-        yield from _leaves_of(own, (*path, key))
-
-
-def is_image(space: Any) -> bool:
-    """Whether a space is one of images: a Box of shape (height, width, channels)."""
-    return isinstance(space, gym.spaces.Box) and len(space.shape) == 3
+def _encode(leaf: LeafEncoding, observations: Tensor) -> Tensor:
+    """Does what `leaf` does, in operations of Keras."""
+    if not leaf.sizes:
+        encoded = ops.cast(observations, "float32")
+        if leaf.scale is not None:
+            encoded = encoded / leaf.scale
+        return ops.expand_dims(encoded, -1) if leaf.one_channel else encoded
+    num = len(leaf.sizes)
+    indices = ops.reshape(ops.cast(observations, "int32"), (-1, num))
+    columns = ops.split(indices, num, axis=1) if num > 1 else [indices]
+    return side_by_side(
+        ops.one_hot(ops.reshape(column - start, (-1,)), size)
+        for column, size, start in zip(columns, leaf.sizes, leaf.starts)
+    )
 
 
 def side_by_side(arrays: Any) -> Tensor:
@@ -198,9 +126,3 @@ def side_by_side(arrays: Any) -> Tensor:
         for x in arrays
     ]
     return ops.concatenate(flat, axis=-1) if len(flat) > 1 else flat[0]
-
-
-def _at(observations: Any, path: Path) -> Any:
-    for key in path:
-        observations = observations[key]
-    return observations

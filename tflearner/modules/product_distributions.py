@@ -15,12 +15,17 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tflearner.modules.distributions import (
-    Categorical,
     Deterministic,
     DiagGaussian,
     Distribution,
+    numpy_form_of,
 )
-from tflearner.modules.networks import sigmoid
+from tflearner.networks.numpy_distributions import (
+    NumpyMultiBernoulli,
+    NumpyMultiCategorical,
+    NumpyMultiDistribution,
+    NumpyPart,
+)
 from tflearner.types import Tensor
 
 tfd = tfp.distributions
@@ -46,19 +51,14 @@ class MultiCategorical(Distribution):
 
     sizes: ClassVar[tuple[int, ...]]
     shape: ClassVar[tuple[int, ...]]
-    _places: ClassVar[np.ndarray | None]
+    numpy_form: ClassVar[NumpyMultiCategorical]
 
     @staticmethod
     @functools.lru_cache(_NUM_KEPT)
     def of(sizes: tuple[int, ...], shape: tuple[int, ...]) -> type["MultiCategorical"]:
         """Returns the class for actions of this form."""
-        places = None
-        if len(set(sizes)) > 1:
-            # Where each logit is in the inputs, int [K, M]; -inf is put behind these.
-            numbers, starts = np.arange(max(sizes)), np.cumsum([0, *sizes[:-1]])
-            exists = numbers < np.array(sizes)[:, None]
-            places = np.where(exists, starts[:, None] + numbers, sum(sizes))
-        return _bound(MultiCategorical, sizes=sizes, shape=shape, _places=places)
+        form = NumpyMultiCategorical(sizes, shape)
+        return _bound(MultiCategorical, sizes=sizes, shape=shape, numpy_form=form)
 
     def __init__(self, logits: Tensor):
         self._logits = self._by_part(logits)
@@ -90,38 +90,14 @@ class MultiCategorical(Distribution):
         return Deterministic(_shaped(likeliest, self.shape))
 
     @classmethod
-    def sample_np(cls, inputs, rng):
-        draws = Categorical.sample_np(cls._by_part_np(inputs), rng)
-        return draws.reshape(*inputs.shape[:-1], *cls.shape)
-
-    @classmethod
-    def logp_np(cls, inputs, actions):
-        actions = np.reshape(actions, (*inputs.shape[:-1], len(cls.sizes)))
-        return Categorical.logp_np(cls._by_part_np(inputs), actions).sum(-1)
-
-    @classmethod
-    def deterministic_np(cls, inputs):
-        likeliest = Categorical.deterministic_np(cls._by_part_np(inputs))
-        return likeliest.reshape(*inputs.shape[:-1], *cls.shape)
-
-    @classmethod
     def _by_part(cls, logits: Tensor) -> Tensor:
         """Returns the logits of each component. [B, K, M]."""
-        if cls._places is None:
+        places = cls.numpy_form.places
+        if places is None:
             return _shaped(logits, (len(cls.sizes), cls.sizes[0]))
         widths = [[0, 0]] * (len(logits.shape) - 1) + [[0, 1]]
         padded = tf.pad(logits, widths, constant_values=-np.inf)
-        return tf.gather(padded, cls._places, axis=-1)
-
-    @classmethod
-    def _by_part_np(cls, logits: np.ndarray) -> np.ndarray:
-        if cls._places is None:
-            return logits.reshape(*logits.shape[:-1], len(cls.sizes), cls.sizes[0])
-        padded = np.full(
-            (*logits.shape[:-1], logits.shape[-1] + 1), -np.inf, np.float32
-        )
-        padded[..., :-1] = logits
-        return padded[..., cls._places]
+        return tf.gather(padded, places, axis=-1)
 
 
 class MultiBernoulli(Distribution):
@@ -139,7 +115,9 @@ class MultiBernoulli(Distribution):
     @functools.lru_cache(_NUM_KEPT)
     def of(shape: tuple[int, ...]) -> type["MultiBernoulli"]:
         """Returns the class for actions of this form."""
-        return _bound(MultiBernoulli, shape=shape)
+        return _bound(
+            MultiBernoulli, shape=shape, numpy_form=NumpyMultiBernoulli(shape)
+        )
 
     def __init__(self, logits: Tensor):
         self.logits = logits
@@ -169,22 +147,6 @@ class MultiBernoulli(Distribution):
     def to_deterministic(self):
         return Deterministic(_shaped(tf.cast(self.logits > 0, tf.int8), self.shape))
 
-    @classmethod
-    def sample_np(cls, inputs, rng):
-        draws = rng.random(inputs.shape, np.float32) < sigmoid(inputs)
-        return draws.astype(np.int8).reshape(*inputs.shape[:-1], *cls.shape)
-
-    @classmethod
-    def logp_np(cls, inputs, actions):
-        is_set = np.reshape(actions, inputs.shape) != 0
-        log_odds_against = np.where(is_set, -inputs, inputs)
-        return -np.logaddexp(np.float32(0.0), log_odds_against).sum(-1)
-
-    @classmethod
-    def deterministic_np(cls, inputs):
-        likeliest = (inputs > 0).astype(np.int8)
-        return likeliest.reshape(*inputs.shape[:-1], *cls.shape)
-
 
 class Part(NamedTuple):
     """One part of a nested action.
@@ -213,14 +175,18 @@ class MultiDistribution(Distribution):
 
     parts: ClassVar[tuple[Part, ...]]
     is_dict: ClassVar[bool]
-    _ends: ClassVar[list[int]]
 
     @staticmethod
     @functools.lru_cache(_NUM_KEPT)
     def of(parts: tuple[Part, ...], *, is_dict: bool) -> type["MultiDistribution"]:
         """Returns the class for actions of this form."""
-        ends = np.cumsum([part.size for part in parts]).tolist()
-        return _bound(MultiDistribution, parts=parts, is_dict=is_dict, _ends=ends)
+        # A part with an own class acts through that class, here and nowhere else.
+        numpy_parts = tuple(
+            NumpyPart(p.key, numpy_form_of(p.dist_class) or p.dist_class, p.size)
+            for p in parts
+        )
+        form = NumpyMultiDistribution(numpy_parts, is_dict)
+        return _bound(MultiDistribution, parts=parts, is_dict=is_dict, numpy_form=form)
 
     def __init__(self, dists: list[Distribution]):
         self._dists = dists
@@ -232,7 +198,7 @@ class MultiDistribution(Distribution):
 
     @classmethod
     def required_input_dim(cls, space):
-        return cls._ends[-1]
+        return sum(part.size for part in cls.parts)
 
     @classmethod
     def leaves(cls) -> list[tuple[type[Distribution], int]]:
@@ -281,30 +247,6 @@ class MultiDistribution(Distribution):
     def to_deterministic(self):
         return Deterministic(
             self._nest(dist.to_deterministic().sample() for dist in self._dists)
-        )
-
-    @classmethod
-    def sample_np(cls, inputs, rng):
-        pieces = np.split(inputs, cls._ends[:-1], -1)
-        return cls._nest(
-            part.dist_class.sample_np(piece, rng)
-            for part, piece in zip(cls.parts, pieces)
-        )
-
-    @classmethod
-    def logp_np(cls, inputs, actions):
-        pieces = np.split(inputs, cls._ends[:-1], -1)
-        return sum(
-            part.dist_class.logp_np(piece, actions[part.key])
-            for part, piece in zip(cls.parts, pieces)
-        )
-
-    @classmethod
-    def deterministic_np(cls, inputs):
-        pieces = np.split(inputs, cls._ends[:-1], -1)
-        return cls._nest(
-            part.dist_class.deterministic_np(piece)
-            for part, piece in zip(cls.parts, pieces)
         )
 
     @classmethod

@@ -12,7 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tflearner.modules.networks import MLP, CompositeLayer, matmul, sigmoid
+from tflearner.modules import numpy_forms
+from tflearner.modules.networks import CompositeLayer
+from tflearner.networks import numpy_layers as forms
 
 MOST_UNROLLED = 32
 _STATE_KEYS = {"lstm": ("h", "c"), "gru": ("h",)}
@@ -80,24 +82,12 @@ class RecurrentEncoder(CompositeLayer):
         embeddings, *after = self.rnn(tokens, initial_state=before)
         return embeddings, dict(zip(_STATE_KEYS[self.cell], after))
 
-    def numpy_copy(self) -> Callable | None:
-        """Returns this network for one step, with the weights of this moment, in NumPy.
-
-        Returns:
-            A function of float32 [B, ...] and a state, which returns float32 [B, u] and
-            the next state; `None` if the tokenizer has no NumPy form.
-        """
-        tokens_of = self.tokenizer.numpy_copy() if type(self.tokenizer) is MLP else None
-        if tokens_of is None:
+    def numpy_form(self) -> forms.Recurrent | None:
+        """Returns one step of this network in NumPy, see `numpy_forms`."""
+        tokenizer = numpy_forms.numpy_form(self.tokenizer)
+        if tokenizer is None:
             return None
-        step = _lstm_step if self.cell == "lstm" else _gru_step
-        weights = [w.numpy() for w in self.rnn.cell.weights]
-
-        def network(x: np.ndarray, state: dict[str, np.ndarray]):
-            state = step(tokens_of(x), state, *weights)
-            return state["h"], state
-
-        return network
+        return forms.Recurrent(tokenizer, self.cell, *self.rnn.cell.weights)
 
 
 def _should_unroll(num_steps: int | None) -> bool:
@@ -106,23 +96,6 @@ def _should_unroll(num_steps: int | None) -> bool:
     # has cuDNN's cells, which are no loop.
     on_cpu = not tf.config.list_logical_devices("GPU")
     return on_cpu and num_steps is not None and num_steps <= MOST_UNROLLED
-
-
-def _lstm_step(x, state, kernel, recurrent_kernel, bias) -> dict[str, np.ndarray]:
-    gates = matmul(x, kernel) + matmul(state["h"], recurrent_kernel) + bias
-    let_in, keep, new, let_out = np.split(gates, 4, axis=-1)
-    c = sigmoid(keep) * state["c"] + sigmoid(let_in) * np.tanh(new)
-    return {"h": sigmoid(let_out) * np.tanh(c), "c": c}
-
-
-def _gru_step(x, state, kernel, recurrent_kernel, biases) -> dict[str, np.ndarray]:
-    h = state["h"]
-    keep_x, reset_x, new_x = np.split(matmul(x, kernel) + biases[0], 3, axis=-1)
-    gates = matmul(h, recurrent_kernel) + biases[1]
-    keep_h, reset_h, new_h = np.split(gates, 3, axis=-1)
-    keep = sigmoid(keep_x + keep_h)
-    new = np.tanh(new_x + sigmoid(reset_x + reset_h) * new_h)
-    return {"h": keep * h + (1.0 - keep) * new}
 
 
 def apply_per_step(layer: Callable, x: Any) -> Any:

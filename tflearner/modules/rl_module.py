@@ -22,8 +22,10 @@ from tflearner.constants import (
     WEIGHTS_SEQ_NO,
 )
 from tflearner.errors import ModuleError, SpaceError, UnknownModuleError, did_you_mean
+from tflearner.modules.acting import ModuleActor
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
+from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.product_distributions import (
     MultiBernoulli,
     MultiCategorical,
@@ -147,6 +149,21 @@ class RLModule(Checkpointable):
     def get_inference_action_dist_cls(self) -> type[Distribution]:
         """Returns the class of action distributions for acting greedily."""
         return self.get_train_action_dist_cls()
+
+    # Acting.
+
+    def numpy_policy(self) -> NumpyPolicy | None:
+        """Returns the policy as data, with the weights of this moment.
+
+        Returns:
+            A `NumpyPolicy`, which acts without TensorFlow; `None` where a forward pass
+            is overridden, a layer has no NumPy form or computes in half precision.
+        """
+        return None
+
+    def make_actor(self, *, draws: bool = True) -> Any:
+        """Returns the fastest way to act with this module, see `acting.make_actor`."""
+        return ModuleActor(self)
 
     # Recurrent state.
 

@@ -1,7 +1,7 @@
 """The default module of SAC: a policy, one or two critics, and slow copies of these."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -22,17 +22,19 @@ from tflearner.modules.apis import (
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import Categorical, Distribution
-from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.networks import (
     MLP,
     BoundedLogStd,
     CompositeLayer,
     unsupported_space,
 )
+from tflearner.modules.numpy_forms import numpy_form
+from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.squashed_gaussian import SquashedGaussian
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.numpy_layers import Chain
 from tflearner.schedule import is_float32
 from tflearner.types import Tensor
 
@@ -344,37 +346,20 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     # Acting in NumPy.
 
-    def numpy_policy(self, explore: bool = False) -> Callable | None:
-        """Returns a NumPy copy of the policy with the weights of this moment.
-
-        Args:
-            explore: Makes no difference here.
-
-        Returns:
-            A function from observations [N, ...] to `ACTION_DIST_INPUTS`; `None` where
-            other layers than the default ones are at work, or a subclass changed a
-            forward pass.
-        """
-        if type(self.pi_encoder) is not MLP or not self.has_default_policy():
+    def _numpy_form(self):
+        if not self.has_default_policy():
             return None
-        if self.compute_dtypes() & HALF_DTYPES:
+        encode, head = numpy_form(self.pi_encoder), numpy_form(self.pi)
+        if encode is None or head is None:
             return None
-        embed, head = self.pi_encoder.numpy_copy(), self.pi.numpy_copy()
-        if embed is None or head is None:
-            return None
-        encode = self.encoding.numpy_forward
-        last = self.log_std_bound
-        bound = None if last is None else last.numpy_copy()
-
-        def policy(observations):
-            outputs = head(embed(encode(observations)))
-            if bound is not None:
-                return bound(outputs)
-            if self.has_action_mask:
-                return action_masks.masked_np(outputs, observations)
-            return outputs
-
-        return policy
+        layers = [encode, *head.layers]
+        if self.log_std_bound is not None:
+            layers.append(numpy_form(self.log_std_bound))
+        return NumpyPolicy(
+            self.encoding.numpy_form,
+            Chain(tuple(layers)),
+            is_masked=self.has_action_mask,
+        )
 
     def has_default_policy(self) -> bool:
         """Whether what acts is exactly this file's code and the default head."""

@@ -11,13 +11,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tflearner.modules.distributions import Deterministic, DiagGaussian, Distribution
+from tflearner.networks.numpy_distributions import (
+    LARGEST_ACTION,
+    NumpySquashedGaussian,
+)
 from tflearner.types import Tensor
 
 tfd = tfp.distributions
-
-# What given actions are clipped to, plus and minus: float32 draws beyond 9 are tanh'd to
-# exactly 1, whose atanh is infinite. RLlib's SMALL_NUMBER is 1e-6, too.
-LARGEST_ACTION = 1.0 - 1e-6
 
 _LOG_SQRT_2_PI = np.float32(0.5 * np.log(2.0 * np.pi))
 _LOG_2 = np.float32(np.log(2.0))
@@ -37,6 +37,8 @@ class SquashedGaussian(Distribution):
 
     Inputs: mean and log std, float [B, 2 d]. Actions: float [B, d].
     """
+
+    numpy_form = NumpySquashedGaussian()
 
     def __init__(self, loc: Tensor, log_std: Tensor):
         self.loc = loc
@@ -109,22 +111,3 @@ class SquashedGaussian(Distribution):
         log_normal = -(0.5 * tf.square(noise) + self.log_std + _LOG_SQRT_2_PI)
         log_slope = 2.0 * (_LOG_2 - raw - tf.math.softplus(-2.0 * raw))
         return tf.reduce_sum(log_normal - log_slope, -1)
-
-    @staticmethod
-    def sample_np(inputs, rng):
-        return np.tanh(DiagGaussian.sample_np(inputs, rng))
-
-    @staticmethod
-    def logp_np(inputs, actions):
-        loc, log_std = np.split(inputs, 2, axis=-1)
-        actions = np.reshape(actions, loc.shape).astype(loc.dtype)
-        actions = np.clip(actions, -LARGEST_ACTION, LARGEST_ACTION)
-        raw = np.float32(0.5) * (np.log1p(actions) - np.log1p(-actions))
-        noise = (raw - loc) * np.exp(-log_std)
-        log_normal = -(0.5 * np.square(noise) + log_std + _LOG_SQRT_2_PI)
-        log_slope = 2.0 * (_LOG_2 - raw - np.logaddexp(np.float32(0.0), -2.0 * raw))
-        return (log_normal - log_slope).sum(-1)
-
-    @staticmethod
-    def deterministic_np(inputs):
-        return np.tanh(np.split(inputs, 2, axis=-1)[0])

@@ -1,5 +1,6 @@
 """A module made of Keras layers."""
 
+import dataclasses
 import operator
 from typing import Any
 
@@ -10,8 +11,13 @@ import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
+from tflearner.modules import inference
+from tflearner.modules.acting import NumpyActor
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
-from tflearner.modules.half_precision import convert_outputs
+from tflearner.modules.distributions import numpy_form_of
+from tflearner.modules.half_precision import HALF_DTYPES, convert_outputs
+from tflearner.modules.numpy_forms import agrees
+from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import ParamRef, StateDict
 
@@ -106,6 +112,39 @@ class TfRLModule(RLModule, keras.layers.Layer):
             )
         return batch
 
+    # Acting.
+
+    def numpy_policy(self):
+        form = self._checked_numpy_form()
+        return None if form is None else form.with_weights(_value)
+
+    def make_actor(self, *, draws: bool = True) -> Any:
+        form = self._checked_numpy_form()
+        if form is None:
+            return inference.TracedActor(self, draws=draws)
+        return NumpyActor(lambda: form.with_weights(_value))
+
+    def _checked_numpy_form(self) -> NumpyPolicy | None:
+        """Returns the policy in NumPy with this module's variables for arrays."""
+        if self.compute_dtypes() & HALF_DTYPES:
+            return None
+        form = self._numpy_form()
+        if form is None:
+            return None
+        form = dataclasses.replace(
+            form,
+            exploration_dist=numpy_form_of(self.get_exploration_action_dist_cls()),
+            inference_dist=numpy_form_of(self.get_inference_action_dist_cls()),
+        )
+        is_own_model = getattr(self.model_config, "model", None) is not None
+        if is_own_model and not agrees(form.with_weights(_value), self):
+            return None
+        return form
+
+    def _numpy_form(self) -> NumpyPolicy | None:
+        """Returns the policy in NumPy, with variables in the place of arrays."""
+        return None
+
     def compute_dtypes(self) -> set[str]:
         """Returns what its layers compute in, by their Keras dtype policies.
 
@@ -192,3 +231,8 @@ class TfRLModule(RLModule, keras.layers.Layer):
                 owner = self._attribute(".".join(parents)) if parents else self
                 if self._attribute(path) is not None:
                     setattr(owner, name, None)
+
+
+def _value(variable: Any) -> np.ndarray:
+    """Returns the value of a variable; arrays stay what they are."""
+    return variable if isinstance(variable, np.ndarray) else variable.numpy()

@@ -1,0 +1,52 @@
+"""What the library's connector pieces do, in operations of Keras, for exports.
+
+Kept apart from the pieces, so that acting imports no TensorFlow.
+"""
+
+from typing import Any
+
+import tree
+from keras import ops
+from keras.backend import standardize_dtype
+
+from tflearner.connectors.actions import NormalizeAndClipActions, ToBox, ToStart
+from tflearner.connectors.connector import register_tensor_rule
+from tflearner.connectors.observations import MeanStdFilter, map_boxes
+
+
+@register_tensor_rule(NormalizeAndClipActions)
+def for_environment(piece: NormalizeAndClipActions, actions: Any) -> Any:
+    """Returns the environment's actions for a module's actions. [B, ...]."""
+    if piece.rule is None:
+        return actions
+    if not isinstance(piece.rule, dict | tuple):
+        return _for_leaf(piece.rule, actions)
+    return tree.map_structure(_for_leaf, piece.rule, actions)
+
+
+def _for_leaf(rule: ToBox | ToStart | None, x: Any) -> Any:
+    if rule is None:
+        return x
+    if isinstance(rule, ToStart):
+        return x + rule.start.astype(standardize_dtype(x.dtype))
+    x = ops.reshape(x, (-1, *rule.shape)) * rule.scale + rule.shift
+    if rule.is_clipped:
+        x = ops.minimum(ops.maximum(x, rule.low), rule.high)
+    if rule.is_whole:
+        x = ops.round(x)
+    return ops.cast(x, rule.dtype.name)
+
+
+@register_tensor_rule(MeanStdFilter)
+def normalized(piece: MeanStdFilter, observations: Any) -> Any:
+    """Returns normalised observations; the present statistics become constants."""
+
+    def of_box(name: str, space: Any, values: Any) -> Any:
+        center, scale = piece.rule[name]
+        centered = ops.cast(values, center.dtype.name) - center
+        out = ops.cast(centered, "float32") * scale
+        if piece.clip_by_value is None:
+            return out
+        return ops.clip(out, -piece.clip_by_value, piece.clip_by_value)
+
+    return map_boxes(of_box, piece.input_observation_space, observations)

@@ -1,0 +1,182 @@
+"""A policy as data: it acts in a process that never imports TensorFlow.
+
+Shapes: `N` environments, `n` actions.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tflearner.columns import Columns
+from tflearner.errors import ModuleError
+from tflearner.modules.acting import NumpyActor
+from tflearner.modules.mask_spaces import FORBIDDEN, masked_np
+from tflearner.modules.numpy_encoding import NumpyEncoding
+from tflearner.networks.numpy_distributions import NumpyDistribution
+from tflearner.networks.numpy_layers import with_arrays
+from tflearner.types import StateDict
+
+
+@dataclasses.dataclass(eq=False)
+class NumpyPolicy:
+    """A module's policy in NumPy: arrays, names of activations, and a distribution.
+
+    `module.numpy_policy()` makes it. It holds no TensorFlow, so it pickles as data and
+    acts wherever NumPy is; `SingleAgentEnvRunner` takes it in place of a module:
+
+        runner = SingleAgentEnvRunner(
+            config=config.runner_settings(),
+            module=algo.get_module().numpy_policy(),
+            module_to_env=algo.env_runner.module_to_env,
+        )
+
+    A policy without a state is a function of observations, one with a state of
+    observations and state.
+
+    Attributes:
+        encoding: Turns observations into float32 [N, ...].
+        network: Turns these into the distribution's inputs, float32 [N, inputs]. With a
+            state it is the part that reads and returns the state.
+        head: Follows on `network` in a policy with a state; `None` without one.
+        is_masked: Whether observations hold an action mask.
+        epsilon: While exploring, the probability of an action drawn at random; `None`
+            explores by drawing from the distribution alone.
+        exploration_dist: The distribution while exploring.
+        inference_dist: The distribution while acting greedily.
+    """
+
+    encoding: NumpyEncoding
+    network: Any
+    head: Any = None
+    is_masked: bool = False
+    epsilon: Any = None
+    exploration_dist: NumpyDistribution | None = None
+    inference_dist: NumpyDistribution | None = None
+
+    def __call__(self, observations: Any, state: Any = None, *, explore: bool = False):
+        """Returns the distribution's inputs, float32 [N, inputs].
+
+        Args:
+            observations: [N, ...].
+            state: The state before this step, [N, ...]; a policy with a state then
+                returns inputs and the next state.
+            explore: Whether to explore.
+        """
+        encoded = self.encoding(observations)
+        if not self.is_stateful():
+            return self._outputs(self.network(encoded), observations, explore)
+        embedding, state = self.network(encoded, state)
+        return self._outputs(self.head(embedding), observations, explore), state
+
+    def _outputs(self, outputs: np.ndarray, observations: Any, explore: bool):
+        if self.is_masked:
+            outputs = masked_np(outputs, observations)
+        if explore and self.epsilon is not None:
+            return epsilon_greedy_logits_np(outputs, float(self.epsilon))
+        return outputs
+
+    # The part of `RLModule` that acting needs.
+
+    def make_actor(self, *, draws: bool = True) -> NumpyActor:
+        """Returns what an environment runner calls once per vector step."""
+        return NumpyActor(lambda: self)
+
+    def numpy_policy(self) -> "NumpyPolicy":
+        """Returns itself."""
+        return self
+
+    def forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Computes what acting greedily needs, from single steps [N, ...]."""
+        return self.forward(batch, explore=False)
+
+    def forward_exploration(
+        self, batch: dict[str, Any], **kwargs: Any
+    ) -> dict[str, Any]:
+        """Computes what acting while exploring needs, from single steps [N, ...]."""
+        return self.forward(batch, explore=True)
+
+    def forward(self, batch: dict[str, Any], *, explore: bool) -> dict[str, Any]:
+        """Returns ACTION_DIST_INPUTS and, of a policy with a state, STATE_OUT.
+
+        Args:
+            batch: OBS [N, ...] and, for a policy with a state, STATE_IN.
+            explore: Whether to explore.
+        """
+        observations = batch[Columns.OBS]
+        if not self.is_stateful():
+            inputs = self(observations, explore=explore)
+            return {Columns.ACTION_DIST_INPUTS: inputs}
+        inputs, state = self(observations, batch[Columns.STATE_IN], explore=explore)
+        return {Columns.ACTION_DIST_INPUTS: inputs, Columns.STATE_OUT: state}
+
+    def get_exploration_action_dist_cls(self) -> Any:
+        """Returns the distribution while exploring."""
+        return self.exploration_dist
+
+    def get_inference_action_dist_cls(self) -> Any:
+        """Returns the distribution while acting greedily."""
+        return self.inference_dist
+
+    def is_stateful(self) -> bool:
+        """Returns whether the policy carries a state from step to step."""
+        return self.head is not None
+
+    def get_initial_state(self) -> dict[str, Any]:
+        """Returns the state at an episode's start; empty without one."""
+        return self.network.initial_state() if self.is_stateful() else {}
+
+    # Weights.
+
+    def get_state(self, *args: Any, **kwargs: Any) -> StateDict:
+        """Returns the weights, numbered in the order of the layers.
+
+        All policies of equally built modules have the same numbers for the same weights.
+        """
+        arrays: list[np.ndarray] = []
+        self.with_weights(lambda array: arrays.append(array))
+        return {f"{index:03d}": array for index, array in enumerate(arrays)}
+
+    def set_state(self, state: StateDict) -> None:
+        """Replaces the weights.
+
+        Raises:
+            ModuleError: If they are not those of such a policy. None is changed then.
+        """
+        own = self.get_state()
+        shapes = {name: np.shape(array) for name, array in state.items()}
+        wanted = {name: np.shape(array) for name, array in own.items()}
+        if shapes != wanted:
+            raise ModuleError(
+                "NumpyPolicy.set_state()",
+                f"weights of shapes {shapes}",
+                f"weights of shapes {wanted}",
+                "take them from get_state() of a policy of the same module",
+            )
+        arrays = iter([np.array(state[name], own[name].dtype) for name in own])
+        new = self.with_weights(lambda array: next(arrays))
+        for name in _WITH_WEIGHTS:
+            setattr(self, name, getattr(new, name))
+
+    def with_weights(self, function: Any) -> "NumpyPolicy":
+        """Returns a policy like this one whose weights are `function` of these."""
+        parts = {
+            name: with_arrays(getattr(self, name), function) for name in _WITH_WEIGHTS
+        }
+        return dataclasses.replace(self, **parts)
+
+
+_WITH_WEIGHTS = ("network", "head", "epsilon")
+
+
+def epsilon_greedy_logits_np(q_values: np.ndarray, epsilon: float) -> np.ndarray:
+    """Does what `exploration.epsilon_greedy_logits` does, in NumPy."""
+    allowed = q_values > 0.5 * FORBIDDEN
+    number = np.maximum(allowed.sum(-1, keepdims=True), 1)
+    probs = (allowed * (epsilon / number)).astype(np.float32)
+    best = q_values.argmax(-1)[..., None]
+    greedy = np.take_along_axis(probs, best, -1) + np.float32(1.0 - epsilon)
+    np.put_along_axis(probs, best, greedy, -1)
+    possible = probs > 0.0
+    logits = np.log(np.where(possible, probs, np.float32(1.0)))
+    return np.where(possible, logits, np.float32(FORBIDDEN))
