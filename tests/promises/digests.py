@@ -27,7 +27,17 @@ MINUTES = 10  # The longest that all runs of one version may take.
 
 DENSE = {"fcnet_hiddens": [16, 16]}
 PIXELS = gym.spaces.Box(0, 255, (10, 10, 2), np.uint8)
-PPO = {"train_batch_size_per_learner": 64, "minibatch_size": 16, "num_epochs": 2}
+# Large steps: ratios reach their clipping, gradients their bound, coefficients move.
+PPO = {
+    "train_batch_size_per_learner": 64,
+    "minibatch_size": 16,
+    "num_epochs": 2,
+    "lr": [[0, 2e-2], [500, 1e-2]],
+    "grad_clip": 0.5,
+    "entropy_coeff": 0.01,
+    "kl_target": 1e-4,
+    "vf_clip_param": 1.0,
+}
 REPLAY = {
     "rollout_fragment_length": 4,
     "min_sample_timesteps_per_iteration": 48,
@@ -42,7 +52,7 @@ RUNS = {
     "ppo, continuous": (
         "PPO",
         "Pendulum-v1",
-        PPO | {"entropy_coeff": 0.01},
+        PPO,
         DENSE | {"vf_share_layers": False, "free_log_std": True},
         None,
     ),
