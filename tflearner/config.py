@@ -11,13 +11,25 @@ import functools
 import math
 import numbers
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 
-from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.builders import ARGUMENTS, BUILDER, GIVEN, register_builder
+from tflearner.checkpoint.kinds import (
+    CONFIG,
+    CONNECTOR,
+    DATA,
+    LEARNER,
+    MODEL_CONFIG,
+    OWN,
+    SPACE,
+    SPEC,
+    named,
+    of_kind,
+)
 from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
 from tflearner.connectors.batching import AgentToModuleMapping, BatchIndividualItems
 from tflearner.connectors.connector import ConnectorV2
@@ -857,13 +869,64 @@ class AlgorithmConfig:
             )
 
 
-# Where a run goes on is for whoever continues it to say: not kept in checkpoints.
+# Which kinds of objects files may name in a setting; all others take plain Python.
+_TAKES = {
+    "env": (OWN,),
+    "env_config": (SPACE,),
+    "observation_space": (SPACE,),
+    "action_space": (SPACE,),
+    "env_to_module_connector": (named(CONNECTOR),),
+    "module_to_env_connector": (named(CONNECTOR),),
+    "learner_class": (named(LEARNER),),
+    "learner_connector": (named(CONNECTOR),),
+    "learner_config_dict": DATA,
+    "rl_module_spec": (SPEC,),
+    "model_config": (MODEL_CONFIG, SPACE, SPEC),
+    "model": (OWN,),
+    "policies": (SPEC,),
+    "policy_mapping_fn": (OWN,),
+    "policies_to_train": (OWN,),
+    "algorithm_config_overrides_per_module": DATA,
+}
+# Where a run goes on is for whoever continues it to say: these settings are neither
+# written to checkpoints nor taken from them.
 _OF_THE_MACHINE = {
     "num_gpus_per_learner": None,
     "local_gpu_idx": 0,
     "strategy": None,
     "compile_cache": None,
 }
+
+
+def _settings_that_import(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Environments whose id, or the id of one inside, may name a module to import."""
+    refused = {}
+    for name in ("env", "env_config"):
+        described = settings.get(name)
+        if isinstance(described, Mapping) and GIVEN in described:
+            continue  # It has to be given again anyway.
+        for text in _texts_in(described):
+            if ":" in text or (name == "env" and "GymV2" in text):
+                refused[name] = f"{text!r}, which may name a module to import"
+    return refused
+
+
+def _texts_in(described: Any) -> Iterator[str]:
+    """Yields all texts in a description, without the names of builders."""
+    if isinstance(described, str):
+        yield described
+    elif isinstance(described, Mapping) and BUILDER in described:
+        yield from _texts_in(described.get(ARGUMENTS))
+    elif isinstance(described, Mapping):
+        yield from _texts_in([*described, *described.values()])
+    elif isinstance(described, Collection):
+        for own in described:
+            yield from _texts_in(own)
+
+
+of_kind(CONFIG, takes=_TAKES, machine=_OF_THE_MACHINE, refuse=_settings_that_import)(
+    AlgorithmConfig
+)
 
 
 def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
@@ -874,20 +937,8 @@ def register_config(name: str, cls: type[AlgorithmConfig]) -> None:
         cls: The class.
     """
     register_builder(
-        name,
-        cls.from_settings,
-        of=cls,
-        arguments=lambda config: config.settings() | _OF_THE_MACHINE,
-        refuse=_settings_that_import,
+        name, cls.from_settings, of=cls, arguments=lambda config: config.settings()
     )
-
-
-def _settings_that_import(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Environment ids by which gymnasium imports a module that they name."""
-    env = settings.get("env")
-    if isinstance(env, str) and (":" in env or env.startswith("GymV2")):
-        return {"env": f"{env!r}, which names a module to import"}
-    return {}
 
 
 register_config("tflearner/AlgorithmConfig", AlgorithmConfig)

@@ -13,6 +13,7 @@ from typing import Any
 from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.kinds import METRICS, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import UsageError, did_you_mean
 from tflearner.stats import Stats
@@ -43,6 +44,7 @@ class Collected:
         self.values.setdefault(key, []).append(value)
 
 
+@of_kind(METRICS)
 class MetricsLogger(Checkpointable):
     """A nested dict of metrics that creates each on its first value.
 

@@ -12,6 +12,7 @@ from tflearner.checkpoint.background import BackgroundSaver
 from tflearner.checkpoint.checkpointable import Checkpointable, telling
 from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.directory import CheckpointDirectory
+from tflearner.checkpoint.kinds import ALGORITHM, CONFIG, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import (
@@ -34,6 +35,7 @@ _OF_MODULES = (
 CHECKPOINTS = "checkpoints"  # The directory of them inside a run's.
 
 
+@of_kind(ALGORITHM, takes={"config": (CONFIG,)})
 class AlgorithmState(Checkpointable):
     """The part of `Algorithm` that saves a run, and continues it.
 

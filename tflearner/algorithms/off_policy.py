@@ -14,6 +14,7 @@ import numpy as np
 
 from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
+from tflearner.checkpoint.kinds import BUFFER, CONFIG, named, of_kind
 from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
 from tflearner.data import allocation
 from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
@@ -39,6 +40,11 @@ BUFFER_SETTINGS = {
 }
 
 
+@of_kind(
+    CONFIG,
+    takes={"replay_buffer_config": (named(BUFFER),)},
+    machine={"replay_buffer_config/memmap_dir": None},
+)
 @dataclasses.dataclass
 class OffPolicyConfig(AlgorithmConfig):
     """Settings of algorithms that learn from replayed steps.

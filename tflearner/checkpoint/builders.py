@@ -6,26 +6,53 @@ what was registered by `register_builder`, never imported:
     {"tflearner:builder": "tflearner/RLModuleSpec", "arguments": {"model_config": ...}}
 
 An argument that files cannot hold, such as a function, is {"tflearner:given": what it
-was}: whoever loads the file gives it again.
+was}: whoever loads the file gives it again. So is an argument that is no object of the
+kinds it takes (`kinds`). A setting that belongs to a machine has its default again.
 """
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 import tflearner
+from tflearner.checkpoint import kinds, machine
+from tflearner.checkpoint.kinds import Declaration, Refuse, declaration_of
 from tflearner.errors import BuilderError, TFLearnerError, UsageError
 
 Arguments = Callable[[Any], Mapping[str, Any]]
-Refuse = Callable[[Mapping[str, Any]], Mapping[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Builder:
+    """What a name in a file stands for.
+
+    Attributes:
+        build: The class or function.
+        of: The class of what it builds, if that is known.
+        refuse: As in `register_builder`.
+    """
+
+    build: Callable
+    of: type | None = None
+    refuse: Refuse = lambda described: {}
+
+    @property
+    def about(self) -> Declaration:
+        """What files may do with it."""
+        about = declaration_of(self.of, self.build)
+
+        def refuse(described: Mapping[str, Any]) -> Mapping[str, str]:
+            return {**about.refuse(described), **self.refuse(described)}
+
+        return dataclasses.replace(about, refuse=refuse)
+
 
 _PREFIXES = ("gymnasium/", "tflearner/")  # Of what is registered here.
-_BUILDERS: dict[str, Callable] = {}
+_BUILDERS: dict[str, Builder] = {}
 _DESCRIBERS: dict[type, tuple[str, Arguments, bool]] = {}
-_REFUSE: dict[str, Refuse] = {}
 
 # Keys of descriptions.
 BUILDER, ARGUMENTS, GIVEN = "tflearner:builder", "arguments", "tflearner:given"
@@ -74,7 +101,7 @@ def register_builder(
         )
     if not isinstance(name, str) or not name or not callable(builder):
         raise UsageError("register_builder()", f"{name!r}", "a name and a callable")
-    before = _BUILDERS.get(name)
+    before = getattr(_BUILDERS.get(name), "build", None)
     # A class that is defined anew, as in a notebook, replaces the former one.
     is_same = isinstance(builder, type) and _full_name(before) == _full_name(builder)
     if before is not None and before != builder and not is_same:
@@ -83,19 +110,18 @@ def register_builder(
             f"{name!r}, which is {_full_name(before)} already",
             "a name of its own",
         )
-    _BUILDERS[name] = builder
+    made: Any = of or builder
     if arguments is not None:
-        made: Any = of or builder
         _DESCRIBERS[made] = (name, arguments, as_a_whole)
-    if refuse is not None:
-        _REFUSE[name] = refuse
+    made_of = made if isinstance(made, type) else None
+    _BUILDERS[name] = Builder(builder, made_of, refuse or Builder.refuse)
     return builder
 
 
 def name_of(builder: Callable) -> str:
     """Returns the name of a builder in files: the registered one, or where it is from."""
     for name, registered in _BUILDERS.items():
-        if registered is builder:
+        if registered.build is builder:
             return name
     return _full_name(builder)
 
@@ -131,14 +157,16 @@ def describe(value: Any) -> Any:
         if {GIVEN, BUILDER} & value.keys() or not all(map(_is_key, value)):
             raise Undescribable(value)
         return {key: describe(own) for key, own in value.items()}
-    if isinstance(value, type) or any(value is known for known in _BUILDERS.values()):
+    is_known = any(value is known.build for known in _BUILDERS.values())
+    if isinstance(value, type) or is_known:
         return {BUILDER: name_of(value)}
     for base in type(value).__mro__:
         if base in _DESCRIBERS:
             name, arguments, as_a_whole = _DESCRIBERS[base]
             name = name if base is type(value) else name_of(type(value))
             describe_all = describe if as_a_whole else describe_arguments
-            return {BUILDER: name, ARGUMENTS: describe_all({**arguments(value)})}
+            own = without_machine(arguments(value), type(value))
+            return {BUILDER: name, ARGUMENTS: describe_all(own)}
     raise Undescribable(value)
 
 
@@ -151,6 +179,13 @@ def describe_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         except (Undescribable, TypeError) as error:  # TypeError: a set of descriptions.
             described[name] = describe(Given(str(error)))
     return described
+
+
+def without_machine(arguments: Mapping[str, Any], cls: type) -> dict[str, Any]:
+    """Returns the arguments of an object without what belongs to this machine."""
+    found = machine.found(arguments, declaration_of(cls).machine)
+    mark = Given("a setting of the machine that wrote the file")
+    return machine.replaced(arguments, dict.fromkeys(found, mark))
 
 
 class Undescribable(Exception):
@@ -181,6 +216,7 @@ class Rebuilder:
             name, what they were.
         known: The names of all arguments met so far.
         used: Those of them that were given.
+        dropped: Settings in the file that belong to a machine, by path.
     """
 
     given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -188,21 +224,37 @@ class Rebuilder:
     missing: dict[str, str] = dataclasses.field(default_factory=dict)
     known: set[str] = dataclasses.field(default_factory=set)
     used: set[str] = dataclasses.field(default_factory=set)
+    dropped: dict[str, Any] = dataclasses.field(default_factory=dict)
     _num_misses: int = 0
 
-    def arguments(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns arguments by name; `None` for those that are missing."""
-        return {name: self._argument(name, own) for name, own in described.items()}
+    def arguments(
+        self, described: Mapping[str, Any], of: type | None = None
+    ) -> dict[str, Any]:
+        """Returns arguments by name; `None` for those that are missing.
 
-    def build(self, description: Any) -> Any:
-        """Returns what was described."""
+        Args:
+            described: Their descriptions.
+            of: The class that they are for.
+        """
+        return self._arguments(described, declaration_of(of))
+
+    def build(self, description: Any, takes: Collection[str] = kinds.ANY) -> Any:
+        """Returns what was described.
+
+        Args:
+            description: Plain Python with builders in place of objects.
+            takes: The kinds of objects that may be in it.
+
+        Raises:
+            BuilderError: If a builder is unknown, or makes an object of another kind.
+        """
         if isinstance(description, list | tuple | set | frozenset):
-            return type(description)(map(self.build, description))
+            return type(description)(self.build(own, takes) for own in description)
         if not isinstance(description, dict):
             return description
         if BUILDER in description:
-            return self._build(description)
-        return {key: self.build(value) for key, value in description.items()}
+            return self._build(description, takes)
+        return {key: self.build(own, takes) for key, own in description.items()}
 
     @contextlib.contextmanager
     def telling(self, where: str, of: type[Exception] = Exception) -> Iterator[None]:
@@ -219,14 +271,18 @@ class Rebuilder:
             ) from error
 
     def builder(self, name: str) -> Callable:
-        """Returns the builder of a name.
+        """Returns the class or function of a name.
 
         Raises:
             BuilderError: If it is neither registered nor among `builders`.
         """
+        return self._find(name).build
+
+    def _find(self, name: str) -> Builder:
         found = None
         if isinstance(name, str):
-            found = self.builders.get(name) or _registered(name)
+            given = self.builders.get(name)
+            found = _registered(name) if given is None else _as_builder(given)
         if found is None:
             raise BuilderError(
                 f"builder {name!r}",
@@ -251,15 +307,34 @@ class Rebuilder:
             "different ones can be given as a whole, by rl_module_spec= or module_spec=",
         )
 
-    def _argument(self, name: str, description: Any) -> Any:
-        self.known.add(name)
+    def _arguments(
+        self, described: Mapping[str, Any], about: Declaration
+    ) -> dict[str, Any]:
+        self.known |= described.keys()
+        dropped = {
+            path: value
+            for path, value in machine.found(described, about.machine).items()
+            if path.split("/")[0] not in self.given
+        }
+        self.dropped |= dropped
+        refused = about.refuse(described)
+        defaults = {path: about.machine[path] for path in dropped}
+        described = machine.replaced(described, defaults) | {
+            name: {GIVEN: why} for name, why in refused.items()
+        }
+        return {
+            name: self._argument(name, own, about.taken_by(name))
+            for name, own in described.items()
+        }
+
+    def _argument(self, name: str, description: Any, takes: Collection[str]) -> Any:
         if name in self.given:
             self.used.add(name)
             return self.given[name]
         if isinstance(description, dict) and GIVEN in description:
             return self._miss(name, str(description[GIVEN]))
         try:
-            return self.build(description)
+            return self.build(description, takes)
         except BuilderError as error:
             return self._miss(name, f"{error.where}, {error.got}")
 
@@ -269,17 +344,27 @@ class Rebuilder:
         known = self.missing.get(name, what)
         self.missing[name] = known if what in known else f"{known}, {what}"
 
-    def _build(self, description: dict[str, Any]) -> Any:
-        builder = self.builder(description[BUILDER])
-        if ARGUMENTS not in description:
-            return builder
+    def _build(self, description: dict[str, Any], takes: Collection[str]) -> Any:
+        name = description[BUILDER]
+        builder, is_named = self._find(name), ARGUMENTS not in description
+        about = builder.about
+        _check_kind(name, about.kinds, takes, is_named)
+        if is_named:
+            return builder.build
         before = self._num_misses
-        described = description[ARGUMENTS]
-        refuse = _REFUSE.get(description[BUILDER], lambda described: {})
-        refused = {name: {GIVEN: why} for name, why in refuse(described).items()}
-        arguments = self.arguments({**described, **refused})
+        arguments = self._arguments(description[ARGUMENTS], about)
         # An incomplete object is never used: `check` comes before.
-        return None if self._num_misses > before else builder(**arguments)
+        return None if self._num_misses > before else builder.build(**arguments)
+
+
+def _check_kind(
+    name: str, own: Collection[str], takes: Collection[str], is_named: bool
+) -> None:
+    """Raises `BuilderError` unless an argument takes objects of one of these kinds."""
+    forms = [kinds.named(k) if is_named and k != kinds.OWN else k for k in own]
+    if not {*forms} & {*takes}:
+        want = f"the kind {' or '.join(map(repr, takes))}" if takes else "plain Python"
+        raise BuilderError(f"builder {name!r}", f"the kind {forms[0]!r}", want)
 
 
 def _known_names() -> str:
@@ -290,16 +375,23 @@ def _known_names() -> str:
     return f"{text}, or of {own[:10]}" if own else text
 
 
-def _registered(name: str) -> Callable | None:
+def _registered(name: str) -> Builder | None:
     """Returns a builder by its registered name, or by where it is from."""
     project, _, public = name.partition("/")
-    if project == "tflearner":
+    if project == "tflearner" and public in tflearner.__all__:
         # Public names of this library load, and so register, when they are first used.
-        getattr(tflearner, public, None)
+        getattr(tflearner, public)
     if name in _BUILDERS:
         return _BUILDERS[name]
     # It was saved before it was registered.
-    return next((b for b in _BUILDERS.values() if _full_name(b) == name), None)
+    return next((b for b in _BUILDERS.values() if _full_name(b.build) == name), None)
+
+
+def _as_builder(given: Callable) -> Builder:
+    """Returns a class or function that the caller gave, as what it is registered for."""
+    known = [builder for builder in _BUILDERS.values() if builder.build is given]
+    of = given if isinstance(given, type) else None
+    return known[0] if known else Builder(given, of)
 
 
 def _is_key(key: Any) -> bool:

@@ -5,11 +5,18 @@ import contextlib
 import dataclasses
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Self
 
 from tflearner.checkpoint import matching
-from tflearner.checkpoint.builders import Rebuilder, describe_arguments, name_of
+from tflearner.checkpoint.builders import (
+    GIVEN,
+    Rebuilder,
+    describe_arguments,
+    name_of,
+    without_machine,
+)
 from tflearner.checkpoint.directory import (
     Checkpoint,
     CheckpointDirectory,
@@ -37,7 +44,12 @@ class Checkpointable(abc.ABC):
         again = PPOTfLearner.from_checkpoint("checkpoints")
 
     Files hold JSON and tensors, never code: see `CheckpointDirectory`.
+
+    Attributes:
+        restore_report: What `from_checkpoint` restored, if it made this object.
     """
+
+    restore_report: RestoreReport | None = None
 
     @abc.abstractmethod
     def get_state(
@@ -70,7 +82,9 @@ class Checkpointable(abc.ABC):
         """Returns what files say on how to build this object again: JSON data."""
         metadata = {
             CLASS: name_of(type(self)),
-            ARGUMENTS: describe_arguments(self._arguments_to_save()),
+            ARGUMENTS: describe_arguments(
+                without_machine(self._arguments_to_save(), type(self))
+            ),
         }
         parts = self.get_checkpointable_components()
         if parts:
@@ -184,6 +198,9 @@ class Checkpointable(abc.ABC):
     ) -> Self:
         """Returns a new object that goes on where the saved one was.
 
+        Settings that belong to a machine, such as caches, directories and devices, have
+        their defaults: `restore_report.dropped` of the object names them.
+
         Args:
             path: A directory of checkpoints, of which the newest is taken, or the
                 directory of one step.
@@ -211,7 +228,7 @@ class Checkpointable(abc.ABC):
         made_of = cls._saved_class(metadata.get(CLASS), rebuilder)
         where = f"{made_of.__name__}.from_checkpoint()"
         with rebuilder.telling(where):
-            arguments = rebuilder.arguments(metadata[ARGUMENTS])
+            arguments = rebuilder.arguments(metadata[ARGUMENTS], of=made_of)
         for name in settings.keys() - rebuilder.used:
             raise UnknownArgumentError(
                 where,
@@ -220,12 +237,18 @@ class Checkpointable(abc.ABC):
                 did_you_mean(name, rebuilder.known),
             )
         rebuilder.check(where)
+        _warn_of_machine(where, rebuilder.dropped)
         with rebuilder.telling(where, of=TypeError):  # Of the file's arguments.
             made = made_of._rebuilt(arguments)
         with telling(str(checkpoint.path)):
             plan = made._plan_restore(state, [])
         matching.check(where, plan.problems)
-        plan.apply()
+        made.restore_report = dataclasses.replace(
+            plan.apply(),
+            path=str(checkpoint.path),
+            skipped=tuple(map(str, checkpoint.skipped)),
+            dropped=tuple(rebuilder.dropped),
+        )
         made._take_settings(rebuilder.used)
         return made
 
@@ -361,6 +384,18 @@ def telling(where: str) -> Iterator[None]:
             where,
             f"a state of another form ({type(error).__name__}: {error})",
         ) from error
+
+
+def _warn_of_machine(where: str, dropped: Mapping[str, Any]) -> None:
+    """Warns of settings in a file that this library would not have written there."""
+    marked = (isinstance(own, dict) and GIVEN in own for own in dropped.values())
+    foreign = [path for path, is_marked in zip(dropped, marked) if not is_marked]
+    if foreign:
+        warnings.warn(
+            f"{where}: the file sets {', '.join(foreign)}. Settings that belong to a "
+            "machine are not taken from files; pass those you want to from_checkpoint().",
+            stacklevel=3,
+        )
 
 
 def _names(component: str | None) -> list[str]:

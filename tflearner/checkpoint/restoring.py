@@ -18,6 +18,8 @@ class RestoreReport:
         reset: Optimizers that start anew, since their variables are of another step.
         path: The directory of the step that was read.
         skipped: Newer steps that are damaged, with `on_corrupt="previous"`.
+        dropped: Settings that belong to the machine that wrote the checkpoint, such as
+            "compile_cache", and so have their defaults. Of `from_checkpoint` alone.
     """
 
     loaded: tuple[str, ...] = ()
@@ -26,6 +28,7 @@ class RestoreReport:
     reset: tuple[str, ...] = ()
     path: str = ""
     skipped: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, fits: Match) -> "RestoreReport":
@@ -60,6 +63,7 @@ class RestoreReport:
 
     def __str__(self) -> str:
         counts = [f"{len(getattr(self, part))} {part}" for part in _PARTS]
+        counts.append(f"{len(self.dropped)} dropped")
         counts = [count for count in counts if not count.startswith("0 ")]
         return f"restored {self.path}: {', '.join(counts) or 'nothing'}"
 

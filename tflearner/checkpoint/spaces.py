@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.kinds import SPACE, of_kind
 
 
 def _box(low: Any, high: Any, shape: Any, dtype: str) -> gym.spaces.Box:
@@ -48,6 +49,7 @@ def _multi_discrete(nvec: Any, start: Any, dtype: str) -> gym.spaces.MultiDiscre
 
 def register_builders() -> None:
     """Registers the spaces of gymnasium."""
+    of_kind(SPACE, takes={"spaces": (SPACE,)})(gym.Space)
     register_builder("gymnasium/Box", _box, of=gym.spaces.Box, arguments=_of_box)
     register_builder(
         "gymnasium/Discrete",

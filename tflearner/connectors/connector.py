@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.kinds import CONNECTOR, SPACE, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
@@ -30,6 +31,10 @@ def register_tensor_rule(piece_class: type) -> Callable:
     return register
 
 
+@of_kind(
+    CONNECTOR,
+    takes={"input_observation_space": (SPACE,), "input_action_space": (SPACE,)},
+)
 class ConnectorV2(Checkpointable):
     """Turns one form of data into the next; a pipeline calls its pieces in order.
 

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.kinds import CONNECTOR, of_kind
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError
 from tflearner.types import StateDict
 
 
+@of_kind(CONNECTOR, takes={"connectors": (CONNECTOR,)})
 class ConnectorPipelineV2(ConnectorV2):
     """Calls its pieces one after the other.
 

@@ -9,6 +9,7 @@ import numpy as np
 from tflearner.checkpoint import matching, spaces
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.kinds import BUFFER, SPACE, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.columns import Columns
 from tflearner.data import _buffer, allocation, arrays, checks, transition_state
@@ -20,6 +21,11 @@ from tflearner.errors import BatchError, CheckpointMismatchError, UsageError
 from tflearner.types import StateDict
 
 
+@of_kind(
+    BUFFER,
+    takes={"observation_space": (SPACE,), "action_space": (SPACE,)},
+    machine={"memmap_dir": None},
+)
 class EpisodeReplayBuffer(Checkpointable):
     """Keeps the newest observations and draws transitions from them, all alike likely.
 

@@ -4,9 +4,18 @@ import abc
 from typing import Any
 
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.kinds import CONFIG, CONNECTOR, ENV_RUNNER, of_kind
 from tflearner.types import ResultDict
 
 
+@of_kind(
+    ENV_RUNNER,
+    takes={
+        "config": (CONFIG,),
+        "env_to_module": (CONNECTOR,),
+        "module_to_env": (CONNECTOR,),
+    },
+)
 class EnvRunner(Checkpointable):
     """Makes experience: acts with a module in environments that it owns.
 

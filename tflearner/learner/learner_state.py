@@ -11,6 +11,7 @@ import tree
 from tflearner import constants
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.components import Components
+from tflearner.checkpoint.kinds import CONFIG, LEARNER, SPEC, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.constants import DEFAULT_OPTIMIZER
 from tflearner.errors import ModuleError, TFLearnerError, UsageError
@@ -35,6 +36,7 @@ _LEARNER = constants.COMPONENT_LEARNER
 _CONNECTOR = constants.COMPONENT_LEARNER_CONNECTOR
 
 
+@of_kind(LEARNER, takes={"config": (CONFIG,), "module_spec": (SPEC,)})
 class LearnerState(ModuleOwner, Checkpointable):
     """The part of `Learner` that knows what the next update depends on.
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.kinds import CATALOG, of_kind
 from tflearner.errors import ConfigError, ModuleError
 from tflearner.modules import cnn
 from tflearner.modules.cnn import CNN, ConvFilters
@@ -28,6 +29,7 @@ from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class
 
 
+@of_kind(CATALOG)
 class Catalog:
     """Makes what the networks of all default modules begin with: encoders.
 

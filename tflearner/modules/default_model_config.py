@@ -6,10 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.kinds import MODEL_CONFIG, OWN, of_kind
 from tflearner.errors import ConfigError, did_you_mean
 from tflearner.schedule import is_float32, is_real
 
+_OF_LAYERS = tuple(
+    f"{layers}_{part}"
+    for layers in ("fcnet", "conv", "head_fcnet")
+    for part in ("activation", "kernel_initializer")
+)
 
+
+@of_kind(MODEL_CONFIG, takes=dict.fromkeys(("model", *_OF_LAYERS), (OWN,)))
 @dataclasses.dataclass
 class DefaultModelConfig:
     """Settings of default networks; names and defaults are RLlib's where it has them.

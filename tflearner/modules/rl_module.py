@@ -10,6 +10,15 @@ import numpy as np
 from tflearner.checkpoint import matching, spaces
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable
+from tflearner.checkpoint.kinds import (
+    CATALOG,
+    MODEL_CONFIG,
+    MODULE,
+    SPACE,
+    SPEC,
+    named,
+    of_kind,
+)
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.constants import (
     ALL_MODULES,
@@ -46,6 +55,16 @@ OF_STATES = (
 )
 
 
+# Which kinds of objects files may name for the arguments of modules.
+TAKES = {
+    "observation_space": (SPACE,),
+    "action_space": (SPACE,),
+    "model_config": (MODEL_CONFIG, SPACE, SPEC),
+    "catalog_class": (named(CATALOG),),
+}
+
+
+@of_kind(MODULE, takes=TAKES)
 class RLModule(Checkpointable):
     """Maps observations to actions, and to whatever a loss needs.
 
@@ -235,6 +254,7 @@ class RLModule(Checkpointable):
         return self
 
 
+@of_kind(MODULE, takes={"modules": (MODULE,)})
 class MultiRLModule(RLModule):
     """Several modules under their ids, with the interface of a mapping.
 

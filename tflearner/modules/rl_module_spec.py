@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checkpoint.kinds import MODULE, SPACE, SPEC, named, of_kind
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import (
     ModuleBuildError,
@@ -18,10 +19,11 @@ from tflearner.errors import (
     did_you_mean,
 )
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.rl_module import MultiRLModule, RLModule
+from tflearner.modules.rl_module import TAKES, MultiRLModule, RLModule
 from tflearner.types import ModuleID
 
 
+@of_kind(SPEC, takes=TAKES | {"module_class": (named(MODULE),)})
 @dataclasses.dataclass
 class RLModuleSpec:
     """What is needed to build one module.
@@ -135,6 +137,15 @@ class RLModuleSpec:
         return MultiRLModuleSpec(rl_module_specs={DEFAULT_MODULE_ID: self})
 
 
+@of_kind(
+    SPEC,
+    takes={
+        "rl_module_specs": (SPEC,),
+        "multi_rl_module_class": (named(MODULE),),
+        "observation_space": (SPACE,),
+        "action_space": (SPACE,),
+    },
+)
 @dataclasses.dataclass
 class MultiRLModuleSpec:
     """What is needed to build several modules.

@@ -1,0 +1,137 @@
+"""What kind of object a builder makes, and where files may name which kind.
+
+A file describes objects by builders. Every class of this library that one of them makes
+has a kind, and so has every class below it:
+
+    @of_kind(SPEC, takes={"observation_space": (SPACE,)})
+    class RLModuleSpec: ...
+
+Each argument says which kinds it takes. `SPACE` stands for an object that is built,
+`named(MODULE)` for a class that is named and not called. What users register is of the
+kind `OWN` as well, and goes wherever any object may be. Runs are the exception:
+algorithms, learners and environment runners are never built as an argument.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+SPACE = "space"
+SPEC = "specification"
+MODEL_CONFIG = "model config"
+CONFIG = "config"
+CONNECTOR = "connector"
+MODULE = "module"
+CATALOG = "catalog"
+BUFFER = "replay buffer"
+METRICS = "metrics logger"
+ALGORITHM = "algorithm"
+LEARNER = "learner"
+ENV_RUNNER = "environment runner"
+OWN = "own object"
+RUNS = (ALGORITHM, LEARNER, ENV_RUNNER)
+
+Refuse = Callable[[Mapping[str, Any]], Mapping[str, str]]
+
+
+def named(kind: str) -> str:
+    """Returns the kind of a class of objects of this kind.
+
+    >>> named(MODULE)
+    'module class'
+    """
+    return f"{kind} class"
+
+
+# What settings take that hold whatever an own class needs.
+DATA = (SPACE, SPEC, MODEL_CONFIG, CONFIG, CONNECTOR)
+# What arguments of users' own builders take.
+ANY = (*DATA, MODULE, *map(named, (MODULE, CATALOG, CONNECTOR, BUFFER, LEARNER)), OWN)
+_OTHERS = "*"
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """What files may do with a class.
+
+    Attributes:
+        kinds: The kinds of its objects.
+        takes: Which kinds of objects each argument takes; "*" stands for all others,
+            and what is missing takes plain Python alone.
+        machine: The arguments that belong to a machine, with their defaults. Of a dict
+            "argument/key" is one entry.
+        refuse: Function of the arguments in a file returning those that have to be
+            given again, by name, and why.
+    """
+
+    kinds: Collection[str] = (OWN,)
+    takes: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    machine: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    refuse: Refuse = lambda described: {}
+
+    def taken_by(self, argument: str) -> Collection[str]:
+        """Returns which kinds an argument takes."""
+        takes = self.takes.get(argument, self.takes.get(_OTHERS, ()))
+        return (*takes, OWN) if takes else ()
+
+
+# Of builders that are no classes, and of classes nobody has declared.
+OF_USERS = Declaration(takes={_OTHERS: ANY})
+_DECLARED: dict[type, tuple[str, Declaration]] = {}
+
+
+def of_kind(
+    kind: str,
+    *,
+    takes: Mapping[str, Collection[str]] | None = None,
+    machine: Mapping[str, Any] | None = None,
+    refuse: Refuse = lambda described: {},
+) -> Callable[[Any], Any]:
+    """Declares what files may do with a class, and with all classes below it.
+
+    Args:
+        kind: The kind of its objects.
+        takes: As in `Declaration`, besides those of its base classes.
+        machine: As in `Declaration`, besides those of its base classes.
+        refuse: As in `Declaration`.
+
+    Returns:
+        A decorator that returns the class.
+    """
+
+    def declare(cls: Any) -> Any:
+        _DECLARED[cls] = kind, Declaration((), takes or {}, machine or {}, refuse)
+        return cls
+
+    return declare
+
+
+def declaration_of(cls: type | None, builder: Any = None) -> Declaration:
+    """Returns what was declared of a class and of its base classes.
+
+    Args:
+        cls: The class; `None` if it is not known.
+        builder: What makes its objects, if that is another class or function.
+    """
+    bases = getattr(cls, "__mro__", ())
+    found = [_DECLARED[base] for base in bases if base in _DECLARED]
+    if not found:
+        return OF_USERS
+    kind = found[0][0]
+    own = [declared for _, declared in reversed(found)]
+    takes = {name: kinds for each in own for name, kinds in each.takes.items()}
+    kinds: tuple[str, ...] = (kind,)
+    if not all(map(_is_of_this_library, (cls, builder or cls))):
+        takes[_OTHERS] = ANY
+        kinds = kinds if kind in RUNS else (kind, OWN)
+
+    def refuse(described: Mapping[str, Any]) -> Mapping[str, str]:
+        return {n: why for each in own for n, why in each.refuse(described).items()}
+
+    machine = {name: default for each in own for name, default in each.machine.items()}
+    return Declaration(kinds, takes, machine, refuse)
+
+
+def _is_of_this_library(made: Any) -> bool:
+    module = str(getattr(made, "__module__", ""))
+    return module.startswith(("tflearner.", "gymnasium.spaces."))
