@@ -117,6 +117,32 @@ def test_no_step_is_overwritten(run):
     assert run.read(1).state["count"] == 1
 
 
+def test_directory_whose_numbers_are_used_up_is_named(run):
+    (run.path / "step-999999999999999999").mkdir(parents=True)
+    for call in (run.next_step, lambda: run.save({}, {})):
+        with pytest.raises(CheckpointError, match=r"directory .*: got step 10{18} as"):
+            call()
+    assert run.steps() == [10**18 - 1]
+
+
+@pytest.mark.parametrize("path", ["a\0b", 5, b"x\0", "\ud800"])
+def test_what_is_no_path_is_named(path):
+    with pytest.raises(CheckpointError, match="directory "):
+        CheckpointDirectory(path)
+    with pytest.raises(CheckpointError, match="directory "):
+        read_checkpoint(path)
+
+
+def test_current_directory_that_is_gone_is_an_error_of_checkpoints(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(CheckpointError, match="directory 'c': .*No such file"):
+        CheckpointDirectory("c")
+
+
 @pytest.mark.parametrize("step", [-1, 1.0, True, "1", 10**18])
 def test_steps_are_whole_numbers(run, step):
     with pytest.raises(UsageError, match="step"):

@@ -264,7 +264,7 @@ class Checkpointable(abc.ABC):
 
     def _next_step(self, directory: CheckpointDirectory) -> int:
         """Returns the number of a new step, above all that are there."""
-        return max(directory.steps(), default=0) + 1
+        return directory.next_step()
 
     def _plan_restore(self, state: StateDict, component: list[str]) -> RestorePlan:
         """Returns how to take over a saved state, or that of a component."""

@@ -34,6 +34,7 @@ import errno
 import logging
 import os
 import pathlib
+import reprlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,13 +73,26 @@ class CheckpointDirectory:
     def __init__(self, path: str | os.PathLike, *, keep: int | None = None):
         if keep is not None and (type(keep) is not int or keep < 1):
             raise UsageError("keep", repr(keep), "an int >= 1, or None")
-        self.path = files.absolute(path)
+        self.path = _absolute(path)
         self._keep = keep
 
     def steps(self) -> list[int]:
         """Returns the committed steps in ascending order."""
         with _told(self.path):
             return self._committed()
+
+    def next_step(self, least: int = 1) -> int:
+        """Returns the number of a new step, above all that are there.
+
+        Args:
+            least: The smallest number it may have.
+
+        Raises:
+            CheckpointError: If no number is left.
+        """
+        committed = self.steps()
+        step = max(least, committed[-1] + 1) if committed else least
+        return _checked(step, self.path)
 
     def save(
         self,
@@ -122,7 +136,7 @@ class CheckpointDirectory:
             with self._saving(int(need * _SPARE) + _SPARE_BYTES) as committed:
                 newest = committed[-1] if committed else None
                 if step is None:
-                    step = 1 if newest is None else newest + 1
+                    step = _checked(1 if newest is None else newest + 1, self.path)
                 self._check_is_new(step)
                 path = steps.commit(
                     self.path,
@@ -322,7 +336,7 @@ def read_checkpoint(
         allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
     """
     _check_on_corrupt(on_corrupt)
-    path = files.absolute(path)
+    path = _absolute(path)
     number = steps.number_of(path.name)
     options: dict[str, Any] = {"allow_nonfinite": allow_nonfinite}
     run = CheckpointDirectory(path)
@@ -333,6 +347,28 @@ def read_checkpoint(
     elif manifest.NAME in names:  # A step that was copied to another place.
         return steps.read(path, **options)
     return run.read(on_corrupt=on_corrupt, **options)
+
+
+def _absolute(path: str | os.PathLike) -> pathlib.Path:
+    """Returns the path from the root, if the operating system can be asked for it."""
+    try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError("a path with a NUL character")
+        return files.absolute(path)
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(f"directory {reprlib.repr(path)}", str(error)) from error
+
+
+def _checked(step: int, path: pathlib.Path) -> int:
+    """Returns the number of a new step, if a step can have it."""
+    if step > steps.MAX_STEP:
+        raise CheckpointError(
+            f"directory {path}",
+            f"step {step} as the next one",
+            f"a number up to {steps.MAX_STEP}",
+            "move the newest step out of it, or save to another directory",
+        )
+    return step
 
 
 def _check_on_corrupt(wanted: str) -> None:
