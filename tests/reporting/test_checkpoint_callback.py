@@ -103,6 +103,17 @@ def test_failing_save_is_a_warning():
     assert saves.in_epochs() == [0, 1, 2]
 
 
+def test_errors_other_than_of_checkpoints_are_warnings_too():
+    def save(path=None, **options):
+        raise UsageError("step", "10", "9")
+
+    model = CallbackModel(list, lambda weights: None, None, save)
+    runner = CallbackRunner([tfl.CheckpointCallback("c", every=1)], model, {})
+    runner.begin()
+    with pytest.warns(RuntimeWarning, match="not saved: step: got 10"):
+        runner.epoch_end(0, {})
+
+
 # With a run.
 
 
@@ -156,6 +167,13 @@ def test_training_goes_on_equally_when_the_disk_fails(train, monkeypatch, backgr
     assert run_digest(algo) == wanted
     assert calls == [32, 64, 80]
     assert CheckpointDirectory("failing").steps() == [64, 80]
+
+
+def test_absurd_step_in_the_directory_does_not_end_training(train, tmp_path):
+    (tmp_path / "c" / "step-999999999999999999").mkdir(parents=True)
+    with pytest.warns(RuntimeWarning, match="not saved: .*step 1000000000000000000"):
+        algo = train(tfl.CheckpointCallback("c", every=1), steps=32)
+    assert algo.num_env_steps_sampled_lifetime == 32
 
 
 def test_last_save_in_the_background_may_fail(train, tmp_path):

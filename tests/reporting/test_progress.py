@@ -1,15 +1,18 @@
 """Tests for `tflearner.reporting.progress`."""
 
+import contextlib
 import io
 import math
 import os
 import select
+import sys
 import time
+import warnings
 
 import pytest
 
 from tflearner.errors import ConfigError
-from tflearner.reporting import progress
+from tflearner.reporting import progress, summary
 from tflearner.reporting.progress import Progress, View
 
 FLAT = {
@@ -295,6 +298,86 @@ def test_more_steps_than_planned():
     assert len(progress.sparkline(view.returns)) == progress.BAR_WIDTH
     assert "2024/1000 steps 100%" in progress.format_line(view)
     assert "left 0:00" in progress.format_line(view)
+
+
+# Streams that fail.
+
+
+def broken_pipe():
+    reader, writer = os.pipe()
+    os.close(reader)
+    return os.fdopen(writer, "w")
+
+
+def closed_descriptor():
+    file = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    os.close(file.fileno())
+    return file
+
+
+def closed_file():
+    file = io.StringIO()
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("make", [broken_pipe, closed_descriptor, closed_file, object])
+@pytest.mark.parametrize("verbose", ["auto", 2])
+def test_stream_that_fails_is_one_warning(make, verbose):
+    file = make()
+    shown = Progress("PPO on X", 1000, verbose=verbose, file=file, interval_s=0.0)
+
+    def use():
+        for i in range(3):
+            shown.update(FLAT, TIMERS, steps=100 * (i + 1), seconds=0.5)
+        shown.close("done")
+
+    with pytest.warns(RuntimeWarning, match="could not be shown") as told:
+        use()
+    assert len(told) == 1
+    with contextlib.suppress(Exception):  # It has text that nobody takes.
+        file.close()
+
+
+def test_no_standard_output_is_a_warning(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    with (
+        pytest.warns(RuntimeWarning, match="no standard output") as told,
+        Progress("PPO on X", 1000) as shown,
+    ):
+        shown.update(FLAT, TIMERS, steps=100, seconds=0.5)
+    assert len(told) == 1
+
+
+def test_lines_go_on_when_the_stream_takes_them_again(clock):
+    class Full(io.StringIO):
+        def write(self, text):
+            if text.startswith("100/"):
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        text = run(3, file=Full(), interval_s=0.0)
+    assert [line.split("/")[0] for line in text.splitlines()[1:]] == ["200", "300"]
+
+
+def test_closed_standard_error_costs_the_warning_alone(monkeypatch):
+    def show(*args, **kwargs):
+        raise ValueError("I/O operation on closed file.")
+
+    monkeypatch.setattr("warnings.showwarning", show)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with Progress("PPO on X", 1000, file=closed_file()) as shown:
+            shown.update(FLAT, TIMERS, steps=100, seconds=0.5)
+
+
+def test_summary_without_a_reader_is_a_warning(monkeypatch):
+    monkeypatch.setattr("sys.stdout", broken_pipe())
+    with pytest.warns(RuntimeWarning, match="Broken pipe"):
+        summary.print_summary("PPO on X", [("observations", "Box")])
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.close()
 
 
 def test_a_long_title_is_not_cut(terminal):

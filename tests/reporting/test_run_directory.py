@@ -1,8 +1,11 @@
 """Tests for `tflearner.reporting.run_directory`."""
 
 import concurrent.futures
+import contextlib
 import json
 import math
+import os
+import resource
 
 import numpy as np
 import pytest
@@ -91,6 +94,48 @@ def test_an_existing_file_is_continued(tmp_path):
         with JsonLinesWriter(tmp_path / "x.jsonl") as writer:
             writer.write({"i": i})
     assert lines(tmp_path / "x.jsonl") == [{"i": 0}, {"i": 1}]
+
+
+@contextlib.contextmanager
+def files_up_to(num_bytes):
+    """No file grows above so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk_costs_the_lines_it_does_not_take_and_no_error(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with JsonLinesWriter(path) as writer:
+        writer.write({"i": 0})
+        with files_up_to(15), pytest.warns(RuntimeWarning, match="missing in"):
+            writer.write({"i": 1})
+        with files_up_to(15):
+            writer.write({"i": 2})
+        writer.write({"i": 4})
+    assert lines(path) == [{"i": 0}, {"i": 4}]
+
+
+def test_file_that_cannot_be_opened_is_tried_again(tmp_path):
+    path = tmp_path / "later" / "metrics.jsonl"
+    with pytest.warns(RuntimeWarning, match="No such file"):
+        writer = JsonLinesWriter(path)
+    writer.write({"i": 0})
+    path.parent.mkdir()
+    writer.write({"i": 1})
+    writer.close()
+    assert lines(path) == [{"i": 1}]
+
+
+def test_error_while_closing_is_a_warning(tmp_path):
+    writer = JsonLinesWriter(tmp_path / "x.jsonl")
+    os.close(writer._descriptor)
+    with pytest.warns(RuntimeWarning, match="Bad file descriptor"):
+        writer.close()
+    writer.close()
 
 
 def test_what_json_does_not_know_is_translated(tmp_path):

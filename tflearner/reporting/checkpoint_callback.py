@@ -1,11 +1,11 @@
 """Saves a run at regular intervals while it is trained."""
 
 import os
-import warnings
 
 import keras
 
-from tflearner.errors import CheckpointError, UsageError
+from tflearner.errors import TFLearnerError, UsageError
+from tflearner.reporting.output import warn
 
 
 class CheckpointCallback(keras.callbacks.Callback):
@@ -16,7 +16,7 @@ class CheckpointCallback(keras.callbacks.Callback):
 
     Each save ends the running episodes, see `Algorithm.save`, so save neither often nor
     at random: with the same settings a run is then the same, interrupted or not. A save
-    that fails, for want of space say, is a `RuntimeWarning`, and training goes on.
+    that fails, for want of space say, is a `RuntimeWarning`, and training continues.
 
     Args:
         path: A directory of checkpoints; by default "checkpoints" in that of the run.
@@ -67,10 +67,10 @@ class CheckpointCallback(keras.callbacks.Callback):
             self.model.save_checkpoint(
                 self.path, keep=self.keep, background=self.background
             )
-        except CheckpointError as error:
+        except TFLearnerError as error:
             warn_not_saved(error)
 
 
-def warn_not_saved(error: CheckpointError) -> None:
+def warn_not_saved(error: TFLearnerError) -> None:
     """Warns that training goes on without a checkpoint it was to have."""
-    warnings.warn(f"a checkpoint was not saved: {error}", RuntimeWarning, 3)
+    warn(f"a checkpoint was not saved: {error}", 3)

@@ -5,16 +5,18 @@ import dataclasses
 import math
 import sys
 import time
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from tflearner.errors import ConfigError
+from tflearner.reporting.output import Output
+from tflearner.reporting.terminal import PinnedLines, size_of
 
 REFRESH_S = 0.125  # Of the live view.
 RECENT_UPDATES = 20  # Speed and shares of time are averages over these.
+VIEW_LINES = 6
 BAR_WIDTH = 30  # Fits 80 columns with the numbers beside it.
 SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -40,8 +42,9 @@ SHARES = {
 class Progress:
     """Shows how far training is, how fast, and how well.
 
-    On a terminal one view that is redrawn in place; elsewhere one plain line per
-    interval, without control characters.
+    On a terminal one view that is redrawn in place, below what the program, libraries
+    and child processes write; elsewhere one plain line per interval, without control
+    characters. A terminal that has a view already gets lines, which scroll above it.
 
         with Progress("PPO on CartPole-v1", total_steps=100_000) as progress:
             ...
@@ -65,18 +68,15 @@ class Progress:
         interval_s: float = 2.0,
     ):
         check_verbose(verbose)
-        self._file = sys.stdout if file is None else file
+        self._output = Output(sys.stdout if file is None else file)
         self._title = title
         self._view = View(total_steps=total_steps)
         self._recent: collections.deque = collections.deque(maxlen=RECENT_UPDATES)
         self._recent.append((0, 0.0, {}))
         self._silent = verbose == 0
-        self._live: Live | None = None
+        self._wants_view = verbose in ("auto", 1)
+        self._pinned: PinnedLines | None = None
         self._interval_s = interval_s
-        console = Console(file=self._file)
-        if verbose in ("auto", 1) and _can_redraw(console):
-            self._live = Live(console=console, auto_refresh=False)
-            self._interval_s = REFRESH_S
         self._shown_at = -math.inf
         self._is_shown = True
         self._is_started = False
@@ -110,6 +110,11 @@ class Progress:
         if time.monotonic() - self._shown_at >= self._interval_s:
             self._show()
 
+    def say(self, line: str) -> None:
+        """Shows a line that stays, above the view or between the lines."""
+        if not (self._silent or self._is_closed):
+            self._write(line)
+
     def close(self, message: str | None = None) -> None:
         """Shows the last news and leaves the terminal as it was.
 
@@ -121,14 +126,19 @@ class Progress:
         self._is_closed = True
         if not self._is_shown:
             self._show()
-        if self._live is not None:
-            self._live.stop()
+        if self._pinned is not None:
+            self._pinned.release()
+            self._write("\n".join(self._rendered()))
         if message:
             self._write(message)
 
     def __enter__(self) -> Self:
         if not self._silent:
-            self._start()
+            try:
+                self._start()
+            except BaseException:  # Ctrl-C; nobody would call __exit__.
+                self.close()
+                raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -139,9 +149,11 @@ class Progress:
             return
         self._is_started = True
         self._write(self._title)
-        if self._live is not None:
-            self._live.start()
-            self._live.update(render_view(self._view), refresh=True)
+        if self._wants_view and _can_redraw(self._output.file):
+            self._pinned = PinnedLines.take(self._output, VIEW_LINES)
+        if self._pinned is not None:
+            self._interval_s = REFRESH_S
+            self._pinned.draw(self._rendered())
 
     def _show(self) -> None:
         view = self._view
@@ -149,17 +161,21 @@ class Progress:
         passed = view.seconds - first_seconds
         view.speed = (view.steps - first_steps) / passed if passed > 0 else math.nan
         view.shares = _shares([timers for _, _, timers in self._recent])
-        if self._live is None:
+        if self._pinned is None:
             self._write(format_line(view))
         else:
-            self._live.update(render_view(view), refresh=True)
+            self._pinned.draw(self._rendered())
         self._shown_at = time.monotonic()
         self._is_shown = True
 
+    def _rendered(self) -> list[str]:
+        console = Console(file=self._output.file, width=size_of(self._output).columns)
+        with console.capture() as captured:
+            console.print(render_view(self._view), end="")
+        return captured.get().split("\n")
+
     def _write(self, line: str) -> None:
-        encoding = getattr(self._file, "encoding", None) or "utf-8"
-        self._file.write(line.encode(encoding, "replace").decode(encoding) + "\n")
-        self._file.flush()
+        self._output.write(line + "\n")
 
 
 def check_verbose(verbose: object) -> None:
@@ -226,7 +242,7 @@ def format_line(view: View) -> str:
 
 
 def render_view(view: View) -> Text:
-    """Returns the live view: six lines that fit 80 columns."""
+    """Returns the live view: `VIEW_LINES` lines that fit 80 columns."""
     half_cells = round(2 * BAR_WIDTH * view.done)
     bar = "━" * (half_cells // 2) + "╸" * (half_cells % 2)
     low, high = view.get("episode_return_min"), view.get("episode_return_max")
@@ -312,9 +328,13 @@ def _shares(timers: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def _can_redraw(console: Console) -> bool:
-    # FORCE_COLOR makes a terminal of a pipe for rich; we must not draw into one.
-    is_terminal = getattr(console.file, "isatty", lambda: False)()
+def _can_redraw(file: Any) -> bool:
+    try:
+        # FORCE_COLOR makes a terminal of a pipe for rich; we must not draw into one.
+        is_terminal = file.isatty()
+        console = Console(file=file)
+    except (AttributeError, OSError, ValueError):  # The last one of a closed file.
+        return False
     is_plain = console.is_dumb_terminal or not console.encoding.startswith("utf")
     return is_terminal and console.is_terminal and not is_plain
 

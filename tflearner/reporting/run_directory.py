@@ -1,14 +1,17 @@
 """Where a training run leaves its files, and the file of its results."""
 
+import contextlib
 import json
 import math
 import os
 import pathlib
 import re
-from typing import IO, Any, Self
+from collections.abc import Iterator
+from typing import Any, Self
 
 import numpy as np
 
+from tflearner.reporting.output import warn
 from tflearner.types import ResultDict
 
 DEFAULT_PARENT = "runs"
@@ -29,8 +32,15 @@ def make_run_directory(
 
     Returns:
         The new directory.
+
+    Raises:
+        OSError: If it cannot be made.
+        TypeError: If `log_dir` is no path.
+        ValueError: If no path of the file system is spelled like it.
+        RuntimeError: If it begins with the home directory of an unknown user.
     """
-    parent = pathlib.Path(log_dir or DEFAULT_PARENT).expanduser()
+    given = DEFAULT_PARENT if log_dir is None or log_dir == "" else log_dir
+    parent = pathlib.Path(given).expanduser()
     parent.mkdir(parents=True, exist_ok=True)
     stem = f"{_file_name(algo)}-{_file_name(env)}"
     number = 1
@@ -50,6 +60,9 @@ class JsonLinesWriter:
 
     The lines are strict JSON: NaN and infinities become null, arrays become lists.
 
+    A full disk, or another error of the file system, costs the lines it does not take.
+    The first such error is a `RuntimeWarning`, and no half of a line is left.
+
         with JsonLinesWriter(run_directory / "metrics.jsonl") as writer:
             writer.write(algo.train())
 
@@ -59,7 +72,10 @@ class JsonLinesWriter:
 
     def __init__(self, path: str | os.PathLike):
         self.path = pathlib.Path(path)
-        self._file: IO[str] = self.path.open("a", encoding="utf-8")
+        self._descriptor: int | None = None
+        self._has_failed = False
+        with self._may_fail():
+            self._open()
 
     def write(self, result: ResultDict) -> None:
         """Adds a line.
@@ -68,19 +84,49 @@ class JsonLinesWriter:
             result: Nested; leaves are numbers, strings, arrays or lists of them.
                 Others are written as their `str`.
         """
-        line = json.dumps(_to_json(result), allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+        line = json.dumps(_to_json(result), allow_nan=False) + "\n"
+        with self._may_fail():
+            _append(self._open(), line.encode())
 
     def close(self) -> None:
         """Closes the file."""
-        self._file.close()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with self._may_fail():
+                os.close(descriptor)
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o666)
+        return self._descriptor
+
+    @contextlib.contextmanager
+    def _may_fail(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                warn(f"results are missing in {self.path}: {error}", 5)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _append(descriptor: int, line: bytes) -> None:
+    """Writes all of a line, or nothing."""
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    try:
+        while line:
+            line = line[os.write(descriptor, line) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, end)
+        raise
 
 
 def _file_name(text: str) -> str:

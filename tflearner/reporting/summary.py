@@ -1,7 +1,11 @@
 """The table that `summary()` prints."""
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
+
+from tflearner.reporting.output import Output
 
 
 def print_summary(title: str, rows: list[tuple[str, str]]) -> None:
@@ -16,4 +20,7 @@ def print_summary(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
-    Console().print(table)
+    console = Console()
+    with console.capture() as captured:
+        console.print(table)
+    Output(sys.stdout).write(captured.get())

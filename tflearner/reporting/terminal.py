@@ -1,0 +1,130 @@
+"""Lines pinned to the bottom of a terminal, with everything else scrolling above them.
+
+The rows above the pinned ones become the terminal's scrolling region, and the cursor
+stays in it. So whatever anybody writes to the terminal, Python, C++ or another process,
+appears above the pinned lines. Nobody's file descriptors are touched: what a crashing
+program writes last is seen, and prompts, debuggers and child processes have a terminal.
+"""
+
+import atexit
+import os
+import shutil
+import threading
+
+from tflearner.reporting.output import Output
+
+LEAST_ROWS_ABOVE = 4
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
+_SAVE_CURSOR, _RESTORE_CURSOR = "\x1b7", "\x1b8"
+_SCROLL_EVERYWHERE = f"{_SAVE_CURSOR}\x1b[r{_RESTORE_CURSOR}"  # "r" moves the cursor.
+_ERASE_LINE, _ERASE_BELOW = "\x1b[2K", "\x1b[J"
+_DOWN = "\x1bD"  # Scrolls at the bottom, and stays in its column.
+
+_only_one = threading.Lock()  # Pinned views of one terminal would overwrite each other.
+
+
+class PinnedLines:
+    """A number of lines at the bottom of a terminal.
+
+        pinned = PinnedLines.take(Output(sys.stdout), num_lines=6)
+        pinned.draw(lines)
+        ...
+        pinned.release()
+
+    Args:
+        output: Where to write: a terminal.
+        num_lines: How many lines there are.
+    """
+
+    def __init__(self, output: Output, num_lines: int):
+        self._output = output
+        self._num_lines = num_lines
+        self._size: os.terminal_size | None = None  # That the region was made for.
+        self._is_released = False
+        atexit.register(self.release)  # A thread may train while the program ends.
+
+    @classmethod
+    def take(cls, output: Output, num_lines: int) -> "PinnedLines | None":
+        """Returns pinned lines.
+
+        Returns:
+            `None` if the terminal is too small, or has pinned lines already.
+        """
+        if not _fits(size_of(output), num_lines) or not _only_one.acquire(False):
+            return None
+        return cls(output, num_lines)
+
+    def draw(self, lines: list[str]) -> None:
+        """Replaces the pinned lines, in one write, so that nothing gets between them.
+
+        Args:
+            lines: Text with colours, not wider than the terminal.
+        """
+        if self._is_released:
+            return
+        size = size_of(self._output)
+        if not _fits(size, self._num_lines):
+            return self._let_go()
+        top = size.lines - self._num_lines + 1
+        # A carriage return changes nothing, and keeps lines apart in a recorded session.
+        rows = (
+            f"\x1b[{row};1H\x1b[m{_ERASE_LINE}{line}\r"
+            for row, line in enumerate(lines, start=top)
+        )
+        self._output.write(
+            "".join(
+                (
+                    _HIDE_CURSOR,
+                    "" if size == self._size else self._making_room(top),
+                    _SAVE_CURSOR,
+                    *rows,
+                    _RESTORE_CURSOR,
+                    _SHOW_CURSOR,
+                )
+            )
+        )
+        self._size = size
+        return None
+
+    def release(self) -> None:
+        """Removes the pinned lines; the cursor is at the beginning of an empty line."""
+        if self._is_released:
+            return
+        self._is_released = True
+        atexit.unregister(self.release)
+        self._let_go()
+        # Ends a line that somebody has begun, and none otherwise: as many blanks as the
+        # terminal is wide lead to its next line from all columns but the first.
+        columns = size_of(self._output).columns
+        self._output.write(f"{' ' * columns}\r{_ERASE_LINE}{_SHOW_CURSOR}")
+        _only_one.release()
+
+    def _making_room(self, top: int) -> str:
+        """Puts empty rows below the cursor, and keeps all that scrolls above them."""
+        room = f"{_DOWN * self._num_lines}\x1b[{self._num_lines}A"
+        region = f"{_SAVE_CURSOR}\x1b[1;{top - 1}r{_RESTORE_CURSOR}"
+        return self._clearing() + room + region
+
+    def _let_go(self) -> None:
+        if clearing := self._clearing():
+            self._output.write(clearing)
+        self._size = None
+
+    def _clearing(self) -> str:
+        return "" if self._size is None else _SCROLL_EVERYWHERE + _ERASE_BELOW
+
+
+def size_of(output: Output) -> os.terminal_size:
+    """Returns the size of a terminal; where it does not say, that of a VT100."""
+    try:
+        size = os.get_terminal_size(output.file.fileno())  # type: ignore[union-attr]
+    except (AttributeError, OSError, ValueError):  # The last one of a closed file.
+        size = os.terminal_size((0, 0))
+    fallback = shutil.get_terminal_size((80, 24))
+    return os.terminal_size(
+        (size.columns or fallback.columns, size.lines or fallback.lines)
+    )
+
+
+def _fits(size: os.terminal_size, num_lines: int) -> bool:
+    return size.lines >= num_lines + LEAST_ROWS_ABOVE
