@@ -1,5 +1,7 @@
 """The loop around runner and learner, as users meet it."""
 
+import errno
+import io
 import json
 import math
 
@@ -11,6 +13,7 @@ import tensorflow as tf
 
 import tflearner as tfl
 from tflearner.errors import (
+    CheckpointError,
     ConfigError,
     EnvContractError,
     EnvError,
@@ -380,7 +383,69 @@ def test_fit_takes_the_steps_it_was_asked_for(make_algo, quiet):
         "entropy",
         "learning_rate",
     } <= set(history.history)
-    assert algo.fit(total_steps=10, **quiet).history["steps"] == [128]
+    history = algo.fit(total_steps=10, **quiet)
+    assert history.history["steps"] == [32, 64, 96, 128]
+    assert history.params == {"total_steps": 10}
+
+
+class Epochs(keras.callbacks.Callback):
+    """Notes the epochs it is told of."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.ended = [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun.append(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ended.append(epoch)
+
+
+def test_epochs_continue_from_one_fit_to_the_next(make_algo, quiet):
+    algo, epochs = make_algo(), Epochs()
+    first = algo.fit(64, callbacks=[epochs], **quiet)
+    algo.train()
+    second = algo.fit(64, callbacks=[epochs], **quiet)
+    assert epochs.begun == epochs.ended == second.epoch == [0, 1, 3, 4]
+    assert second.history["training_iteration"] == [1, 2, 4, 5]
+    assert first.epoch == [0, 1] and len(first.history["loss"]) == 2
+
+
+def test_epochs_continue_in_a_restored_run_and_its_history_begins_there(
+    make_algo, quiet
+):
+    algo = make_algo()
+    algo.fit(64, **quiet)
+    path, state = algo.save("c"), algo.get_state()
+    algo.fit(32, **quiet)
+    restored = tfl.PPO.from_checkpoint(path)
+    histories = [restored.fit(32, **quiet)]
+    restored.stop()
+    algo.restore_from_path(path)
+    histories.append(algo.fit(32, **quiet))
+    algo.set_state(state)
+    histories.append(algo.fit(32, **quiet))
+    for history in histories:
+        assert history.epoch == [2] and history.history["steps"] == [96]
+
+
+def test_restoring_weights_alone_keeps_the_history(make_algo, quiet):
+    algo = make_algo()
+    algo.fit(64, **quiet)
+    path = algo.save("c")
+    algo.restore_from_path(path, component="learner")
+    algo.set_state({"learner": algo.get_state("learner")["learner"]})
+    assert algo.fit(32, **quiet).epoch == [0, 1, 2]
+
+
+def test_history_of_returns_has_no_nan(make_algo, quiet):
+    algo = make_algo(lambda: CountingEnv([(80, "terminated")]))
+    history = algo.fit(160, **quiet)
+    returns = history.history["episode_return"]
+    assert 0 < len(returns) < len(history.epoch) == 5
+    assert math.isfinite(max(returns))
+    assert history.series("episode_return") == (history.epoch[2:], returns)
 
 
 def test_fit_writes_results_under_log_dir_only(make_algo, quiet, tmp_path):
@@ -403,6 +468,75 @@ def test_fit_writes_to_runs_by_default(make_algo, quiet, tmp_path):
     make_algo(lambda: CountingEnv()).fit(total_steps=1, verbose=0)
     (run,) = (tmp_path / "runs").iterdir()
     assert [path.name for path in run.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "log_dir",
+    ["file", "file/below", "a\0b", "a" * 300, "\ud800", "~nobody-of-that-name/x"]
+    + [5, 0, False, b"logs", ["logs"]],
+    ids=lambda log_dir: repr(log_dir)[:12],
+)
+def test_impossible_log_dir_is_named(idle, quiet, tmp_path, log_dir):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"fit\(\): got log_dir="):
+        idle.fit(64, **quiet | {"log_dir": log_dir})
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_log_dir_without_permission_is_named(idle, quiet, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(UsageError, match="log_dir=.*Permission denied"):
+        idle.fit(64, **quiet)
+
+
+def test_current_directory_that_is_gone(make_algo, tmp_path, monkeypatch):
+    algo = make_algo()
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="log_dir='runs' .*an absolute path works"):
+        algo.fit(32, verbose=0)
+    with pytest.raises(CheckpointError, match=r"save\(\): got log_dir='runs'"):
+        algo.save()
+    with pytest.warns(RuntimeWarning, match="not saved: directory 'c'"):
+        algo.fit(
+            32,
+            verbose=0,
+            log_dir=tmp_path,
+            callbacks=[tfl.CheckpointCallback("c", every=1)],
+        )
+    assert algo.num_env_steps_sampled_lifetime == 32
+
+
+def test_run_stays_in_its_directory_when_the_current_one_changes(
+    make_algo, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    algo = make_algo()
+    algo.fit(32, verbose=0)
+    monkeypatch.chdir("other")
+    assert algo.save().startswith(f"{tmp_path}/runs/")
+
+
+def test_full_disk_and_closed_output_do_not_end_fit(make_algo, quiet, monkeypatch):
+    def fail(descriptor, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    closed = io.StringIO()
+    closed.close()
+    algo = make_algo()
+    monkeypatch.setattr("sys.stdout", closed)
+    monkeypatch.setattr("tflearner.reporting.run_directory.os.write", fail)
+    with pytest.warns(RuntimeWarning) as told:
+        history = algo.fit(96, **quiet | {"verbose": 2})
+    assert history.history["steps"] == [32, 64, 96]
+    told = sorted(str(warning.message) for warning in told)
+    assert len(told) == 2
+    assert "metrics.jsonl: [Errno 28]" in told[0] and "closed file" in told[1]
 
 
 def test_fit_evaluates_between_iterations(make_algo, quiet):
@@ -447,7 +581,8 @@ def test_ctrl_c_ends_fit_with_the_history_so_far(make_algo, quiet):
     history = algo.fit(total_steps=10_000, callbacks=[callback], **quiet)
     assert history.history["steps"] == [32]
     assert [logs["steps"] for logs in ended] == [32]
-    assert algo.fit(total_steps=1, **quiet).history["steps"] == [96]
+    history = algo.fit(total_steps=1, **quiet)
+    assert history.history["steps"] == [32, 96] and history.epoch == [0, 2]
 
 
 class Interrupted(CountingEnv):

@@ -26,7 +26,7 @@ from tflearner.reporting import names, summary
 from tflearner.reporting.callbacks import CallbackModel, CallbackRunner
 from tflearner.reporting.history import History
 from tflearner.reporting.progress import Progress, check_verbose
-from tflearner.reporting.run_directory import JsonLinesWriter, make_run_directory
+from tflearner.reporting.run_directory import JsonLinesWriter
 from tflearner.types import ResultDict
 
 
@@ -195,8 +195,13 @@ class Algorithm(AlgorithmState):
         """Trains for a number of environment steps.
 
         Every iteration is one epoch for callbacks, whose logs hold flat names such as
-        "episode_return", "loss" and, when evaluated, "val_episode_return". Results
-        also go to `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`.
+        "episode_return", "loss" and, when evaluated, "val_episode_return". Epochs are
+        numbered from 0 in a new run and continue in the next `fit`: the first one of a
+        run restored after `training_iteration` 7 is epoch 7. Results also go to
+        `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`, a new directory for each call.
+
+        A disk that is full or an output that is closed costs what cannot be written: the
+        first failure is a `RuntimeWarning`, and training continues.
 
         Ctrl-C ends training after the iteration, and leaves a checkpoint in
         "checkpoints" of that directory; pressed again it stops at once. SIGTERM does
@@ -211,19 +216,20 @@ class Algorithm(AlgorithmState):
             log_dir: Where run directories are made; "runs" by default.
 
         Returns:
-            The `History` of all iterations so far.
+            The `History` of all iterations that `fit` has run on this object, those of
+            earlier calls included. It begins anew where a run is restored.
 
         Raises:
-            UsageError: If `total_steps` is no int above 0.
+            UsageError: If `total_steps` is no int above 0, or no directory can be made
+                in `log_dir`.
             ConfigError: If `verbose` is something else.
         """
         _check_count("fit()", "total_steps", total_steps)
-        history = History(params={"total_steps": total_steps})
         runner = CallbackRunner(
             callbacks or (), self._callback_model(), {"steps": 1, "verbose": 0}
         )
         check_verbose(verbose)
-        directory = make_run_directory(self._name.lower(), self._env_name, log_dir)
+        directory = self._make_run_directory("fit()", UsageError, log_dir)
         self._run_directory = directory
         first = self.num_env_steps_sampled_lifetime
         title = f"{self._headline()}\nrun: {directory}/"
@@ -236,12 +242,12 @@ class Algorithm(AlgorithmState):
             started, logs, message, steps = time.perf_counter(), {}, None, 0
             try:
                 while not (runner.stop_training or interruption.requested):
-                    epoch = len(history.epoch)
+                    epoch = self._iteration
                     runner.epoch_begin(epoch)
                     result = self._train_and_evaluate()
                     writer.write(result)
                     logs = runner.epoch_end(epoch, names.flatten_result(result))
-                    history.append(epoch, logs)
+                    self._history.append(epoch, logs)
                     steps = self.num_env_steps_sampled_lifetime - first
                     seconds = time.perf_counter() - started
                     progress.update(logs, result[constants.TIMERS], steps, seconds)
@@ -259,7 +265,7 @@ class Algorithm(AlgorithmState):
                 message = f"interrupted after {steps:,} steps{where}"
             progress.close(message)
         interruption.pass_on()
-        return history
+        return self._history.copy({"total_steps": total_steps})
 
     def _train_and_evaluate(self) -> ResultDict:
         result = self.train()

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import reprlib
 from collections.abc import Collection
 from typing import Any
 
@@ -20,9 +21,10 @@ from tflearner.constants import (
     COMPONENT_LEARNER,
     COMPONENT_RL_MODULE,
 )
-from tflearner.errors import BuilderError, CheckpointError
+from tflearner.errors import BuilderError, CheckpointError, TFLearnerError
 from tflearner.reporting.checkpoint_callback import warn_not_saved
-from tflearner.reporting.run_directory import make_run_directory
+from tflearner.reporting.history import History
+from tflearner.reporting.run_directory import DEFAULT_PARENT, make_run_directory
 from tflearner.types import StateDict
 
 # Settings that a learner changes when modules come and go.
@@ -61,6 +63,7 @@ class AlgorithmState(Checkpointable):
         self._run_seed = np.random.SeedSequence(config.seed).entropy
         self._run_directory: pathlib.Path | None = None
         self._saver: BackgroundSaver | None = None
+        self._history = History()  # Of the iterations that `fit` ran.
         self._last_save = (0, "")  # The iteration after which it was, and its path.
 
     @property
@@ -121,12 +124,12 @@ class AlgorithmState(Checkpointable):
         self._saver.save(directory, state, self.get_metadata(), step=step)
         return str(directory.path / steps.name_of(step))
 
-    def _error_of_last_save(self) -> CheckpointError | None:
+    def _error_of_last_save(self) -> TFLearnerError | None:
         """Waits for the thread that saves; returns why it could not."""
         try:
             if self._saver is not None:
                 self._saver.wait()
-        except CheckpointError as error:
+        except TFLearnerError as error:
             self._last_save = (0, "")
             return error
         return None
@@ -156,15 +159,35 @@ class AlgorithmState(Checkpointable):
             return path
         try:
             return self.save()
-        except CheckpointError as error:
+        except TFLearnerError as error:
             warn_not_saved(error)
             return ""
 
     def _directory(self) -> pathlib.Path:
         """The directory of this run, made when it is needed first."""
         if self._run_directory is None:
-            self._run_directory = make_run_directory(self._name.lower(), self._env_name)
+            self._run_directory = self._make_run_directory("save()", CheckpointError)
         return self._run_directory
+
+    def _make_run_directory(
+        self,
+        where: str,
+        error_class: type[TFLearnerError],
+        log_dir: str | os.PathLike | None = None,
+    ) -> pathlib.Path:
+        """Returns a new directory for this run, or raises an error of the class."""
+        try:
+            made = make_run_directory(self._name.lower(), self._env_name, log_dir)
+            return made.absolute()
+        except (OSError, TypeError, ValueError, RuntimeError) as error:
+            got = DEFAULT_PARENT if log_dir is None else log_dir
+            why = getattr(error, "strerror", None) or error
+            raise error_class(
+                where,
+                f"log_dir={reprlib.repr(got)} ({why})",
+                "a directory that exists or can be made, and takes files",
+                "an absolute path works wherever the current directory is",
+            ) from error
 
     @property
     def num_env_steps_sampled_lifetime(self) -> int:
@@ -226,6 +249,8 @@ class AlgorithmState(Checkpointable):
             except BaseException:
                 super()._plan_restore(before, []).apply()
                 raise
+        if "iteration" in state:
+            self._history = History()
         self._end_episodes()
 
     def get_ctor_args_and_kwargs(self):
@@ -264,8 +289,7 @@ class AlgorithmState(Checkpointable):
         return {**state, COMPONENT_LEARNER: learner}
 
     def _next_step(self, directory):
-        newest = max(directory.steps(), default=0)
-        return max(self.num_env_steps_sampled_lifetime, newest + 1)
+        return directory.next_step(max(1, self.num_env_steps_sampled_lifetime))
 
     def _end_episodes(self) -> None:
         entropy = np.random.SeedSequence(self._run_seed, spawn_key=(self._num_saves,))
@@ -278,6 +302,7 @@ class AlgorithmState(Checkpointable):
             report = plan.apply()
             self._last_save = (0, "")
             if not component:
+                self._history = History()
                 self._end_episodes()
             return report
 

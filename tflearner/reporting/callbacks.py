@@ -3,7 +3,6 @@
 One reporting interval is one epoch of one batch.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,9 +11,7 @@ import keras
 import numpy as np
 
 from tflearner.errors import UsageError
-
-# Of quantities that nothing was measured of before an episode has ended.
-_EPISODE_NAMES = ("episode_", "val_episode_")
+from tflearner.reporting import names
 
 
 class CallbackModel:
@@ -128,7 +125,7 @@ class CallbackRunner:
         """A reporting interval has ended.
 
         Args:
-            epoch: Its number, from 0.
+            epoch: Its number, from 0 in a new run.
             logs: Flat name -> number.
 
         Returns:
@@ -159,12 +156,8 @@ class _Logs(dict):
     """
 
     def get(self, name: str, default: Any = None) -> Any:
-        return default if self._is_unmeasured(name) else super().get(name, default)
+        value = super().get(name, default)
+        return default if names.is_unmeasured(name, value) else value
 
     def has_unmeasured(self) -> bool:
-        return any(self._is_unmeasured(name) for name in self)
-
-    def _is_unmeasured(self, name: str) -> bool:
-        value = super().get(name)
-        is_nan = isinstance(value, float) and math.isnan(value)
-        return is_nan and str(name).startswith(_EPISODE_NAMES)
+        return any(names.is_unmeasured(name, value) for name, value in self.items())

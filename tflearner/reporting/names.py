@@ -1,5 +1,6 @@
 """The flat, Keras-like names under which results reach History, callbacks and people."""
 
+import math
 import numbers
 from collections.abc import Iterator
 
@@ -17,6 +18,8 @@ RESULT_NAMES = {
     f"{constants.DEFAULT_OPTIMIZER}_{constants.LR_KEY}": "learning_rate",
 }
 EVALUATION_PREFIX = "val_"
+# Of quantities that nothing was measured of before an episode has ended.
+_OF_EPISODES = ("episode_", f"{EVALUATION_PREFIX}episode_")
 
 
 def flatten_result(result: ResultDict) -> dict[str, float]:
@@ -56,6 +59,16 @@ def flatten_result(result: ResultDict) -> dict[str, float]:
     for name, value in _named(rest.pop(constants.EVALUATION_RESULTS, {})):
         flat[EVALUATION_PREFIX + name] = value
     return flat | dict(_named(rest))
+
+
+def is_unmeasured(name: str, value: object) -> bool:
+    """Returns whether a value is NaN for want of an episode that has ended.
+
+    >>> is_unmeasured("episode_return", float("nan")), is_unmeasured("loss", float("nan"))
+    (True, False)
+    """
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return is_nan and str(name).startswith(_OF_EPISODES)
 
 
 def _named(nested: dict) -> Iterator[tuple[str, float]]:
