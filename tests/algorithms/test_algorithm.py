@@ -539,6 +539,17 @@ def test_full_disk_and_closed_output_do_not_end_fit(make_algo, quiet, monkeypatc
     assert "metrics.jsonl: [Errno 28]" in told[0] and "closed file" in told[1]
 
 
+def test_fit_tells_once_that_value_errors_are_cut_off(
+    make_algo, quiet, capsys, monkeypatch
+):
+    monkeypatch.setattr("tflearner.algorithms.value_errors.NUM_UPDATES", 3)
+    algo = make_algo(CountingEnv)  # Its returns are in hundreds.
+    algo.fit(64, **quiet | {"verbose": 2})
+    assert "vf_clip_param" not in capsys.readouterr().out
+    algo.fit(64, **quiet | {"verbose": 2})
+    assert capsys.readouterr().out.count("exceeded vf_clip_param=10") == 1
+
+
 def test_fit_evaluates_between_iterations(make_algo, quiet):
     algo = make_algo(evaluation_interval=2, evaluation_duration=1)
     history = algo.fit(total_steps=128, **quiet).history

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tflearner.algorithms.ppo import PPOConfig, PPOTfLearner, next_kl_coeff
+from tflearner.algorithms.value_errors import ValueErrors
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import ConfigError, ScheduleError
 from tflearner.modules.default_model_config import DefaultModelConfig
@@ -131,6 +132,39 @@ def test_value_error_is_capped():
     own = learner.update({**batch, "value_targets": np.full(20, 9.0)})["default_policy"]
     assert own["vf_loss"] == pytest.approx(0.5)
     assert own["vf_loss_unclipped"] > 50.0
+    assert own["vf_clip_fraction"] == pytest.approx(1.0)
+
+
+def test_share_of_capped_value_errors_is_that_of_rows():
+    learner = make_learner(vf_clip_param=4.0)
+    batch = batch_of(learner)
+    values = learner.module[DEFAULT_MODULE_ID].compute_values(batch).numpy()
+    errors = np.repeat([1.9, 2.1], [12, 8])
+    own = learner.update({**batch, "value_targets": values + errors})["default_policy"]
+    assert own["vf_clip_fraction"] == pytest.approx(0.4)
+
+
+def test_without_a_cap_there_is_no_share():
+    learner = make_learner(vf_clip_param=float("inf"))
+    assert "vf_clip_fraction" not in learner.update(batch_of(learner))["default_policy"]
+
+
+def test_value_errors_are_told_once_after_20_updates_in_a_row():
+    errors, large, small = ValueErrors(), (0.6, 40.0, 10.0), (0.5, 40.0, 10.0)
+    shares = [large] * 19 + [small] + [large] * 40
+    told = [errors.remark("p0", *own) for own in shares]
+    (remark,) = filter(None, told)
+    assert told[39] == remark
+    assert "vf_clip_param=10" in remark and "60%" in remark and "'p0'" in remark
+
+
+def test_modules_count_their_value_errors_apart():
+    errors = ValueErrors()
+    for _ in range(19):
+        assert errors.remark("p0", 0.9, 40.0, 10.0) is None
+        assert errors.remark("p1", 0.1, 4.0, 10.0) is None
+    assert errors.remark("p1", 0.9, 40.0, 10.0) is None
+    assert errors.remark("p0", 0.9, 40.0, 10.0)
 
 
 @pytest.mark.parametrize("vf_share_layers", [True, False])

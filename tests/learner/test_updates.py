@@ -143,6 +143,7 @@ def test_results_of_ppo_have_exactly_these_keys(make_learner, make_batch):
         "policy_loss",
         "vf_loss",
         "vf_loss_unclipped",
+        "vf_clip_fraction",
         "vf_explained_var",
         "entropy",
         "mean_kl_loss",

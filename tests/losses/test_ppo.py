@@ -36,8 +36,8 @@ def oracle(batch, mask, settings):
     clip, cap = settings["clip_param"], settings["vf_clip_param"]
     c_v, c_e = settings["vf_loss_coeff"], settings["entropy_coeff"]
     c_kl, num = settings["kl_coeff"], np.sum(mask)
-    names = ("policy", "value", "value_unclipped", "entropy", "kl")
-    terms = dict.fromkeys(names, 0.0)
+    names = ("policy", "value", "value_unclipped", "value_clip_fraction")
+    terms = dict.fromkeys((*names, "entropy", "kl"), 0.0)
     gradients = {column: np.zeros(6) for column in ("logp", "values", "entropy", "kl")}
     for t in np.flatnonzero(mask):
         step = {column: float(batch[column][t]) for column in PER_STEP}
@@ -50,6 +50,7 @@ def oracle(batch, mask, settings):
         terms["policy"] -= surrogate / num
         terms["value"] += min(error**2, cap) / num
         terms["value_unclipped"] += error**2 / num
+        terms["value_clip_fraction"] += (error**2 > cap) / num
         terms["entropy"] += step["entropy"] / num
         terms["kl"] += step["kl"] / num
         gradients["logp"][t] = 0.0 if gains_nothing else -ratio * advantage / num

@@ -178,6 +178,10 @@ class Algorithm(AlgorithmState):
             constants.TIME_TOTAL_S: self._seconds,
         }
 
+    def _remarks(self, learner_results: ResultDict) -> Iterable[str]:
+        """Returns what a person should know of an update, in a sentence or two each."""
+        return ()
+
     @property
     def num_env_steps_sampled_lifetime(self) -> int:
         """Environment steps sampled so far."""
@@ -251,6 +255,9 @@ class Algorithm(AlgorithmState):
                     steps = self.num_env_steps_sampled_lifetime - first
                     seconds = time.perf_counter() - started
                     progress.update(logs, result[constants.TIMERS], steps, seconds)
+                    if verbose != 0:
+                        for remark in self._remarks(result[constants.LEARNER_RESULTS]):
+                            progress.say(remark)
                     if steps >= total_steps:
                         break
             except KeyboardInterrupt:

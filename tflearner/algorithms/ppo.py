@@ -12,6 +12,7 @@ from typing import Any
 
 from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
+from tflearner.algorithms.value_errors import ValueErrors
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.config import TRAINING, AlgorithmConfig, register_config
@@ -28,6 +29,7 @@ from tflearner.schedule import Scheduler
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
 VF_LOSS_UNCLIPPED_KEY = "vf_loss_unclipped"
+VF_CLIP_FRACTION_KEY = "vf_clip_fraction"
 VF_EXPLAINED_VAR_KEY = "vf_explained_var"
 MEAN_KL_LOSS_KEY = "mean_kl_loss"
 CURR_KL_COEFF_KEY = "curr_kl_coeff"
@@ -111,6 +113,23 @@ class PPO(Algorithm):
 
     config_class = PPOConfig
 
+    def _build(self, environments) -> None:
+        super()._build(environments)
+        self._value_errors = ValueErrors()
+
+    def _remarks(self, learner_results):
+        for module_id, own in learner_results.items():
+            if VF_CLIP_FRACTION_KEY in own:
+                config = self.learner.config.get_config_for_module(module_id)
+                remark = self._value_errors.remark(
+                    module_id,
+                    share=own[VF_CLIP_FRACTION_KEY],
+                    mean=own[VF_LOSS_UNCLIPPED_KEY],
+                    cap=config.vf_clip_param,
+                )
+                if remark:
+                    yield remark
+
     def training_step(self):
         config = self.config
         episodes = self.env_runner.sample(
@@ -136,7 +155,8 @@ class PPOTfLearner(TfLearner):
 
     Reports per module, besides what every learner reports: policy_loss, vf_loss,
     vf_loss_unclipped, vf_explained_var, entropy, mean_kl_loss (of the last minibatch),
-    curr_kl_coeff and curr_entropy_coeff (both those of the next update).
+    curr_kl_coeff and curr_entropy_coeff (both those of the next update). With a finite
+    `vf_clip_param` also vf_clip_fraction: the share of squared value errors beyond it.
     """
 
     config: PPOConfig
@@ -200,20 +220,19 @@ class PPOTfLearner(TfLearner):
             entropy_coeff=coefficients.entropy.get_current_value(),
             kl_coeff=coefficients.kl if config.use_kl_loss else 0.0,
         )
-        self.metrics.log_dict(
-            {
-                constants.POLICY_LOSS_KEY: loss.policy,
-                constants.VF_LOSS_KEY: loss.value,
-                VF_LOSS_UNCLIPPED_KEY: loss.value_unclipped,
-                VF_EXPLAINED_VAR_KEY: reductions.explained_variance(
-                    batch[Columns.VALUE_TARGETS], values, mask
-                ),
-                constants.ENTROPY_KEY: loss.entropy,
-                MEAN_KL_LOSS_KEY: loss.kl,
-            },
-            key=module_id,
-            window=1,
-        )
+        terms = {
+            constants.POLICY_LOSS_KEY: loss.policy,
+            constants.VF_LOSS_KEY: loss.value,
+            VF_LOSS_UNCLIPPED_KEY: loss.value_unclipped,
+            VF_EXPLAINED_VAR_KEY: reductions.explained_variance(
+                batch[Columns.VALUE_TARGETS], values, mask
+            ),
+            constants.ENTROPY_KEY: loss.entropy,
+            MEAN_KL_LOSS_KEY: loss.kl,
+        }
+        if math.isfinite(config.vf_clip_param):
+            terms[VF_CLIP_FRACTION_KEY] = loss.value_clip_fraction
+        self.metrics.log_dict(terms, key=module_id, window=1)
         return loss.total
 
     def after_gradient_based_update(self, *, timesteps):

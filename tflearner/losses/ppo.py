@@ -16,12 +16,16 @@ from tflearner.types import Tensor
 
 
 class PPOLoss(NamedTuple):
-    """The objective and its terms, all scalars averaged over the steps that count."""
+    """The objective and its terms, all scalars averaged over the steps that count.
+
+    `value_clip_fraction` is the share of steps whose squared value error is cut off.
+    """
 
     total: Tensor
     policy: Tensor
     value: Tensor
     value_unclipped: Tensor
+    value_clip_fraction: Tensor
     entropy: Tensor
     kl: Tensor
 
@@ -99,6 +103,7 @@ def ppo_loss(
 
     squared_error = tf.square(values - value_targets)
     clipped_error = tf.minimum(squared_error, vf_clip_param)
+    is_clipped = tf.cast(squared_error > vf_clip_param, squared_error.dtype)
 
     policy = -reductions.masked_mean(surrogate, mask)
     value = reductions.masked_mean(clipped_error, mask)
@@ -114,6 +119,7 @@ def ppo_loss(
         policy=policy,
         value=value,
         value_unclipped=reductions.masked_mean(squared_error, mask),
+        value_clip_fraction=reductions.masked_mean(is_clipped, mask),
         entropy=mean_entropy,
         kl=mean_kl,
     )
