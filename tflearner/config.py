@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 
+from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import ARGUMENTS, BUILDER, GIVEN, register_builder
 from tflearner.checkpoint.kinds import (
     CONFIG,
@@ -924,9 +925,27 @@ def _texts_in(described: Any) -> Iterator[str]:
             yield from _texts_in(own)
 
 
-of_kind(CONFIG, takes=_TAKES, machine=_OF_THE_MACHINE, refuse=_settings_that_import)(
-    AlgorithmConfig
+# Nothing else in a file tells how much memory these take, or how many processes.
+_settings_that_exhaust = budget.refusing_above(
+    {
+        "num_envs_per_env_runner": 1000,
+        "rollout_fragment_length": 10**6,
+        "train_batch_size_per_learner": 10**7,
+        "minibatch_size": 10**7,
+        "episode_lookback_horizon": 10**5,
+        "min_sample_timesteps_per_iteration": 10**7,
+    }
 )
+
+of_kind(
+    CONFIG,
+    takes=_TAKES,
+    machine=_OF_THE_MACHINE,
+    refuse=lambda settings: {
+        **_settings_that_import(settings),
+        **_settings_that_exhaust(settings),
+    },
+)(AlgorithmConfig)
 
 
 def register_config(name: str, cls: type[AlgorithmConfig]) -> None:

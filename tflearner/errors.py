@@ -246,6 +246,13 @@ class ExportError(TFLearnerError, ValueError):
     """A policy that cannot be exported, or an export that would not act like it."""
 
 
+def own_error(error: BaseException | None) -> TFLearnerError | None:
+    """Returns the error of this library that led to another, as one of Keras'."""
+    while error is not None and not isinstance(error, TFLearnerError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def printable(text: str, kept: str = "\n") -> str:
     r"""Returns a text with all but printable characters escaped.
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 import tflearner
-from tflearner.checkpoint import kinds, machine
+from tflearner.checkpoint import budget, kinds, machine
 from tflearner.checkpoint.kinds import Declaration, Refuse, declaration_of
-from tflearner.errors import BuilderError, TFLearnerError, UsageError
+from tflearner.errors import BuilderError, TFLearnerError, UsageError, own_error
 
 Arguments = Callable[[Any], Mapping[str, Any]]
 
@@ -264,6 +264,8 @@ class Rebuilder:
         except TFLearnerError:
             raise
         except of as error:
+            if (own := own_error(error)) is not None:
+                raise own from None
             raise BuilderError(
                 where,
                 f"a description nothing can be built from "
@@ -351,6 +353,7 @@ class Rebuilder:
         _check_kind(name, about.kinds, takes, is_named)
         if is_named:
             return builder.build
+        budget.spend(f"a {name}")
         before = self._num_misses
         arguments = self._arguments(description[ARGUMENTS], about)
         # An incomplete object is never used: `check` comes before.

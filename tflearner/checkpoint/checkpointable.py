@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Self
 
-from tflearner.checkpoint import matching
+import numpy as np
+
+from tflearner.checkpoint import budget, matching
 from tflearner.checkpoint.builders import (
     GIVEN,
     Rebuilder,
@@ -227,19 +229,20 @@ class Checkpointable(abc.ABC):
         rebuilder = Rebuilder(given=cls._given(settings), builders=builders)
         made_of = cls._saved_class(metadata.get(CLASS), rebuilder)
         where = f"{made_of.__name__}.from_checkpoint()"
-        with rebuilder.telling(where):
-            arguments = rebuilder.arguments(metadata[ARGUMENTS], of=made_of)
-        for name in settings.keys() - rebuilder.used:
-            raise UnknownArgumentError(
-                where,
-                f"{name!r}, which is no setting of what was saved",
-                f"one of {sorted(rebuilder.known)}",
-                did_you_mean(name, rebuilder.known),
-            )
-        rebuilder.check(where)
-        _warn_of_machine(where, rebuilder.dropped)
-        with rebuilder.telling(where, of=TypeError):  # Of the file's arguments.
-            made = made_of._rebuilt(arguments)
+        with budget.limited(**_size(checkpoint)):
+            with rebuilder.telling(where):
+                arguments = rebuilder.arguments(metadata[ARGUMENTS], of=made_of)
+            for name in settings.keys() - rebuilder.used:
+                raise UnknownArgumentError(
+                    where,
+                    f"{name!r}, which is no setting of what was saved",
+                    f"one of {sorted(rebuilder.known)}",
+                    did_you_mean(name, rebuilder.known),
+                )
+            rebuilder.check(where)
+            _warn_of_machine(where, rebuilder.dropped)
+            with rebuilder.telling(where):
+                made = made_of._rebuilt(arguments)
         with telling(str(checkpoint.path)):
             plan = made._plan_restore(state, [])
         matching.check(where, plan.problems)
@@ -396,6 +399,23 @@ def _warn_of_machine(where: str, dropped: Mapping[str, Any]) -> None:
             "machine are not taken from files; pass those you want to from_checkpoint().",
             stacklevel=3,
         )
+
+
+def _size(checkpoint: Checkpoint) -> dict[str, int]:
+    """Returns what `budget.limited` wants to know of a checkpoint."""
+    files = checkpoint.manifest["files"].values()
+    return {
+        "num_bytes": sum(file["bytes"] for file in files),
+        "num_arrays": _num_arrays(checkpoint.state),
+    }
+
+
+def _num_arrays(state: Any) -> int:
+    if isinstance(state, dict):
+        return sum(map(_num_arrays, state.values()))
+    if isinstance(state, list | tuple):
+        return sum(map(_num_arrays, state))
+    return isinstance(state, np.ndarray)
 
 
 def _names(component: str | None) -> list[str]:

@@ -1,15 +1,21 @@
 """How files write down the spaces of gymnasium: as JSON arguments of their builders."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
+from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import SPACE, of_kind
 
 
 def _box(low: Any, high: Any, shape: Any, dtype: str) -> gym.spaces.Box:
+    bytes_each = (
+        2 * np.dtype(dtype).itemsize + 2
+    )  # Both bounds, and where there are any.
+    budget.spend(f"a Box of shape {tuple(shape)}", math.prod(shape) * bytes_each)
     bounds: Any = [np.broadcast_to(np.asarray(b, dtype), shape) for b in (low, high)]
     of_type: Any = np.dtype(dtype).type
     arguments: dict[str, Any] = {"shape": tuple(shape), "dtype": of_type}
@@ -39,12 +45,30 @@ def _of_discrete(space: gym.spaces.Discrete) -> dict[str, Any]:
     return {"n": int(space.n), "start": int(space.start), **dtype}
 
 
+def _discrete(n: int, start: int = 0, **dtype: Any) -> gym.spaces.Discrete:
+    _spend_on_values("a Discrete", n)
+    return gym.spaces.Discrete(n, start=start, **dtype)
+
+
 def _multi_discrete(nvec: Any, start: Any, dtype: str) -> gym.spaces.MultiDiscrete:
+    sizes = np.ravel(nvec)
+    # Distributions pad all of them to the longest.
+    _spend_on_values("a MultiDiscrete", int(sizes.max(initial=0)) * len(sizes))
     return gym.spaces.MultiDiscrete(
         np.asarray(nvec, dtype),
         dtype=np.dtype(dtype).type,
         start=np.asarray(start, dtype),
     )
+
+
+def _multi_binary(n: Any) -> gym.spaces.MultiBinary:
+    _spend_on_values("a MultiBinary", math.prod([n] if isinstance(n, int) else n))
+    return gym.spaces.MultiBinary(n)
+
+
+def _spend_on_values(what: str, num: int) -> None:
+    """Notes that networks read or put out a number for each value."""
+    budget.spend(f"{what} of {num} values", 4 * num)
 
 
 def register_builders() -> None:
@@ -53,7 +77,8 @@ def register_builders() -> None:
     register_builder("gymnasium/Box", _box, of=gym.spaces.Box, arguments=_of_box)
     register_builder(
         "gymnasium/Discrete",
-        gym.spaces.Discrete,
+        _discrete,
+        of=gym.spaces.Discrete,
         arguments=_of_discrete,
     )
     register_builder(
@@ -68,7 +93,8 @@ def register_builders() -> None:
     )
     register_builder(
         "gymnasium/MultiBinary",
-        gym.spaces.MultiBinary,
+        _multi_binary,
+        of=gym.spaces.MultiBinary,
         arguments=lambda s: {"n": s.n if isinstance(s.n, int) else list(s.shape)},
     )
     register_builder(

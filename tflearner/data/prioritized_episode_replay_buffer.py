@@ -209,11 +209,12 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
             refuse(f"{where}, 'drawn'", "rows that were never there", f"below {end}")
 
     def _take_state(self, state):
+        before = self._store.num_rows
         super()._take_state(state)
         own = state["priorities"]
-        powers = np.zeros(self.capacity)
+        powers = np.zeros(max(before, self._store.num_rows))
         powers[: len(own["powers"])] = own["powers"]
-        self._tree.set(np.arange(self.capacity), powers)
+        self._tree.set(np.arange(len(powers)), powers)
         self._largest, self._drawn = own["largest"], own["drawn"].copy()
 
     def get_ctor_args_and_kwargs(self):

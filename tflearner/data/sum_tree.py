@@ -1,5 +1,7 @@
 """Draws positions in proportion to their weights, many at once."""
 
+import math
+
 import numpy as np
 
 
@@ -26,8 +28,9 @@ class SumTree:
         self._num = num
         self._first = 1 << self._depth(num)  # The node of position 0.
         self._sums = np.zeros(2 * self._first)
-        # Of the positive weights; those of a node's subtree, as the sums.
-        self._least = np.full(2 * self._first, np.inf)
+        # The least positive weight of a node's subtree, as the bits that it has not:
+        # they order as integers, and 0, for none, takes no memory before it is written.
+        self._least = np.zeros(2 * self._first, np.uint64)
 
     @staticmethod
     def _depth(num: int) -> int:
@@ -46,7 +49,8 @@ class SumTree:
     @property
     def smallest(self) -> float:
         """The smallest positive weight; infinity if there is none."""
-        return float(self._least[1])
+        bits = self._least[1]
+        return float((~bits).view(np.float64)) if bits else math.inf
 
     def get(self, positions: np.ndarray) -> np.ndarray:
         """Returns weights. float64 [M].
@@ -65,7 +69,7 @@ class SumTree:
         """
         nodes = positions + self._first
         self._sums[nodes] = weights
-        self._least[nodes] = np.where(weights > 0.0, weights, np.inf)
+        self._least[nodes] = np.where(weights > 0.0, ~weights.view(np.uint64), 0)
         level = self._first
         while level > 1:
             level >>= 1
@@ -81,7 +85,7 @@ class SumTree:
         right = left | 1
         sums, least = self._sums, self._least
         sums[nodes] = sums.take(left) + sums.take(right)
-        least[nodes] = np.minimum(least.take(left), least.take(right))
+        least[nodes] = np.maximum(least.take(left), least.take(right))
 
     def _renew_level(self, level: int) -> None:
         """Makes all nodes of a level anew: without indices, one takes less time."""
@@ -89,7 +93,7 @@ class SumTree:
         pairs = self._sums[below].reshape(-1, 2)
         np.add(pairs[:, 0], pairs[:, 1], out=self._sums[own])
         pairs = self._least[below].reshape(-1, 2)
-        np.minimum(pairs[:, 0], pairs[:, 1], out=self._least[own])
+        np.maximum(pairs[:, 0], pairs[:, 1], out=self._least[own])
 
     def find(self, sums: np.ndarray) -> np.ndarray:
         """Returns the positions at which the running sum of the weights exceeds `sums`.

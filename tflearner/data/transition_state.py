@@ -42,7 +42,6 @@ def set_state(store: TransitionStore, state: StateDict) -> None:
         column = getattr(store, name)
         column[:num] = state[name]
         column[num:before] = 0
-    store.links[num:] = NONE
     store.num_added = state["num_added"]
     store.num_steps_added = state["num_steps_added"]
     store.num_transitions = int(np.count_nonzero(state["links"] != NONE))

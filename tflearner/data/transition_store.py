@@ -71,7 +71,8 @@ class TransitionStore:
         num_steps_added: How many steps were ever added.
         num_transitions: How many rows have a successor.
         open: The episodes that may go on, by id, in the order of their last rows.
-        links: The slots of the rows' successors. int [capacity].
+        links: The slots of the rows' successors; of slots without a row anything. int
+            [capacity].
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class TransitionStore:
         self.rewards = np.zeros(capacity, np.float32)
         self.terminateds = np.zeros(capacity, bool)
         self.truncateds = np.zeros(capacity, bool)
-        self.links = np.full(capacity, NONE, _link_dtype(capacity))
+        self.links = np.zeros(capacity, _link_dtype(capacity))
 
     @staticmethod
     def nbytes_of(
@@ -132,6 +133,7 @@ class TransitionStore:
         if goes_on and not num_steps:  # Keeps its place in `open`.
             return np.empty(0, np.int64), np.empty(0, np.int64)
         first = self.num_added - 1 if goes_on else self.num_added
+        num_rows = self.num_rows
         rows = np.arange(first, first + num_steps + 1)  # Positions.
         if last is not None:
             del self.open[chunk.id_]
@@ -140,7 +142,7 @@ class TransitionStore:
         self.num_added = first + num_steps + 1
         self.num_steps_added += num_steps
 
-        written = self._write_observations(rows[int(goes_on) :], chunk)
+        written = self._write_observations(rows[int(goes_on) :], chunk, num_rows)
         linked = self._write_steps(rows, chunk)
         if not (chunk.terminated or chunk.truncated):
             end = OpenEpisode(int(rows[-1]), chunk.t_started + num_steps)
@@ -225,10 +227,13 @@ class TransitionStore:
             Columns.N_STEP: _aligned(used.astype(np.float32)),
         }
 
-    def _write_observations(self, rows: np.ndarray, chunk: Chunk) -> np.ndarray:
+    def _write_observations(
+        self, rows: np.ndarray, chunk: Chunk, num_before: int
+    ) -> np.ndarray:
         rows = rows[-self.capacity :]
         slots = rows % self.capacity
-        self.num_transitions -= int(np.count_nonzero(self._has_link(slots)))
+        had_row = slots[slots < num_before]
+        self.num_transitions -= int(np.count_nonzero(self._has_link(had_row)))
         for leaf, values in zip(self.observations, chunk.observations):
             leaf[slots] = values[len(values) - len(rows) :]
         self.links[slots] = NONE

@@ -39,6 +39,7 @@ from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
 from tflearner.learner.replicas import Replicas, strategy_of
 from tflearner.learner.update_plan import UpdatePlan
 from tflearner.modules.apis import SelfSupervisedLossAPI
+from tflearner.modules.counted_variables import counted_variables
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.types import ModuleID, Param, ParamDict, ParamRef, Tensor
@@ -562,8 +563,10 @@ class TfLearner(Learner):
         with self._variable_scope():
             return tf.Variable(value, dtype=dtype, trainable=trainable)
 
+    @contextlib.contextmanager
     def _variable_scope(self):
-        return self._replicas.scope()
+        with self._replicas.scope(), counted_variables():
+            yield
 
     _get_optimizer_lr = staticmethod(optimizers.get_learning_rate)
     _set_optimizer_lr = staticmethod(

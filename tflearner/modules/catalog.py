@@ -11,6 +11,7 @@ import gymnasium as gym
 import keras
 import numpy as np
 
+from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import CATALOG, of_kind
 from tflearner.errors import ConfigError, ModuleError
@@ -139,10 +140,13 @@ class Catalog:
         self, tokenizer: keras.layers.Layer, name: str
     ) -> RecurrentEncoder:
         """Returns an LSTM or GRU behind an encoder of single steps."""
+        config = self.model_config
+        num_outputs = config.max_seq_len * config.lstm_cell_size
+        budget.spend("a sequence of a recurrent layer", 4 * num_outputs)
         return RecurrentEncoder(
             tokenizer,
-            "lstm" if self.model_config.use_lstm else "gru",
-            self.model_config.lstm_cell_size,
+            "lstm" if config.use_lstm else "gru",
+            config.lstm_cell_size,
             rng=self.rng,
             name=name,
         )

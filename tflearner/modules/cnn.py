@@ -3,12 +3,14 @@
 Shapes: images are [B, H, W, C], float32 by the time they get here.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tflearner.checkpoint import budget
 from tflearner.errors import ConfigError, SpaceError
 from tflearner.modules.networks import MLP, CompositeLayer, seeded
 
@@ -103,7 +105,7 @@ def check_conv_filters(filters: ConvFilters, shape: Sequence[int]) -> None:
         ConfigError: If one does not; says how much is left.
     """
     left = list(shape[:2])
-    for index, (_, kernel, stride) in enumerate(filters):
+    for index, (num, kernel, stride) in enumerate(filters):
         kernel, stride = _pair(kernel), _pair(stride)
         if any(k > size for k, size in zip(kernel, left)):
             raise ConfigError(
@@ -114,6 +116,7 @@ def check_conv_filters(filters: ConvFilters, shape: Sequence[int]) -> None:
                 "use smaller kernels, smaller strides or fewer layers",
             )
         left = [(size - k) // s + 1 for size, k, s in zip(left, kernel, stride)]
+        budget.spend("a convolution", 4 * math.prod(left) * num)  # What it puts out.
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -16,6 +16,8 @@ _OF_LAYERS = tuple(
     for part in ("activation", "kernel_initializer")
 )
 
+_MAX_LAYERS = 1000
+
 
 @of_kind(MODEL_CONFIG, takes=dict.fromkeys(("model", *_OF_LAYERS), (OWN,)))
 @dataclasses.dataclass
@@ -98,8 +100,9 @@ class DefaultModelConfig:
     def __post_init__(self):
         for name in ("fcnet_hiddens", "head_fcnet_hiddens"):
             sizes = getattr(self, name)
-            if isinstance(sizes, str) or not all(map(_is_count, sizes)):
+            if not isinstance(sizes, Sequence) or not all(map(_is_count, sizes)):
                 raise _error(name, sizes, "positive integers")
+            _check_depth(name, sizes)
         for name in ("max_seq_len", "lstm_cell_size"):
             if not _is_count(getattr(self, name)):
                 raise _error(name, getattr(self, name), "a positive integer")
@@ -118,6 +121,7 @@ class DefaultModelConfig:
             if not all(map(_is_filter, self.conv_filters)):
                 want = "(filters, kernel, stride) for each layer, such as (32, 8, 4)"
                 raise _error("conv_filters", self.conv_filters, want)
+            _check_depth("conv_filters", self.conv_filters)
             if self.model is not None:
                 got, want = "set, beside an own model", "one of the two"
                 raise ConfigError("DefaultModelConfig.conv_filters", got, want)
@@ -160,7 +164,13 @@ register_builder(
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    return is_int and 0 < value < 2**31  # TensorFlow counts no further.
+
+
+def _check_depth(name: str, layers: Sequence[Any]) -> None:
+    if len(layers) > _MAX_LAYERS:
+        raise _error(name, f"{len(layers)} layers", f"at most {_MAX_LAYERS}")
 
 
 def _is_filter(layer: Any) -> bool:

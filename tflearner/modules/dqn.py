@@ -70,7 +70,7 @@ class DQNModelConfig(DefaultModelConfig):
                 "replayed steps come without the states that were there; PPO's module "
                 "can have one",
             )
-        if not isinstance(self.num_atoms, int) or self.num_atoms < 1:
+        if not isinstance(self.num_atoms, int) or not 1 <= self.num_atoms < 2**31:
             raise ConfigError(f"{where}.num_atoms", repr(self.num_atoms), "an int >= 1")
         for name in ("v_min", "v_max"):
             if not is_float32(getattr(self, name)):

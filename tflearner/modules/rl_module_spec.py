@@ -1,6 +1,7 @@
 """How a module is specified, so that it can be built anywhere."""
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import field
 from typing import Any
@@ -17,6 +18,7 @@ from tflearner.errors import (
     TFLearnerError,
     UnknownModuleError,
     did_you_mean,
+    own_error,
 )
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module import TAKES, MultiRLModule, RLModule
@@ -77,9 +79,12 @@ class RLModuleSpec:
         except TFLearnerError:
             raise
         except Exception as error:
+            if (own := own_error(error)) is not None:
+                raise own from None
+            text = re.sub("\x1b\\[[01]m", "", str(error))  # Keras writes in bold.
             raise ModuleBuildError(
                 made.__name__,
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {text}",
                 "a module that can be built from this specification",
                 "the error above this one is the module's own",
             ) from error

@@ -14,6 +14,7 @@ from tflearner.errors import ModuleError
 from tflearner.modules import inference
 from tflearner.modules.acting import NumpyActor
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
+from tflearner.modules.counted_variables import counted_variables
 from tflearner.modules.distributions import numpy_form_of
 from tflearner.modules.half_precision import HALF_DTYPES, convert_outputs
 from tflearner.modules.numpy_forms import agrees
@@ -68,8 +69,9 @@ class TfRLModule(RLModule, keras.layers.Layer):
     def __init__(self, *args: Any, **kwargs: Any):
         keras.layers.Layer.__init__(self)
         self._dropped: set[int] = set()  # Ids of weights that Keras still lists.
-        RLModule.__init__(self, *args, **kwargs)
-        self._make_variables()
+        with counted_variables():
+            RLModule.__init__(self, *args, **kwargs)
+            self._make_variables()
 
     def _make_variables(self) -> None:
         for name, value in vars(self).items():
