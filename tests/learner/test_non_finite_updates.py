@@ -15,7 +15,8 @@ import tensorflow as tf
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES
 from tflearner.errors import ConfigError, NonFiniteUpdateError, TFLearnerError
-from tflearner.learner import diagnosis
+from tflearner.learner import compiled_update, diagnosis
+from tflearner.learner.overflow_guard import OverflowGuard
 from tflearner.learner.sick_steps import SickSteps
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.actor_critic import PPOTfRLModule
@@ -575,6 +576,150 @@ def test_whatever_is_poisoned_in_every_mode(
     chosen = itertools.product(cases.places(), VALUES, ids)
     sick = [cases.check(*case) for case in chosen]
     assert len(sick) // 2 < sum(sick) < len(sick)
+
+
+# Weights that stop being finite.
+
+
+class Overflowing(TfLearner):
+    """Of p0, the weights or the slots of the optimizer overflow; p1 is healthy."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        make = self.config.learner_config_dict.get("optimizer", keras.optimizers.SGD)
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=make(),
+            params=self.get_parameters(self.module[module_id]),
+            lr_or_lr_schedule=self.config.get_config_for_module(module_id).lr,
+        )
+
+    def compute_loss_for_module(self, *, module_id, fwd_out, **kwargs):
+        slope = self.config.learner_config_dict.get("slope", 1e6)
+        scale = {"p0": slope, "p1": 1.0}[module_id]
+        return scale * tf.reduce_mean(fwd_out["vf_preds"])
+
+
+class Normalizing(PPOTfRLModule):
+    """Has statistics that a forward pass moves."""
+
+    def setup(self):
+        super().setup()
+        self.normalize = keras.layers.BatchNormalization(momentum=0.5)
+
+    def _forward_train(self, batch, **kwargs):
+        obs = self.normalize(batch["obs"], training=True)
+        return super()._forward_train({**batch, "obs": obs}, **kwargs)
+
+
+# Kind -> settings, and the first number that is not finite.
+OVERFLOWS = {
+    "weights": ({"lr": 3e38}, "weight '000/kernel'"),
+    # Each square is finite; the sum of those of two steps is not.
+    "slots": (
+        {"learner_config_dict": {"optimizer": keras.optimizers.Adagrad, "slope": 1e19}},
+        "slot '.*/accumulator' of optimizer 'default_optimizer'",
+    ),
+    "statistics": ({"learner_config_dict": {"slope": 1.0}}, "weight '.*/moving_var"),
+}
+
+
+def check_overflow(make_learner, make_batch, kind, **settings):
+    """p0 has to be what it was, and p1 what it becomes without p0."""
+    own, where = OVERFLOWS[kind]
+    module_class = Normalizing if kind == "statistics" else PPOTfRLModule
+    spec = RLModuleSpec(module_class=module_class)
+    learner = make_learner(
+        Overflowing,
+        policies={"p0": spec, "p1": spec},
+        algorithm_config_overrides_per_module={"p0": {"lr": own.get("lr", 1e-3)}},
+        learner_config_dict=own.get("learner_config_dict", {}),
+        batch_checks="off",
+        max_non_finite_updates_in_a_row=6,
+        **settings,
+    )
+    batch = make_batch(learner)
+    if kind == "statistics":
+        batch["p0"]["obs"][17] = 1e25
+    start = learner.get_state()
+    learner.update({"p1": batch["p1"]}, minibatch_size=4)
+    alone = learner.get_state(PARTS)
+    learner.set_state(start, force=True)
+
+    learner.update(batch, minibatch_size=4)
+    after = learner.get_state(PARTS)
+    for part in PARTS:
+        assert same(after[part]["p0"], start[part]["p0"])
+        assert same(after[part]["p1"], alone[part]["p1"])
+        assert not same(after[part]["p1"], start[part]["p1"])
+    assert (flags(learner, "p0"), flags(learner, "p1")) == (5, 0)
+    return learner, batch, where
+
+
+@pytest.mark.parametrize("kind", OVERFLOWS)
+def test_numbers_that_stop_being_finite_are_put_back(make_learner, make_batch, kind):
+    run_eagerly = kind != "weights"
+    settings = {"run_eagerly": run_eagerly}
+    learner, batch, where = check_overflow(make_learner, make_batch, kind, **settings)
+    start = learner.get_state(PARTS)
+    with pytest.raises(NonFiniteUpdateError, match=where) as error:
+        learner.update(batch, minibatch_size=4)
+    assert "new weights that are not finite in 10 gradient steps" in str(error.value)
+    assert error.value.module_id == "p0"
+    learner.get_optimizer("p0").learning_rate = 1e-12
+    learner.update(make_batch(learner, 4), minibatch_size=4)  # It goes on.
+    after = learner.get_state(PARTS)
+    assert all(not same(after[part]["p0"], start[part]["p0"]) for part in PARTS)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("mode", [*MODES, "step", "1 device", "2 devices"])
+@pytest.mark.parametrize("kind", OVERFLOWS)
+def test_numbers_are_put_back_in_every_mode(
+    make_learner, make_batch, monkeypatch, kind, mode
+):
+    settings = MODES.get(mode)
+    if mode == "step":
+        monkeypatch.setattr(compiled_update, "CONVOLUTIONS", ("MatMul",))
+        settings = {"jit_compile": True}
+    elif settings is None:
+        devices = ["CPU:0", "CPU:1"][: int(mode[0])]
+        # TensorFlow's collectives refuse two strategies of unlike sizes in one process.
+        exchange = tf.distribute.ReductionToOneDevice()
+        settings = {"strategy": tf.distribute.MirroredStrategy(devices, exchange)}
+    learner, *_ = check_overflow(make_learner, make_batch, kind, **settings)
+    how = {"plain": "plain loop (", "xla": "XLA around", "step": "XLA per step"}
+    assert all(how.get(mode, "") in line for line in learner.describe_updates())
+
+
+def test_what_was_not_finite_before_is_meant_to_be_so():
+    mask, weight = tf.Variable([0.0, -np.inf]), tf.Variable([1.0, 2.0])
+    count = tf.Variable(3)
+    guard = OverflowGuard({"p0": [count, mask, weight], "p1": [tf.Variable(1.0)]})
+    for new, want in (([3.0, 4.0], -1), ([3.0, np.inf], 2), ([3.0, 1e30], -1)):
+        saved = guard.save()
+        weight.assign(new)
+        count.assign_add(1)
+        assert guard.put_back(saved).numpy().tolist() == [want, -1]
+    assert weight.numpy().tolist() == [3.0, np.float32(1e30)] and count.numpy() == 5
+    assert OverflowGuard({}).put_back(OverflowGuard({}).save()).shape == (0,)
+
+
+def test_modules_that_share_variables_are_put_back_together(make_learner, make_batch):
+    class Together(Overflowing):
+        def configure_optimizers(self):
+            self.register_optimizer(
+                optimizer=keras.optimizers.SGD(3e38),
+                params=self.get_parameters(self.module),
+            )
+
+    ids = dict.fromkeys(["p0", "p1", "p2"])
+    learner = make_learner(Together, policies=ids, run_eagerly=True)
+    batch = make_batch(learner, p0=20, p1=20)
+    before = learner.get_state(PARTS)
+    learner.update(batch)
+    after = learner.get_state(PARTS)
+    assert all(same(before[part], after[part]) for part in PARTS)
+    assert flags(learner, ALL_MODULES) == 1 and flags(learner, "p0") == 0
 
 
 # Finding it changes nothing.

@@ -17,7 +17,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from tflearner.data import arrays
 from tflearner.data.minibatches import MinibatchPlan
 from tflearner.errors import ConfigError, TFLearnerError, UsageError
 from tflearner.learner import compile_cache
+from tflearner.learner.overflow_guard import Group, OverflowGuard
 from tflearner.learner.replicas import Replicas
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.tensors import from_numpy
@@ -89,11 +90,16 @@ class UpdateOutputs:
         settings: Key -> the settings of its `log_value`.
         rows: Key -> what `put_out_rows` was given for each row of each minibatch, in
             the order of the plan. float32 [num_minibatches, rows per minibatch].
+        put_back: Modules that the update would have left with numbers that are not
+            finite, and the first variable of each group of which that is so.
+        overflowed: Module id -> a few words on that variable, of those put back.
     """
 
     values: dict[MetricKey, np.ndarray]
     settings: dict[MetricKey, dict]
     rows: dict[MetricKey, np.ndarray]
+    put_back: list[tuple[tuple[ModuleID, ...], tf.Variable]]
+    overflowed: dict[ModuleID, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +117,10 @@ class _OutputLayout:
     settings: dict[MetricKey, dict]
     row_keys: list[MetricKey]
 
-    def outputs(self, values: np.ndarray) -> UpdateOutputs:
-        """Sorts [num_minibatches, numbers] by key."""
+    def outputs(
+        self, values: np.ndarray, groups: Sequence[Group], overflowed: np.ndarray
+    ) -> UpdateOutputs:
+        """Sorts [num_minibatches, numbers] by key, and names what was put back."""
         positions: dict[MetricKey, list[int]] = {}
         for position, key in enumerate(self.keys):
             positions.setdefault(key, []).append(position)
@@ -121,7 +129,12 @@ class _OutputLayout:
         nums_rows = values[0, len(self.keys) : first].astype(int)
         parts = np.split(values[:, first:], np.cumsum(nums_rows)[:-1], axis=1)
         rows = dict(zip(self.row_keys, parts))
-        return UpdateOutputs(by_key, self.settings, rows)
+        put_back = [
+            (group.module_ids, group.variables[position])
+            for group, position in zip(groups, overflowed.tolist())
+            if position >= 0
+        ]
+        return UpdateOutputs(by_key, self.settings, rows, put_back)
 
 
 class CompiledUpdate:
@@ -135,6 +148,7 @@ class CompiledUpdate:
     Args:
         update: Takes {module id: {column: tensor}}; returns losses by module, {key:
             [logged tensors]} and {key: tensor [rows]}.
+        overflow_guard: Returns the guard of an update of some modules.
         metrics: The logger that `update` logs to.
         replicas: The devices that it runs on.
         jit_compile: True, False or "auto".
@@ -145,6 +159,7 @@ class CompiledUpdate:
     def __init__(
         self,
         update: Callable,
+        overflow_guard: Callable[[Collection[ModuleID]], OverflowGuard],
         metrics: MetricsLogger,
         replicas: Replicas,
         *,
@@ -153,6 +168,7 @@ class CompiledUpdate:
         loss_key: str,
     ):
         self._update = update
+        self._overflow_guard = overflow_guard
         self._metrics = metrics
         self.replicas = replicas
         self._jit_compile = jit_compile
@@ -263,6 +279,8 @@ class CompiledUpdate:
 
     def _run_line_by_line(self, columns, plan) -> UpdateOutputs:
         rows = []
+        guard = self._overflow_guard(columns)
+        saved = guard.save()
         for i in range(plan.num_minibatches):
             rows_now = {mid: own[i] for mid, own in plan.indices.items()}
             minibatches = self._minibatches(
@@ -277,7 +295,8 @@ class CompiledUpdate:
                     error.withdraw_promise(f"{i} minibatches were trained on before.")
                 raise
             rows.append(values.numpy())
-        return layout.outputs(np.stack(rows))
+        positions = guard.put_back(saved).numpy()
+        return layout.outputs(np.stack(rows), guard.groups, positions)
 
     def _minibatches(
         self, columns: list, rows: dict[ModuleID, Any], take: Callable
@@ -402,7 +421,11 @@ class _Program:
         def gather(column, rows):
             return tf.gather(column, rows)
 
+        guard = self._owner._overflow_guard(self.module_ids)
+        self._groups = guard.groups
+
         def loop(columns, indices, num_minibatches):
+            saved = guard.save()
             copies = self._owner.replicas.copies(columns)
             results = tf.TensorArray(
                 tf.float32,
@@ -418,7 +441,7 @@ class _Program:
             _, results = tf.while_loop(
                 lambda i, _: i < num_minibatches, body, (0, results)
             )
-            return results.stack()
+            return results.stack(), guard.put_back(saved)
 
         signature = column_specs(columns)
         indices = {
@@ -432,21 +455,23 @@ class _Program:
 
     def __call__(self, columns, plan) -> UpdateOutputs:
         try:
-            values = self._run_in_mode(columns, plan)
+            outputs = self._run_in_mode(columns, plan)
         except XLA_ERRORS as error:
             if self.mode is Mode.PLAIN or self._shapes:  # It compiled before.
                 raise
             self._give_up_xla(error, columns, plan)
-            values = self._run_in_mode(columns, plan)
-        return self._layout.outputs(values[: plan.num_minibatches])
+            outputs = self._run_in_mode(columns, plan)
+        values, positions = outputs
+        values = values[: plan.num_minibatches]
+        return self._layout.outputs(values, self._groups, positions)
 
-    def _run_in_mode(self, columns, plan) -> np.ndarray:
+    def _run_in_mode(self, columns, plan) -> tuple[np.ndarray, np.ndarray]:
         if self.mode is Mode.LOOP:
             return self._run_padded(columns, plan)
-        values = self._run(columns, plan.indices, plan.num_minibatches)
+        outputs = self._run(columns, plan.indices, plan.num_minibatches)
         if self.mode is Mode.STEP:
             self._count_compilation(())  # Of the minibatch, whatever the batch.
-        return values
+        return outputs
 
     def _count_compilation(self, shape: tuple[int, ...]) -> None:
         compile_cache.note_compilation()
@@ -454,13 +479,14 @@ class _Program:
             self._shapes.add(shape)
             self._owner.num_compilations += 1
 
-    def _run(self, columns, indices, num_minibatches) -> np.ndarray:
+    def _run(self, columns, indices, num_minibatches) -> tuple[np.ndarray, np.ndarray]:
         with self._owner.replicas.device():
             tensors = _map_columns(lambda _, column: from_numpy(column), columns)
             indices = {mid: tf.constant(own) for mid, own in indices.items()}
-            return self._loop(tensors, indices, tf.constant(num_minibatches)).numpy()
+            outputs = self._loop(tensors, indices, tf.constant(num_minibatches))
+            return outputs[0].numpy(), outputs[1].numpy()
 
-    def _run_padded(self, columns, plan) -> np.ndarray:
+    def _run_padded(self, columns, plan) -> tuple[np.ndarray, np.ndarray]:
         needed = [len(tf.nest.flatten(dict(own))[0]) for own in columns.values()]
         shape = self._padded_shape((*needed, plan.num_minibatches))
         lengths = dict(zip(columns, shape))
@@ -469,9 +495,9 @@ class _Program:
         # On the calling thread: the whole loop is one operation, and waking another
         # thread for it costs up to a fifth of a small update.
         with tf.experimental.function_executor_type("SINGLE_THREADED_EXECUTOR"):
-            values = self._run(padded, indices, plan.num_minibatches)
+            outputs = self._run(padded, indices, plan.num_minibatches)
         self._count_compilation(shape)
-        return values
+        return outputs
 
     def _padded_shape(self, needed: tuple[int, ...]) -> tuple[int, ...]:
         """Rows of each module, and minibatches, that a program is compiled for."""

@@ -53,6 +53,18 @@ def first_bad_tensor(
         learner._set_rng_states(generators)
 
 
+def name_of(learner: Any, module_id: ModuleID, variable: tf.Variable) -> str:
+    """Returns what a variable of a module, or of its optimizers, is called."""
+    keys, ref = learner._weight_keys(), variable.ref()
+    if ref in keys:
+        return f"weight {keys[ref].removeprefix(f'{module_id}/')!r}"
+    for record in learner._optimizers:
+        for role, slot in state_variables(record, keys).items():
+            if slot.value is variable:
+                return f"slot {role!r} of optimizer {record.name!r}"
+    return f"variable {variable.name!r}"
+
+
 def _bad(
     learner: Any, module_id: ModuleID, columns: Mapping, rows: Mapping
 ) -> Iterator[str]:

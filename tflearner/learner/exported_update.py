@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tflearner.constants import ALL_MODULES
+from tflearner.constants import ALL_MODULES, NUM_NON_FINITE_UPDATES_LIFETIME
 from tflearner.errors import ExportError
 from tflearner.export.endpoints import Endpoint
 from tflearner.learner import compiled_update, optimizers, train_batch
@@ -93,9 +93,21 @@ def export_update(
         )
     specs = _column_specs(learner, module_id, example_batch)
 
+    guard = learner._overflow_guard([module_id])
+
     def update(columns):
+        saved = guard.save()
         values, keys, settings = learner._compiled.step([{module_id: columns}])
-        return _by_name(module_id, tf.unstack(values), keys, settings)
+        undone = {
+            (mid, NUM_NON_FINITE_UPDATES_LIFETIME): position >= 0
+            for group, position in zip(guard.groups, tf.unstack(guard.put_back(saved)))
+            for mid in group.module_ids
+        }
+        counted = [
+            tf.where(undone[key], 1.0, value) if key in undone else value
+            for key, value in zip(keys, tf.unstack(values), strict=True)
+        ]
+        return _by_name(module_id, counted, keys, settings)
 
     by_key = {
         TRAINABLE_VARIABLES: _trainable_variables(learner, module_id),

@@ -478,8 +478,11 @@ class Learner(LearnerState):
         }[self.config.non_finite_updates]
         run = self._sick_steps.add(outputs.values, limit)
         if run is not None and progress.not_finite is None:
-            first_bad = self._first_bad_tensor(run.module_id, plan, run.last)
-            progress.not_finite = run.error(first_bad)
+            first_bad = outputs.overflowed.get(run.module_id)
+            overflowed = first_bad is not None
+            if first_bad is None:
+                first_bad = self._first_bad_tensor(run.module_id, plan, run.last)
+            progress.not_finite = run.error(first_bad, overflowed=overflowed)
 
     def _finish_update(
         self, progress: UpdateProgress, timesteps: dict[str, Any]

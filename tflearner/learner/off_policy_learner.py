@@ -113,6 +113,12 @@ class OffPolicyTfLearner(TfLearner):
             self.metrics.log_value(key, moves, reduce="sum")
         self._replicas.assign(variables, values)
 
+    def _after_undone_steps(self, module_id, outputs, num_steps):
+        super()._after_undone_steps(module_id, outputs, num_steps)
+        key = (module_id, constants.NUM_TARGET_UPDATES)
+        if key in outputs.values:
+            outputs.values[key] = np.zeros(num_steps, np.float32)
+
     def after_gradient_based_update(self, *, timesteps):
         super().after_gradient_based_update(timesteps=timesteps)
         now = self._last_timestep or self._num_steps_trained()

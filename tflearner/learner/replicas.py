@@ -101,6 +101,7 @@ class Replicas:
         num: Replicas of all processes.
         num_local: Those of this process.
         devices: Their devices; `[None]` leaves the choice to TensorFlow.
+        is_mirrored: Whether replicas exchange gradients, be there only one.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -110,7 +111,7 @@ class Replicas:
         devices = [None] if is_default else [*strategy.extended.worker_devices]
         self.devices: list[str | None] = devices
         self.num_local = len(devices)
-        self._is_mirrored = isinstance(strategy, SUPPORTED[:2])
+        self.is_mirrored = isinstance(strategy, SUPPORTED[:2])
 
     @property
     def num_workers(self) -> int:
@@ -120,7 +121,7 @@ class Replicas:
     @property
     def can_use_xla(self) -> bool:
         """Whether XLA may compile what a step is part of: not what devices exchange."""
-        return not self._is_mirrored
+        return not self.is_mirrored
 
     @property
     def description(self) -> str:
@@ -171,7 +172,7 @@ class Replicas:
             )
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         for name, remedy in NOT_WHEN_MIRRORED.items():
-            if self._is_mirrored and getattr(inner, name, None):
+            if self.is_mirrored and getattr(inner, name, None):
                 raise OptimizerError(
                     where,
                     f"{name}={getattr(inner, name)} with several devices",
@@ -345,7 +346,7 @@ class Replicas:
 
     def assign(self, variables: Sequence[Any], values: Sequence[Tensor]) -> None:
         """Assigns to variables what is the same on every replica."""
-        if not self._is_mirrored:
+        if not self.is_mirrored:
             for variable, value in zip(variables, values):
                 variable.assign(value)
             return

@@ -27,19 +27,23 @@ class SickRun(NamedTuple):
     last: int
     num_minibatches: int
 
-    def error(self, first_bad: str) -> NonFiniteUpdateError:
+    def error(
+        self, first_bad: str, *, overflowed: bool = False
+    ) -> NonFiniteUpdateError:
         """Returns the error to raise.
 
         Args:
             first_bad: Which tensor was the first that was not finite.
+            overflowed: Whether it is what the steps made, and not what they began with.
         """
+        what = "new weights" if overflowed else "a loss or gradients"
         began = "that began in an earlier batch"
         if self.first is not None:
             began = f"from minibatch {self.first} of {self.num_minibatches} on"
         steps = "gradient step" if self.num_steps == 1 else "gradient steps in a row"
         return NonFiniteUpdateError(
             f"module {self.module_id!r}",
-            f"a loss or gradients that are not finite in {self.num_steps} {steps}, "
+            f"{what} that are not finite in {self.num_steps} {steps}, "
             f"{began}; first bad tensor: {first_bad}",
             hint="its weights were left as they were in those steps, while those of "
             "other modules were updated; follow that tensor back, lower lr or set "

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import keras
@@ -36,6 +36,7 @@ from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
 from tflearner.learner.exported_update import export_update
 from tflearner.learner.learner import Learner
 from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
+from tflearner.learner.overflow_guard import OverflowGuard
 from tflearner.learner.replicas import Replicas, strategy_of
 from tflearner.learner.update_plan import UpdatePlan
 from tflearner.modules.apis import SelfSupervisedLossAPI
@@ -76,6 +77,7 @@ class TfLearner(Learner):
             )
         self._compiled = CompiledUpdate(
             self._update_with_rows,
+            self._overflow_guard,
             self.metrics,
             self._replicas,
             jit_compile=self.config.jit_compile,
@@ -296,7 +298,9 @@ class TfLearner(Learner):
         # Devices must not exchange anything inside of a `tf.cond`, and an optimizer with
         # a loss scale has to see what overflows.
         scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
-        is_simple = self._replicas.num == 1 and all(scale is None for scale in scales)
+        is_simple = not self._replicas.is_mirrored and all(
+            scale is None for scale in scales
+        )
         return is_ours and is_simple
 
     @contextlib.contextmanager
@@ -415,7 +419,43 @@ class TfLearner(Learner):
             )
         if self.num_traces != traces:
             side_effects.warn_of_changes(self, self.module, before)
+        for module_ids, variable in outputs.put_back:
+            name = constants.NUM_NON_FINITE_UPDATES_LIFETIME
+            # Optimizers count; a module that was put back may have none of its own.
+            counting = [mid for mid in module_ids if (mid, name) in outputs.values]
+            for module_id in counting or module_ids:
+                where = diagnosis.name_of(self, module_id, variable)
+                outputs.overflowed[module_id] = where
+                self._after_undone_steps(
+                    module_id, outputs, plan.minibatches.num_minibatches
+                )
         return outputs
+
+    def _overflow_guard(self, module_ids: Collection[ModuleID]) -> OverflowGuard:
+        """Returns the guard of what an update of some modules may change."""
+        variables: dict[ModuleID, list[Any]] = {}
+        if self.config.non_finite_updates != "off":
+            modules = {mid: self.module[mid].unwrapped() for mid in module_ids}
+            variables = {mid: [*m.weights] for mid, m in modules.items()}
+            with self._updates_only(module_ids):
+                for record in self._records_to_step():
+                    variables.setdefault(record.module_id, []).extend(
+                        [
+                            *record.params.values(),
+                            *optimizers.variables_of_steps(record.optimizer),
+                        ]
+                    )
+        return OverflowGuard(
+            {mid: [tf_variable(v) for v in own] for mid, own in variables.items()}
+        )
+
+    def _after_undone_steps(
+        self, module_id: ModuleID, outputs: UpdateOutputs, num_steps: int
+    ) -> None:
+        """Corrects what the gradient steps logged of a module that was put back."""
+        key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
+        outputs.values[key] = np.ones(num_steps, np.float32)
+        outputs.settings.setdefault(key, {"reduce": "sum"})
 
     def _first_bad_tensor(
         self, module_id: ModuleID, plan: UpdatePlan, minibatch: int
