@@ -29,7 +29,7 @@ SECTIONS = {
     "debugging": {"seed": 7},
     "reporting": {"metrics_num_episodes_for_smoothing": 10},
 }
-FIELDS = sorted(PPOConfig.__dataclass_fields__)
+FIELDS = sorted(field.name for field in dataclasses.fields(PPOConfig))
 
 
 # Setting.
@@ -49,6 +49,25 @@ def test_every_field_has_a_section_and_a_setter():
         assert field.metadata["section"] in SECTIONS
     values = {name: getattr(PPOConfig(), name) for name in FIELDS}
     assert repr(PPOConfig().update_from_dict(values)) == repr(PPOConfig())
+
+
+@pytest.mark.parametrize("section", ["training", "learners"])
+def test_settings_of_the_learner_have_two_places(section):
+    settings = {
+        "learner_class": PPOTfLearner,
+        "learner_connector": lambda obs, act: None,
+        "learner_config_dict": {"x": 1},
+        "add_default_connectors_to_learner_pipeline": False,
+    }
+    config = getattr(PPOConfig(), section)(**settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+    with pytest.raises(ConfigError, match=r"'learner_class' belongs to .training\(\)"):
+        config.env_runners(learner_class=PPOTfLearner)
+
+
+def test_log_gradients_has_two_places():
+    assert PPOConfig().reporting(log_gradients=True).log_gradients
+    assert PPOConfig().training(log_gradients=True).log_gradients
 
 
 def test_environment_takes_the_env_first():

@@ -6,7 +6,6 @@ and refuse unknown names.
 """
 
 import dataclasses
-import difflib
 import functools
 import math
 import numbers
@@ -17,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 
+from tflearner import setting_names
 from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import ARGUMENTS, BUILDER, GIVEN, register_builder
 from tflearner.checkpoint.kinds import (
@@ -49,7 +49,7 @@ from tflearner.connectors.states import (
     AddTimeDimToBatchAndZeroPad,
 )
 from tflearner.constants import DEFAULT_MODULE_ID, FLOAT32_MAX
-from tflearner.errors import ConfigError, FrozenConfigError, did_you_mean
+from tflearner.errors import ConfigError, FrozenConfigError, shown
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import (
     MultiRLModuleSpec,
@@ -57,6 +57,7 @@ from tflearner.modules.rl_module_spec import (
     check_spec,
 )
 from tflearner.schedule import Scheduler, is_float32, is_real
+from tflearner.setting_names import NETWORKS, Names, hint_for
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
 # The section of a field, and so the fluent method that sets it.
@@ -70,6 +71,9 @@ FRAMEWORK = {"section": "framework"}
 EVALUATION = {"section": "evaluation"}
 DEBUGGING = {"section": "debugging"}
 REPORTING = {"section": "reporting"}
+# Where RLlib had it, and where it has it now: both methods set it.
+TRAINING_OR_LEARNERS = {"section": "training", "also": "learners"}
+TRAINING_OR_REPORTING = {"section": "training", "also": "reporting"}
 
 
 @dataclasses.dataclass
@@ -81,23 +85,8 @@ class AlgorithmConfig:
         config = PPOConfig().environment("CartPole-v1").training(lr=3e-4)
     """
 
-    # Names that people bring along, and what they are called here.
-    renamed: ClassVar[dict[str, str]] = {
-        "train_batch_size": "train_batch_size_per_learner",
-        "sgd_minibatch_size": "minibatch_size",
-        "num_sgd_iter": "num_epochs",
-        "num_rollout_workers": "num_envs_per_env_runner",
-        "n_steps": "train_batch_size_per_learner",
-        "batch_size": "minibatch_size",
-        "n_epochs": "num_epochs",
-        "learning_rate": "lr",
-        "gae_lambda": "lambda_",
-        "clip_range": "clip_param",
-        "ent_coef": "entropy_coeff",
-        "vf_coef": "vf_loss_coeff",
-        "max_grad_norm": "grad_clip",
-        "target_kl": "kl_target",
-    }
+    # What people who come from other libraries call settings, see `setting_names`.
+    renamed: ClassVar[Names] = setting_names.ANY
     # Training settings that one update has for all of its modules.
     learner_wide: ClassVar[tuple[str, ...]] = (
         "gamma",
@@ -164,7 +153,7 @@ class AlgorithmConfig:
     """Bound on gradients; `None` does not clip."""
     grad_clip_by: str = field(default="global_norm", metadata=TRAINING)
     """"value", "norm" (of each gradient) or "global_norm" (of all of a module's)."""
-    log_gradients: bool = field(default=False, metadata=TRAINING)
+    log_gradients: bool = field(default=False, metadata=TRAINING_OR_REPORTING)
     """Whether the norm of gradients after clipping is reported as well; the one before
     always is."""
     train_batch_size_per_learner: int = field(default=32, metadata=TRAINING)
@@ -186,16 +175,20 @@ class AlgorithmConfig:
     batch_checks: str = field(default="full", metadata=TRAINING)
     """How batches are checked: "full", "strict" (full, and unknown columns are refused),
     "schema" (without a look at values) or "off"."""
-    learner_class: type | None = field(default=None, metadata=TRAINING)
+    learner_class: type | None = field(default=None, metadata=TRAINING_OR_LEARNERS)
     """Class of the learner; the algorithm's own by default."""
-    learner_connector: Callable | None = field(default=None, metadata=TRAINING)
+    learner_connector: Callable | None = field(
+        default=None, metadata=TRAINING_OR_LEARNERS
+    )
     """Function of (observation space, action space) returning one piece or several,
     put in front of the default pieces of the learner connector pipeline."""
     add_default_connectors_to_learner_pipeline: bool = field(
-        default=True, metadata=TRAINING
+        default=True, metadata=TRAINING_OR_LEARNERS
     )
     """Whether the learner connector pipeline has its default pieces."""
-    learner_config_dict: dict = field(default_factory=dict, metadata=TRAINING)
+    learner_config_dict: dict = field(
+        default_factory=dict, metadata=TRAINING_OR_LEARNERS
+    )
     """Own settings for own learner classes."""
 
     # --- learners ---
@@ -362,8 +355,11 @@ class AlgorithmConfig:
     def from_settings(cls, **settings: Any) -> Self:
         """Returns the config of which `settings()` returned these."""
         config = cls()
+        # Files of former versions hold class variables as well.
+        constants = cls.__dataclass_fields__.keys() - {*cls._field_names()}
         for name, value in settings.items():
-            setattr(config, name, value)
+            if name not in constants:
+                setattr(config, name, value)
         return config
 
     # Copying and freezing.
@@ -783,13 +779,13 @@ class AlgorithmConfig:
 
     def _set(self, section: str, settings: Mapping[str, Any]) -> Self:
         where = f"{type(self).__name__}.{section}()"
-        known = {n for n in self._field_names() if self._section_of(n) == section}
+        known = {n for n in self._field_names() if section in self._sections_of(n)}
         for name in settings:
             if name not in known:
                 raise ConfigError(
                     where,
-                    f"no setting {name!r}; it takes {', '.join(sorted(known))}",
-                    hint=self._hint_for(name, known),
+                    f"no setting {shown(name)}; it takes {', '.join(sorted(known))}",
+                    hint=self._hint_for(name, section),
                 )
         for name, value in settings.items():
             setattr(self, name, value)
@@ -800,29 +796,43 @@ class AlgorithmConfig:
         for name in settings:
             if name not in cls._field_names():
                 raise ConfigError(
-                    where, f"unknown setting {name!r}", hint=cls._hint_for(name)
+                    where, f"unknown setting {shown(name)}", hint=cls._hint_for(name)
                 )
 
     @classmethod
     def _field_names(cls) -> Collection[str]:
-        return cls.__dataclass_fields__.keys()
+        # Not `__dataclass_fields__`, which has class variables as well.
+        return [own.name for own in dataclasses.fields(cls)]
 
     @classmethod
     def _section_of(cls, name: str) -> str:
-        # A field of a subclass without a section is set by `.training()`.
-        return cls.__dataclass_fields__[name].metadata.get("section", "training")
+        return cls._sections_of(name)[0]
 
     @classmethod
-    def _hint_for(
-        cls, name: str, in_section: Collection[str] | None = None
-    ) -> str | None:
-        if name in cls._field_names():
-            return f"{name!r} belongs to .{cls._section_of(name)}()"
-        known = [*cls._field_names(), *cls.renamed]
-        closest = next(iter(difflib.get_close_matches(name, known, n=1)), "")
-        if cls.renamed.get(closest, "") in cls._field_names():
-            return f"it is called {cls.renamed[closest]!r} here"
-        return did_you_mean(name, in_section or cls._field_names())
+    def _sections_of(cls, name: str) -> tuple[str, ...]:
+        # A field of a subclass without a section is set by `.training()`.
+        metadata = cls.__dataclass_fields__[name].metadata
+        sections = (metadata.get("section", "training"), metadata.get("also"))
+        return tuple(section for section in sections if section is not None)
+
+    @classmethod
+    def _hint_for(cls, name: object, section: str | None = None) -> str | None:
+        """Returns what helps somebody who typed the name of no setting of a section."""
+        fields = cls._field_names()
+        if name in fields:
+            return f"{name!r} belongs to .{cls._section_of(str(name))}()"
+
+        def where(told: str) -> str:
+            is_here = section is None or section in cls._sections_of(told)
+            return "" if is_here else f", in .{cls._section_of(told)}()"
+
+        networks = {own.name for own in dataclasses.fields(DefaultModelConfig)}
+        of_networks = {
+            typed: told
+            and f"it is a setting of networks: model_config={{{told!r}: ...}}"
+            for typed, told in [*zip(networks, networks), *NETWORKS.items()]
+        }
+        return hint_for(name, fields, {**of_networks, **cls.renamed}, where)
 
     def _check_integer(self, name: str, least: int) -> None:
         value = getattr(self, name)

@@ -12,6 +12,8 @@ Each class also derives from the built-in error that people expect in its place.
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 300  # Characters of a value in a text.
+
 
 class TFLearnerError(Exception):
     """The base of all errors raised on purpose by this library.
@@ -269,6 +271,19 @@ def printable(text: str, kept: str = "\n") -> str:
         char if char.isprintable() or char in kept else ascii(char)[1:-1]
         for char in text
     )
+
+
+def shown(value: object) -> str:
+    """Returns the repr of a value, cut short; its type if it has none.
+
+    >>> shown("a" * 1000)[-10:], shown(10**5000)
+    ('aaaaaaa...', 'an object of type int')
+    """
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - An int of thousands of digits, say.
+        return f"an object of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def did_you_mean(name: object, known: Iterable[object]) -> str | None:

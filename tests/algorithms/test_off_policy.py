@@ -98,7 +98,7 @@ def count_updates(monkeypatch):
         ),
         (
             {"replay_buffer_config": {"prioritized_replay_alpha": 0.5}},
-            "did you mean 'alpha'",
+            "it is called 'alpha' here",
         ),
         (
             {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "beta": 0.5}},
@@ -133,9 +133,9 @@ def test_settings_that_can():
     ("name", "text"),
     [
         ("learning_starts", "'num_steps_sampled_before_learning_starts' here"),
-        ("buffer_size", "'replay_buffer_config' here"),
+        ("buffer_size", 'replay_buffer_config={"capacity": ...}'),
         ("train_freq", "'rollout_fragment_length' here"),
-        ("gradient_steps", "'training_intensity' here"),
+        ("gradient_steps", "training_intensity=... counts rows"),
         ("target_update_interval", "'target_network_update_freq' here"),
         ("batch_size", "'train_batch_size_per_learner' here"),
         ("n_steps", "'n_step' here"),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
-from tflearner import constants
+from tflearner import constants, setting_names
 from tflearner.algorithms.off_policy import (
     PRIORITIZED,
     OffPolicyAlgorithm,
@@ -37,6 +37,7 @@ from tflearner.modules.dqn import (
 )
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.schedule import Scheduler
+from tflearner.setting_names import Names
 from tflearner.types import LearningRateOrSchedule
 
 CURR_EPSILON_KEY = "curr_epsilon"
@@ -61,6 +62,7 @@ class DQNConfig(OffPolicyConfig):
         "v_min",
         "v_max",
     )
+    renamed: ClassVar[Names] = setting_names.DQN
 
     # --- env_runners ---
     epsilon: LearningRateOrSchedule = field(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from tflearner import constants
+from tflearner import constants, setting_names
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.checkpoint.kinds import BUFFER, CONFIG, named, of_kind
 from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
@@ -22,9 +22,10 @@ from tflearner.data.prioritized_episode_replay_buffer import (
     PrioritizedEpisodeReplayBuffer,
 )
 from tflearner.distributed.learner_group import LearnerGroup
-from tflearner.errors import ConfigError, UsageError, did_you_mean
+from tflearner.errors import ConfigError, UsageError, did_you_mean, shown
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.setting_names import Names
 from tflearner.types import ResultDict
 
 UNIFORM = "EpisodeReplayBuffer"
@@ -64,15 +65,7 @@ class OffPolicyConfig(AlgorithmConfig):
     )
     # Settings that are those of the default module as well.
     module_settings: ClassVar[tuple[str, ...]] = ()
-    renamed: ClassVar[dict[str, str]] = AlgorithmConfig.renamed | {
-        "batch_size": "train_batch_size_per_learner",
-        "buffer_size": "replay_buffer_config",
-        "learning_starts": "num_steps_sampled_before_learning_starts",
-        "train_freq": "rollout_fragment_length",
-        "gradient_steps": "training_intensity",
-        "target_update_interval": "target_network_update_freq",
-        "n_steps": "n_step",
-    }
+    renamed: ClassVar[Names] = setting_names.OFF_POLICY
 
     # --- env_runners ---
     rollout_fragment_length: int = field(default=16, metadata=ENV_RUNNERS)
@@ -182,9 +175,9 @@ class OffPolicyConfig(AlgorithmConfig):
             if key not in known:
                 raise ConfigError(
                     where,
-                    f"unknown setting {key!r}",
+                    f"unknown setting {shown(key)}",
                     f"some of {', '.join(known)}",
-                    did_you_mean(str(key).removeprefix("prioritized_replay_"), known),
+                    setting_names.hint_for(key, known, setting_names.BUFFER),
                 )
         capacity = given.get("capacity")
         most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]

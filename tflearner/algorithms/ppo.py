@@ -8,9 +8,9 @@ import dataclasses
 import math
 import time
 from dataclasses import field
-from typing import Any
+from typing import Any, ClassVar
 
-from tflearner import constants
+from tflearner import constants, setting_names
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.algorithms.value_errors import ValueErrors
 from tflearner.checkpoint.builders import register_builder
@@ -26,6 +26,7 @@ from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.schedule import Scheduler
+from tflearner.setting_names import Names
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
 VF_LOSS_UNCLIPPED_KEY = "vf_loss_unclipped"
@@ -46,6 +47,8 @@ class PPOConfig(AlgorithmConfig):
         >>> config.lr
         0.0003
     """
+
+    renamed: ClassVar[Names] = setting_names.PPO
 
     # --- training: optimisation ---
     lr: LearningRateOrSchedule = field(default=5e-5, metadata=TRAINING)

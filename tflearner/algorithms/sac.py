@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from tflearner import constants
+from tflearner import constants, setting_names
 from tflearner.algorithms.off_policy import (
     PRIORITIZED,
     OffPolicyAlgorithm,
@@ -43,6 +43,7 @@ from tflearner.modules.sac import (
     SACTfRLModule,
     check_log_std_bounds,
 )
+from tflearner.setting_names import Names
 from tflearner.types import LearningRateOrSchedule, ModuleID, Tensor
 
 QF_TWIN_LOSS_KEY = "qf_twin_loss"
@@ -66,10 +67,7 @@ class SACConfig(OffPolicyConfig):
     """
 
     module_settings: ClassVar[tuple[str, ...]] = ("twin_q", "log_std_bounds")
-    renamed: ClassVar[dict[str, str]] = OffPolicyConfig.renamed | {
-        "ent_coef": "initial_alpha",
-        "entropy_coeff": "initial_alpha",
-    }
+    renamed: ClassVar[Names] = setting_names.SAC
 
     # --- training: optimisation ---
     lr: Any = field(default=None, metadata=TRAINING)

@@ -7,8 +7,9 @@ from typing import Any, Self
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import MODEL_CONFIG, OWN, of_kind
-from tflearner.errors import ConfigError, did_you_mean
+from tflearner.errors import ConfigError, shown
 from tflearner.schedule import is_float32, is_real
+from tflearner.setting_names import NETWORKS, hint_for
 
 _OF_LAYERS = tuple(
     f"{layers}_{part}"
@@ -145,9 +146,9 @@ class DefaultModelConfig:
             if name not in known:
                 raise ConfigError(
                     "model_config",
-                    f"unknown setting {name!r}",
+                    f"unknown setting {shown(name)}",
                     f"one of {', '.join(sorted(known))}",
-                    did_you_mean(name, known),
+                    hint_for(name, known, NETWORKS),
                 )
         return cls(**given)
 
