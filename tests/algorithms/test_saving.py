@@ -149,6 +149,34 @@ def test_observation_statistics_go_on(make_algo, continued):
 # Where checkpoints are.
 
 
+def test_an_untrained_run_is_saved_as_step_0(make_algo, continued, tmp_path):
+    algo = make_algo(lambda: gym.make("CartPole-v1"))
+    saved = pathlib.Path(algo.save())
+    assert saved == tmp_path / "runs/ppo-CartPole-v1-1/checkpoints/step-000000000000"
+    assert algo._headline().startswith("PPO on CartPole-v1 ")
+    again = continued(saved.parent, env="CartPole-v1")
+    assert weights_digest(again) == weights_digest(algo)
+    assert algo.save().endswith("step-000000000001")
+    algo.train()
+    assert algo.save().endswith("step-000000000032")
+
+
+def test_names_of_exports_are_refused(make_algo, tmp_path):
+    algo = make_algo()
+    before = run_digest(algo)
+    for path in ("agent.keras", tmp_path / "a" / "b.TFLITE", "agent.keras/"):
+        for save in (
+            algo.save,
+            algo.save_to_path,
+            algo.learner.save_to_path,
+            tfl.CheckpointCallback,
+            lambda path: CheckpointDirectory(path).save({}, {}),
+        ):
+            with pytest.raises(UsageError, match=r"export\(path\) writes"):
+                save(path)
+    assert run_digest(algo) == before and not [*tmp_path.iterdir()]
+
+
 def test_steps_are_named_by_environment_steps(make_algo, continued):
     algo = make_algo()
     saved = [algo.save("c")]
@@ -156,7 +184,7 @@ def test_steps_are_named_by_environment_steps(make_algo, continued):
     saved += [algo.save("c"), algo.save("c")]
     algo.train()
     saved.append(algo.save("c"))
-    names = [f"step-{step:012}" for step in (1, 32, 33, 64)]
+    names = [f"step-{step:012}" for step in (0, 32, 33, 64)]
     assert [pathlib.Path(path).name for path in saved] == names
     assert run_digest(continued("c")) == run_digest(algo)
     assert run_digest(continued(saved[2])) != run_digest(algo)
@@ -166,9 +194,9 @@ def test_keep_leaves_the_newest(make_algo):
     algo = make_algo()
     for _ in range(4):
         algo.save("c", keep=2)
-    assert CheckpointDirectory("c").steps() == [3, 4]
+    assert CheckpointDirectory("c").steps() == [2, 3]
     algo.save("c")
-    assert CheckpointDirectory("c").steps() == [3, 4, 5]
+    assert CheckpointDirectory("c").steps() == [2, 3, 4]
 
 
 def test_checkpoints_are_in_the_directory_of_the_run_by_default(make_algo, tmp_path):

@@ -1,3 +1,5 @@
+import functools
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -6,6 +8,17 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from tflearner.env import vector_env
 from tflearner.errors import ConfigError, EnvContractError, EnvError
 from tflearner.testing import CountingEnv, CountingVectorEnv
+
+
+class PlainVectorEnv(gym.vector.VectorEnv):
+    """Has no single environments in it."""
+
+    num_envs = 2
+    single_observation_space = gym.spaces.Discrete(2)
+    single_action_space = gym.spaces.Discrete(2)
+
+    def __init__(self):
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
 
 def make(*args, **kwargs):
@@ -67,6 +80,36 @@ def test_function_that_makes_a_vector_environment():
 def test_a_vector_environment_is_taken_as_it_is():
     env = CountingVectorEnv()
     assert make(env, num_envs=7) is env
+
+
+@pytest.mark.parametrize(
+    ("env", "name"),
+    [
+        ("CartPole-v1", "CartPole-v1"),
+        (gym.spec("Pendulum-v1"), "Pendulum-v1"),
+        (CountingEnv, "CountingEnv"),
+        (lambda: gym.make("CartPole-v1"), "CartPole-v1"),
+        (functools.partial(gym.make, "Pendulum-v1"), "Pendulum-v1"),
+        (lambda: gym.wrappers.TimeLimit(CountingEnv(), 3), "CountingEnv"),
+        (lambda: gym.make_vec("CartPole-v1", 2), "CartPole-v1"),
+        (lambda: SyncVectorEnv([lambda: gym.make("CartPole-v1")]), "CartPole-v1"),
+        (SyncVectorEnv([CountingEnv]), "CountingEnv"),
+        (lambda: CountingVectorEnv(2), "CountingEnv"),
+        (PlainVectorEnv, "PlainVectorEnv"),
+        (lambda: PlainVectorEnv(), "PlainVectorEnv"),
+    ],
+)
+def test_people_see_an_id_or_a_class(env, name):
+    made = make(env)
+    assert vector_env.shown_name(env, made) == name
+    made.close()
+
+
+def test_people_see_the_id_of_environments_in_processes():
+    make_env = functools.partial(gym.make, "CartPole-v1")
+    made = make(make_env, vectorize_mode="async")
+    assert vector_env.shown_name(make_env, made) == "CartPole-v1"
+    made.close()
 
 
 def test_no_environment_is_made_in_vain():

@@ -106,6 +106,7 @@ class Algorithm(AlgorithmState):
 
     def _build(self, environments: VectorEnv) -> None:
         config = self.config
+        self._env_name = vector_env.shown_name(config.env, environments)
         spaces = (
             environments.single_observation_space,
             environments.single_action_space,

@@ -12,7 +12,7 @@ from tflearner.checkpoint import matching, steps
 from tflearner.checkpoint.background import BackgroundSaver
 from tflearner.checkpoint.checkpointable import Checkpointable, telling
 from tflearner.checkpoint.components import Components
-from tflearner.checkpoint.directory import CheckpointDirectory
+from tflearner.checkpoint.directory import CheckpointDirectory, check_is_no_export
 from tflearner.checkpoint.kinds import ALGORITHM, CONFIG, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.config import AlgorithmConfig
@@ -52,6 +52,7 @@ class AlgorithmState(Checkpointable):
     config: AlgorithmConfig
     learner: Any
     env_runner: Any
+    _env_name: str  # What people see the environment called.
 
     def __init__(self, config: AlgorithmConfig):
         self.config = config
@@ -69,14 +70,6 @@ class AlgorithmState(Checkpointable):
     @property
     def _name(self) -> str:
         return type(self).__name__
-
-    @property
-    def _env_name(self) -> str:
-        env = self.config.env
-        if isinstance(env, str):
-            return env
-        named = getattr(env, "id", None) or getattr(env, "__name__", None)
-        return named or type(env).__name__
 
     def save(
         self,
@@ -103,7 +96,9 @@ class AlgorithmState(Checkpointable):
 
         Raises:
             CheckpointError: If it cannot be written. Those before are as they were.
+            UsageError: If the path ends like the file of an export.
         """
+        check_is_no_export("save()", path)
         if path is None:
             path = self._directory() / CHECKPOINTS
         failed = self._error_of_last_save()
@@ -289,7 +284,7 @@ class AlgorithmState(Checkpointable):
         return {**state, COMPONENT_LEARNER: learner}
 
     def _next_step(self, directory):
-        return directory.next_step(max(1, self.num_env_steps_sampled_lifetime))
+        return directory.next_step(self.num_env_steps_sampled_lifetime)
 
     def _end_episodes(self) -> None:
         entropy = np.random.SeedSequence(self._run_seed, spawn_key=(self._num_saves,))

@@ -22,6 +22,7 @@ from tflearner.checkpoint.builders import (
 from tflearner.checkpoint.directory import (
     Checkpoint,
     CheckpointDirectory,
+    check_is_no_export,
     read_checkpoint,
 )
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
@@ -122,7 +123,9 @@ class Checkpointable(abc.ABC):
             CheckpointError: If it cannot be written.
             StepExistsError: If there is such a step; it is never overwritten.
             NonFiniteStateError: If weights or optimizers hold NaN or infinities.
+            UsageError: If the path ends like the file of an export.
         """
+        check_is_no_export("save_to_path()", path)
         if path is None:
             path = tempfile.mkdtemp(prefix="tflearner-")
         if state is None:

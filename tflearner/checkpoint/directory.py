@@ -40,7 +40,7 @@ from typing import Any
 
 from tflearner.checkpoint import files, manifest, state_files, steps
 from tflearner.checkpoint.steps import Checkpoint
-from tflearner.constants import COMPONENT_LEARNER, WEIGHTS_SEQ_NO
+from tflearner.constants import COMPONENT_LEARNER, EXPORT_SUFFIXES, WEIGHTS_SEQ_NO
 from tflearner.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -126,6 +126,7 @@ class CheckpointDirectory:
         valid = step is None or (type(step) is int and 0 <= step <= steps.MAX_STEP)
         if not valid:
             raise UsageError("step", repr(step), f"an int from 0 to {steps.MAX_STEP}")
+        check_is_no_export("save()", self.path)
         parts = state_files.encode(state, about)
         contents = parts.contents()
         need = sum(piece.nbytes for own in contents.values() for piece in own)
@@ -369,6 +370,24 @@ def _checked(step: int, path: pathlib.Path) -> int:
             "move the newest step out of it, or save to another directory",
         )
     return step
+
+
+def check_is_no_export(where: str, path: Any) -> None:
+    """Raises `UsageError` for a path that ends like the file of an export.
+
+    Args:
+        where: What errors are about.
+        path: A path, or `None`.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    suffix = pathlib.PurePath(text).suffix if isinstance(text, str) else ""
+    if suffix.lower() in EXPORT_SUFFIXES.values():
+        raise UsageError(
+            where,
+            f"the path {reprlib.repr(text)}",
+            "a directory of checkpoints",
+            f"export(path) writes {suffix} files, which act and cannot be continued",
+        )
 
 
 def _check_on_corrupt(wanted: str) -> None:

@@ -99,6 +99,32 @@ def make_vector_env(
     return made
 
 
+def shown_name(env: EnvSource, made: VectorEnv) -> str:
+    """Returns what people see an environment called: its id, or else its class.
+
+    Args:
+        env: What described it.
+        made: What `make_vector_env` made of that.
+    """
+    if isinstance(env, str):
+        return env
+    if isinstance(env, type):
+        return env.__name__
+    spec = env if isinstance(env, EnvSpec) else made.spec
+    if spec is not None:
+        return spec.id
+    innermost: Any = made.unwrapped
+    maker = next(iter(getattr(innermost, "env_fns", ())), None)
+    if isinstance(maker, _SubEnvFactory):
+        return maker.name
+    return _name_of_one(next(iter(getattr(innermost, "envs", ())), innermost))
+
+
+def _name_of_one(env: Any) -> str:
+    spec = getattr(env, "spec", None)
+    return type(env.unwrapped).__name__ if spec is None else spec.id
+
+
 def get_autoreset_mode(env: VectorEnv) -> AutoresetMode:
     """Returns when a vector environment resets, as its metadata say.
 
@@ -252,6 +278,7 @@ def _vectorize(
     masks = find_masks(first, action_masks, _name(env))
     env_fns = [_SubEnvFactory(env, kwargs, i, is_async, masks) for i in range(num_envs)]
     env_fns[0].ready = first
+    env_fns[0].name = _name_of_one(first)
     with _making(env):
         # The runner copies what it keeps, so nobody else needs to.
         if not is_async:
@@ -280,6 +307,7 @@ class _SubEnvFactory:
         self._index, self._portable = index, portable
         self._masks = masks
         self.ready: gym.Env | None = None
+        self.name = ""
 
     def __call__(self) -> gym.Env:
         made, self.ready = self.ready, None

@@ -4,6 +4,7 @@ import os
 
 import keras
 
+from tflearner.checkpoint.directory import check_is_no_export
 from tflearner.errors import TFLearnerError, UsageError
 from tflearner.reporting.output import warn
 
@@ -25,7 +26,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         background: Whether training goes on while files are written.
 
     Raises:
-        UsageError: If `every` or `keep` is no int above 0.
+        UsageError: If `every` or `keep` is no int above 0, or the path ends like the
+            file of an export.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         background: bool = False,
     ):
         super().__init__()
+        check_is_no_export("CheckpointCallback()", path)
         for name, value in (("every", every), ("keep", 1 if keep is None else keep)):
             is_int = isinstance(value, int) and not isinstance(value, bool)
             if not is_int or value < 1:
