@@ -5,7 +5,6 @@ import io
 import math
 import os
 import select
-import sys
 import time
 import warnings
 
@@ -315,13 +314,19 @@ def closed_descriptor():
     return file
 
 
+def full_disk():
+    return os.fdopen(os.open("/dev/full", os.O_WRONLY), "w")
+
+
 def closed_file():
     file = io.StringIO()
     file.close()
     return file
 
 
-@pytest.mark.parametrize("make", [broken_pipe, closed_descriptor, closed_file, object])
+@pytest.mark.parametrize(
+    "make", [broken_pipe, closed_descriptor, closed_file, full_disk, object]
+)
 @pytest.mark.parametrize("verbose", ["auto", 2])
 def test_stream_that_fails_is_one_warning(make, verbose):
     file = make()
@@ -372,12 +377,16 @@ def test_closed_standard_error_costs_the_warning_alone(monkeypatch):
             shown.update(FLAT, TIMERS, steps=100, seconds=0.5)
 
 
-def test_summary_without_a_reader_is_a_warning(monkeypatch):
-    monkeypatch.setattr("sys.stdout", broken_pipe())
-    with pytest.warns(RuntimeWarning, match="Broken pipe"):
+@pytest.mark.parametrize(
+    "make", [broken_pipe, closed_descriptor, closed_file, full_disk]
+)
+def test_summary_that_nobody_takes_is_a_warning(monkeypatch, make):
+    file = make()
+    monkeypatch.setattr("sys.stdout", file)
+    with pytest.warns(RuntimeWarning, match="could not be shown"):
         summary.print_summary("PPO on X", [("observations", "Box")])
-    with contextlib.suppress(BrokenPipeError):
-        sys.stdout.close()
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def test_a_long_title_is_not_cut(terminal):

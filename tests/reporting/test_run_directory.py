@@ -6,6 +6,8 @@ import json
 import math
 import os
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -128,6 +130,21 @@ def test_file_that_cannot_be_opened_is_tried_again(tmp_path):
     writer.write({"i": 1})
     writer.close()
     assert lines(path) == [{"i": 1}]
+
+
+def test_file_is_none_of_the_standard_streams(tmp_path):
+    program = (
+        "import os, sys; from tflearner.reporting.run_directory import JsonLinesWriter\n"
+        "os.close(1); os.close(2); writer = JsonLinesWriter(sys.argv[1])\n"
+        "writer.write({'i': 0})\n"
+        "for descriptor in (1, 2):\n"
+        "    try: os.write(descriptor, b'a log line')\n"
+        "    except OSError: pass\n"
+        "writer.write({'i': 1})"
+    )
+    path = tmp_path / "metrics.jsonl"
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    assert lines(path) == [{"i": 0}, {"i": 1}]
 
 
 def test_error_while_closing_is_a_warning(tmp_path):

@@ -1,8 +1,11 @@
 """Text for people: a stream that fails costs a warning, and never a run."""
 
 import contextlib
+import io
 import warnings
 from typing import IO
+
+from rich.console import Console, RenderableType
 
 
 def warn(text: str, stacklevel: int = 2) -> None:
@@ -14,6 +17,27 @@ def warn(text: str, stacklevel: int = 2) -> None:
     """
     with contextlib.suppress(ValueError):  # Of a write to a closed file.
         warnings.warn(text, RuntimeWarning, stacklevel + 1)
+
+
+def render(
+    content: RenderableType, file: IO[str] | None, width: int | None = None
+) -> str:
+    """Returns content as text, in the colours of a stream, and writes nothing.
+
+    Args:
+        content: What rich can print.
+        file: The stream; without a terminal behind it there are no colours.
+        width: Columns; those of the stream by default.
+    """
+    stream = Console(file=file)
+    text = io.StringIO()
+    Console(
+        file=text,
+        width=width or stream.width,
+        force_terminal=stream.is_terminal,
+        color_system=stream.color_system,  # type: ignore[arg-type]
+    ).print(content, end="")
+    return text.getvalue()
 
 
 class Output:

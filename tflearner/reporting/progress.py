@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tflearner.errors import ConfigError
-from tflearner.reporting.output import Output
+from tflearner.reporting.output import Output, render
 from tflearner.reporting.terminal import PinnedLines, size_of
 
 REFRESH_S = 0.125  # Of the live view.
@@ -169,10 +169,8 @@ class Progress:
         self._is_shown = True
 
     def _rendered(self) -> list[str]:
-        console = Console(file=self._output.file, width=size_of(self._output).columns)
-        with console.capture() as captured:
-            console.print(render_view(self._view), end="")
-        return captured.get().split("\n")
+        file, columns = self._output.file, size_of(self._output).columns
+        return render(render_view(self._view), file, columns).split("\n")
 
     def _write(self, line: str) -> None:
         self._output.write(line + "\n")

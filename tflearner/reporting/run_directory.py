@@ -1,6 +1,7 @@
 """Where a training run leaves its files, and the file of its results."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -98,7 +99,7 @@ class JsonLinesWriter:
     def _open(self) -> int:
         if self._descriptor is None:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            self._descriptor = os.open(self.path, flags, 0o666)
+            self._descriptor = _above_standard_streams(os.open(self.path, flags, 0o666))
         return self._descriptor
 
     @contextlib.contextmanager
@@ -115,6 +116,19 @@ class JsonLinesWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _above_standard_streams(descriptor: int) -> int:
+    """Returns a descriptor above 2, where nobody else writes.
+
+    A program without standard streams gets their numbers for its files, and libraries
+    would log into these.
+    """
+    if descriptor > 2:
+        return descriptor
+    above = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return above
 
 
 def _append(descriptor: int, line: bytes) -> None:

@@ -2,10 +2,9 @@
 
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
-from tflearner.reporting.output import Output
+from tflearner.reporting.output import Output, render
 
 
 def print_summary(title: str, rows: list[tuple[str, str]]) -> None:
@@ -20,7 +19,4 @@ def print_summary(title: str, rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows:
         table.add_row(name, value)
-    console = Console()
-    with console.capture() as captured:
-        console.print(table)
-    Output(sys.stdout).write(captured.get())
+    Output(sys.stdout).write(render(table, sys.stdout))
