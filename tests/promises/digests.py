@@ -113,7 +113,7 @@ ENVIRONMENTS = {
 }
 
 
-def trained(name: str) -> dict[str, str]:
+def trained(name: str) -> dict:
     """Trains a run with the library that is importable; returns its digests."""
     import keras
 
@@ -167,8 +167,8 @@ def two_modules(tfl, settings: dict, model: dict):
     return learner, results
 
 
-def digests(learner, results: list) -> dict[str, str]:
-    """Returns digests of weights, optimizers and metrics, and the weights' numbers."""
+def digests(learner, results: list) -> dict:
+    """Returns digests of weights and optimizers, metrics, and the weights' numbers."""
     from tflearner.testing import state_digest
 
     state = learner.get_state()
@@ -176,7 +176,11 @@ def digests(learner, results: list) -> dict[str, str]:
     return {
         "weights": state_digest(weights),
         "optimizers": state_digest(state["optimizer"]),
-        "metrics": state_digest([without_times(result) for result in results]),
+        "metrics": {
+            f"{number}/{name}": repr(value)
+            for number, result in enumerate(results)
+            for name, value in metrics_of(result)
+        },
         "values": np.concatenate([np.ravel(x) for x in leaves(weights)]).tolist(),
     }
 
@@ -188,12 +192,14 @@ def leaves(node) -> list:
     return [np.asarray(node, np.float64)]
 
 
-def without_times(node):
-    """Returns results without what a clock measured."""
+def metrics_of(node, path: str = ""):
+    """Yields path and value of each result but what a clock measured."""
     if not isinstance(node, dict):
-        return np.asarray(node).tolist()
-    times = ("timers", "time_total_s")
-    return {str(k): without_times(v) for k, v in node.items() if k not in times}
+        yield path, np.asarray(node).tolist()
+        return
+    for key, own in node.items():
+        if key not in ("timers", "time_total_s"):
+            yield from metrics_of(own, f"{path}/{key}" if path else str(key))
 
 
 def runs_of(version: pathlib.Path, names: list[str]) -> dict[str, dict]:
@@ -230,12 +236,20 @@ def main() -> int:
         subprocess.run(["tar", "-x", "-C", folder], input=packed.stdout, check=True)
         before = runs_of(pathlib.Path(folder).resolve(), args.runs)
     after = runs_of(ROOT, args.runs)
-    different = 0
+    different, new_metrics = 0, set()
     for name in args.runs:
         old, new = before[name], after[name]
-        parts = [p for p in ("weights", "optimizers", "metrics") if old[p] != new[p]]
+        parts = [part for part in ("weights", "optimizers") if old[part] != new[part]]
+        changed = {k for k, v in old["metrics"].items() if new["metrics"].get(k) != v}
+        if changed:
+            parts.append(f"metrics ({', '.join(sorted(changed)[:3])})")
+        new_metrics |= {
+            k.split("/")[-1] for k in new["metrics"].keys() - old["metrics"]
+        }
         different += bool(parts)
         print(f"{name:20}{_apart(old, new, parts) if parts else 'equal'}")
+    if new_metrics:
+        print(f"new metrics: {', '.join(sorted(new_metrics))}")
     print(f"{len(args.runs) - different} of {len(args.runs)} runs are equal")
     return int(different > 0)
 
