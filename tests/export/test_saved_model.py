@@ -270,8 +270,8 @@ def test_report_reads_well(exported):
     assert report.size_in_bytes == sum(file.stat().st_size for file in files)
     assert 0.0 <= report.max_difference < 1e-6
     text = str(report)
-    assert text.startswith(f"wrote {path}/ (SavedModel, ") and " KB) · " in text
-    assert "endpoints act_greedy, act, value · checked on 64 observations: " in text
+    assert text.startswith(f"wrote {path}/ (SavedModel, ") and " KB); " in text
+    assert "endpoints act_greedy, act, value; checked on 64 observations: " in text
 
 
 def test_an_export_is_a_copy(tmp_path):

@@ -1,1 +1,5 @@
 """How it is put together."""
+
+from tflearner.modules import keras_backend
+
+keras_backend.check()

@@ -170,6 +170,8 @@ class SingleAgentEnvRunner(EnvRunner):
             if num is not None and (not isinstance(num, int) or num < 1):
                 raise UsageError(f"sample({name}={num!r})", "no count", "an int >= 1")
         explore = self.config.explore if explore is None else explore
+        if not random_actions:
+            self._actor.refresh()
         started = time.perf_counter()
         try:
             if self.env is None:
@@ -178,8 +180,6 @@ class SingleAgentEnvRunner(EnvRunner):
                 self._reset(explore)
             if random_actions:
                 self.env.action_space.seed(int(self._rng.integers(2**31)))
-            else:
-                self._actor.refresh()
             with one_blas_thread():
                 cut, seconds = self._sample(
                     num_timesteps, num_episodes, explore, random_actions

@@ -52,7 +52,7 @@ class ExportReport:
             f"{checked}: largest difference {self.max_difference:.1g}",
         ]
         parts += [f"without {name}: {why}" for name, why in self.left_out.items()]
-        return " · ".join(parts)
+        return "; ".join(parts)
 
 
 def spec_of(

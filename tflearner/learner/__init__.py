@@ -1,1 +1,5 @@
 """Where weights change."""
+
+from tflearner.modules import keras_backend
+
+keras_backend.check()

@@ -39,6 +39,7 @@ from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
 from tflearner.learner.overflow_guard import OverflowGuard
 from tflearner.learner.replicas import Replicas, strategy_of
 from tflearner.learner.update_plan import UpdatePlan
+from tflearner.modules import tensorflow_settings
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.modules.counted_variables import counted_variables
 from tflearner.modules.rl_module import MultiRLModule
@@ -64,6 +65,7 @@ class TfLearner(Learner):
     framework = "tf2"
 
     def __init__(self, **kwargs: Any):
+        tensorflow_settings.check()
         super().__init__(**kwargs)
         if self.config.compile_cache is not None:  # Before TensorFlow looks for GPUs.
             compile_cache.switch_on(self.config.compile_cache)
@@ -194,6 +196,11 @@ class TfLearner(Learner):
             module_to_env=module_to_env,
             **further,
         )
+
+    def _check_is_built(self, error: bool = True) -> bool:
+        if error:  # Whoever asks is about to compute.
+            tensorflow_settings.check()
+        return super()._check_is_built(error)
 
     # The traced step.
 

@@ -7,9 +7,9 @@ tensors and returns tensors (losses that estimate advantages in the graph).
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tflearner.losses import checks
+from tflearner.losses.probability import tfp
 from tflearner.types import Tensor
 
 

@@ -77,12 +77,12 @@ class NumpyActor:
         self._policy: Any = None
 
     def refresh(self) -> None:
-        """Makes the next call copy the module's weights."""
-        self._policy = None
+        """Copies the module's weights."""
+        self._policy = self._make_policy()
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
         if self._policy is None:
-            self._policy = self._make_policy()
+            self.refresh()
         return self._policy.forward(batch, explore=explore)
 
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tflearner.losses.probability import tfp
 from tflearner.networks.numpy_distributions import (
     NumpyCategorical,
     NumpyDeterministic,

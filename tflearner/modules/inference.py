@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.columns import Columns
+from tflearner.modules import tensorflow_settings
 from tflearner.modules.acting import with_time_axis, without_time_axis
 from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.tensors import from_numpy
@@ -35,7 +36,8 @@ class TracedActor:
         self._functions: dict[bool, Any] = {}
 
     def refresh(self) -> None:
-        """Does nothing: the functions read the module's variables."""
+        """Only checks the process: the functions read the module's variables."""
+        tensorflow_settings.check()
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
         if explore not in self._functions:

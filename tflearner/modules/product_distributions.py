@@ -12,8 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tflearner.losses.probability import tfp
 from tflearner.modules.distributions import (
     Deterministic,
     DiagGaussian,

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
+from tflearner.losses.probability import tfp
 from tflearner.modules.distributions import Deterministic, DiagGaussian, Distribution
 from tflearner.networks.numpy_distributions import (
     LARGEST_ACTION,

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
-from tflearner.modules import inference
+from tflearner.modules import inference, tensorflow_settings
 from tflearner.modules.acting import NumpyActor
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.counted_variables import counted_variables
@@ -67,6 +67,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
         convert_outputs(cls, _PUT_OUT_TENSORS)
 
     def __init__(self, *args: Any, **kwargs: Any):
+        tensorflow_settings.check()
         keras.layers.Layer.__init__(self)
         self._dropped: set[int] = set()  # Ids of weights that Keras still lists.
         with counted_variables():
@@ -90,6 +91,19 @@ class TfRLModule(RLModule, keras.layers.Layer):
             self.forward_train(batch)
             if isinstance(self, ValueFunctionAPI):
                 self.compute_values(batch)
+        self._check_dtypes()
+
+    def _check_dtypes(self) -> None:
+        """Raises `ModuleError` for a trainable weight that is not float32."""
+        for weight in self.trainable_weights:
+            if weight.dtype != "float32":
+                raise ModuleError(
+                    f"{type(self).__name__}, weight {weight.path!r}",
+                    weight.dtype,
+                    "float32",
+                    "leave out the layer's dtype, or name a policy: "
+                    "dtype='mixed_bfloat16'",
+                )
 
     def example_batch(self, num_rows: int) -> dict[str, tf.Tensor]:
         """Returns observations and actions of zeros, to call the module with.
@@ -121,10 +135,16 @@ class TfRLModule(RLModule, keras.layers.Layer):
         return None if form is None else form.with_weights(_value)
 
     def make_actor(self, *, draws: bool = True) -> Any:
+        tensorflow_settings.check()
         form = self._checked_numpy_form()
         if form is None:
             return inference.TracedActor(self, draws=draws)
-        return NumpyActor(lambda: form.with_weights(_value))
+
+        def present_policy() -> NumpyPolicy:
+            tensorflow_settings.check()
+            return form.with_weights(_value)
+
+        return NumpyActor(present_policy)
 
     def _checked_numpy_form(self) -> NumpyPolicy | None:
         """Returns the policy in NumPy with this module's variables for arrays."""

@@ -1,1 +1,5 @@
 """What people see: progress, history, callbacks and files."""
+
+from tflearner.modules import keras_backend
+
+keras_backend.check()

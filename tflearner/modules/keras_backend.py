@@ -1,0 +1,51 @@
+"""Whether Keras can run here; to be asked before it is imported."""
+
+import json
+import os
+import sys
+
+from tflearner.errors import ConfigError
+
+BACKEND = "tensorflow"
+
+
+def check() -> None:
+    """Raises `ConfigError` if Keras, in this process, is not the Keras of TensorFlow.
+
+    Needs the standard library only. Keras decides once, when it is imported; a backend
+    that is not installed would end in an error of its own.
+    """
+    if sys.flags.optimize > 1:
+        raise ConfigError(
+            "python -OO",
+            "a process without docstrings",
+            "docstrings, which TensorFlow Probability reads when it is imported",
+            "run python, or python -O",
+        )
+    source, backend, remedy = _configured()
+    if backend != BACKEND:
+        raise ConfigError(
+            source, f"the Keras backend {backend!r}", f"{BACKEND!r}", remedy
+        )
+
+
+def _configured() -> tuple[str, object, str]:
+    """Returns where Keras' backend is set, what it is and how to change it."""
+    keras = sys.modules.get("keras")
+    if hasattr(keras, "config"):
+        remedy = f"start a new process with KERAS_BACKEND={BACKEND}"
+        return "import keras", keras.config.backend(), remedy
+    remedy = f"set KERAS_BACKEND={BACKEND} before Keras is imported"
+    if os.environ.get("KERAS_BACKEND"):
+        return "KERAS_BACKEND", os.environ["KERAS_BACKEND"], remedy
+    home = os.environ.get("KERAS_HOME", os.path.join("~", ".keras"))
+    path = os.path.expanduser(os.path.join(home, "keras.json"))
+    return path, _backend_of_file(path), remedy
+
+
+def _backend_of_file(path: str) -> object:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file).get("backend", BACKEND)
+    except (OSError, ValueError, AttributeError):  # Keras passes over such a file, too.
+        return BACKEND
