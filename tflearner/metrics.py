@@ -349,10 +349,19 @@ class MetricsLogger(Checkpointable):
         return {"stats": [{"key": list(p), **s.get_state()} for p, s in leaves]}
 
     def set_state(self, state: StateDict) -> None:
-        """Adds or replaces the metrics of `state`; others stay as they are."""
+        """Adds or replaces the metrics of `state`; others stay as they are.
+
+        Raises:
+            UsageError: If it is no such state; nothing is changed then.
+        """
+        leaves = state.get("stats") if isinstance(state, dict) else None
+        if not isinstance(leaves, list) or not all(map(_is_leaf, leaves)):
+            got = f"{type(state).__name__} without such a list"
+            want = "{'stats': [{'key': [str, ...], ...}, ...]}"
+            raise UsageError("state of metrics", got, want)
         new = MetricsLogger()  # Takes the place of our tree when all went well.
         new.stats = _map_leaves(lambda stats: stats, self.stats)
-        for leaf in state["stats"]:
+        for leaf in leaves:
             path = tuple(leaf["key"])
             settings = {name: value for name, value in leaf.items() if name != "key"}
             new._find_stats(path)  # Raises if the path does not fit into the tree.
@@ -368,6 +377,13 @@ class MetricsLogger(Checkpointable):
             return RestoreReport(loaded=("stats",))
 
         return RestorePlan(matching.problems_with_names(state, ["stats"]), apply)
+
+    def check_mergeable(self, other: "MetricsLogger") -> None:
+        """Raises `UsageError` if metrics of both have another reduction there."""
+        for path, stats in _leaves(self.stats):
+            theirs = other._find_stats(path)
+            if theirs is not None:
+                stats.check_mergeable(theirs)
 
     def replace_state(self, state: StateDict) -> None:
         """Replaces all metrics by those of `state`."""
@@ -454,6 +470,11 @@ def _as_stats(value: Any, like: Stats) -> Stats:
     stats = like.similar()
     stats.push(value)
     return stats
+
+
+def _is_leaf(leaf: Any) -> bool:
+    key = leaf.get("key") if isinstance(leaf, dict) else None
+    return isinstance(key, list) and bool(key) and all(type(k) is str for k in key)
 
 
 def _path(key: MetricKey) -> tuple[str, ...]:

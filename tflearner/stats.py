@@ -4,6 +4,7 @@ import collections
 import copy
 import itertools
 import math
+import numbers
 import operator
 import threading
 import time
@@ -19,6 +20,7 @@ DEFAULT_EMA_COEFF = 0.01
 _REDUCTIONS = (None, "mean", "min", "max", "sum")
 _FOLDS: dict[Any, Callable] = {"sum": operator.add, "min": min, "max": max}
 _ARRAY_FOLDS: dict[Any, Callable] = {"sum": np.sum, "min": np.min, "max": np.max}
+_MAX_INT = 2**63
 _MISSING = object()
 _TIMER_LOCK = threading.Lock()
 
@@ -254,10 +256,24 @@ class Stats:
 
     @classmethod
     def from_state(cls, state: StateDict, *, name: str = "metric") -> "Stats":
-        """Returns the metric that `get_state` described."""
+        """Returns the metric that `get_state` described.
+
+        Raises:
+            UsageError: If it is no such state.
+        """
+        empty = cls(reduce=None, window=1).get_state()
+        if not isinstance(state, dict) or state.keys() != empty.keys():
+            got = f"{sorted(map(str, state))}" if isinstance(state, dict) else "no dict"
+            raise UsageError(f"state of {name}", got, f"{sorted(empty)}")
         settings = dict(state)
         values, reported = settings.pop("values"), settings.pop("reported")
         stats = cls(**settings, name=name)
+        numbers = values if stats.reduction is not None else []
+        if not isinstance(values, list) or not all(
+            map(_is_saved, [*numbers, reported])
+        ):
+            want = f"numbers, the whole ones below {_MAX_INT}"
+            raise UsageError(f"state of {name}", "other values", want)
         stats.values.extend(values)
         stats._reported = reported
         return stats
@@ -361,27 +377,42 @@ def _check_settings(
     throughput: bool,
 ) -> None:
     is_count = isinstance(window, (int, np.integer)) and not isinstance(window, bool)
-    is_window = window in (None, math.inf) or (is_count and window >= 1)
+    is_inf = isinstance(window, float) and window == math.inf
+    is_window = window is None or is_inf or (is_count and 1 <= window < _MAX_INT)
     has_ema = ema_coeff is not None
+    is_coeff = isinstance(ema_coeff, numbers.Real) and 0 < ema_coeff <= 1
+    are_bools = all(
+        isinstance(b, bool | np.bool_) for b in (clear_on_reduce, throughput)
+    )
     for wrong, got, want in (
-        (reduce not in _REDUCTIONS, f"reduce={reduce!r}", f"one of {_REDUCTIONS}"),
+        (not are_bools, f"{clear_on_reduce=}, with_throughput={throughput!r}", "bools"),
+        (not _is_reduction(reduce), f"reduce={reduce!r}", f"one of {_REDUCTIONS}"),
         (not is_window, f"window={window!r}", "an int >= 1, inf or None"),
         (has_ema and window is not None, f"{window=} and {ema_coeff=}", "one of them"),
         (
-            window == math.inf and not clear_on_reduce,
+            is_inf and not clear_on_reduce,
             "window=inf, which grows for ever",
             "clear_on_reduce=True with it",
         ),
         (has_ema and reduce != "mean", f"{ema_coeff=} for {reduce=}", "reduce='mean'"),
-        (has_ema and not 0 < (ema_coeff or 0) <= 1, f"{ema_coeff=}", "0 < it <= 1"),
+        (has_ema and not is_coeff, f"{ema_coeff=}", "0 < it <= 1"),
         (
-            throughput and (reduce != "sum" or window is not None),
+            are_bools and throughput and (reduce != "sum" or window is not None),
             f"with_throughput=True for {reduce=}, {window=}",
             "reduce='sum' without a window",
         ),
     ):
         if wrong:
             raise UsageError(name, got, want)
+
+
+def _is_reduction(reduce: Any) -> bool:
+    return reduce is None or (isinstance(reduce, str) and reduce in _REDUCTIONS)
+
+
+def _is_saved(value: Any) -> bool:
+    """Whether this is a number as `push` would have kept it."""
+    return type(value) is float or (type(value) is int and abs(value) < _MAX_INT)
 
 
 def _numbers(values: Any, ndim: int, name: str) -> np.ndarray:

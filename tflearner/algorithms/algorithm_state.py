@@ -1,5 +1,6 @@
 """What a run is at one moment: saved while it goes on, and continued elsewhere."""
 
+import math
 import os
 import pathlib
 import reprlib
@@ -34,6 +35,11 @@ _OF_MODULES = (
     "rl_module_spec",
     "algorithm_config_overrides_per_module",
 )
+_MAX_COUNT = 2**53
+_COUNTERS = {
+    **dict.fromkeys(("iteration", "num_evaluations", "num_saves"), _MAX_COUNT),
+    "run_seed": 2**1024,
+}
 CHECKPOINTS = "checkpoints"  # The directory of them inside a run's.
 
 
@@ -321,13 +327,17 @@ class AlgorithmState(Checkpointable):
 
 def _faults_of_counters(state: StateDict) -> list[str]:
     """Returns what is wrong with what is counted, in the state of a run."""
-    counters = ("iteration", "num_evaluations", "num_saves", "run_seed")
     faults = [
-        f"{name!r} of {state[name]!r}"
-        for name in counters
-        if name in state and not (type(state[name]) is int and state[name] >= 0)
+        f"{name!r} is no count"
+        for name, most in _COUNTERS.items()
+        if name in state and not _is_count(state[name], most)
     ]
     seconds = state.get("seconds", 0.0)
-    if type(seconds) not in (int, float):
-        faults.append(f"'seconds' of {seconds!r}")
+    is_time = type(seconds) is float and 0.0 <= seconds < math.inf
+    if not is_time and not _is_count(seconds, _MAX_COUNT):
+        faults.append("'seconds' is no time")
     return faults
+
+
+def _is_count(value: Any, most: int) -> bool:
+    return type(value) is int and 0 <= value < most

@@ -1,7 +1,6 @@
 """What DQN and SAC share: settings of replay, and the loop that replays."""
 
 import dataclasses
-import math
 import numbers
 import os
 import time
@@ -383,8 +382,8 @@ class OffPolicyAlgorithm(Algorithm):
 
     def _faults_of_own(self, state):
         rows_due = state.get("rows_due", 0.0)
-        is_number = type(rows_due) in (int, float) and 0.0 <= rows_due < math.inf
-        faults = [] if is_number else [f"'rows_due' of {rows_due!r}"]
+        is_number = type(rows_due) in (int, float) and 0.0 <= rows_due < 2**53
+        faults = [] if is_number else ["'rows_due' is no number of rows"]
         return super()._faults_of_own(state) + faults
 
     def _set_own_state(self, state):

@@ -173,7 +173,7 @@ class Checkpointable(abc.ABC):
         names = _names(component)
         state, metadata = _below(checkpoint, names), _about(checkpoint, names)
         # Of an algorithm's checkpoint, "learner" is also what a learner can restore.
-        is_own = bool(names) and metadata.get(CLASS) == name_of(type(self))
+        is_own = bool(names) and _class(metadata) == name_of(type(self))
         with telling(str(checkpoint.path)):
             plan = self._plan_restore(state, [] if is_own else names)
         if strict:
@@ -183,7 +183,8 @@ class Checkpointable(abc.ABC):
                 self._hint_of_parts(checkpoint)
                 or "strict=False loads what fits and reports the rest",
             )
-        report = plan.apply()
+        with telling(str(checkpoint.path)):
+            report = plan.apply()
         return dataclasses.replace(
             report,
             path=str(checkpoint.path),
@@ -230,7 +231,7 @@ class Checkpointable(abc.ABC):
         state, metadata = _below(checkpoint, names), _about(checkpoint, names)
         builders = {name_of(cls): cls} | dict(builders or {})
         rebuilder = Rebuilder(given=cls._given(settings), builders=builders)
-        made_of = cls._saved_class(metadata.get(CLASS), rebuilder)
+        made_of = cls._saved_class(_class(metadata), rebuilder)
         where = f"{made_of.__name__}.from_checkpoint()"
         with budget.limited(**_size(checkpoint)):
             with rebuilder.telling(where):
@@ -249,8 +250,10 @@ class Checkpointable(abc.ABC):
         with telling(str(checkpoint.path)):
             plan = made._plan_restore(state, [])
         matching.check(where, plan.problems)
+        with telling(str(checkpoint.path)):
+            report = plan.apply()
         made.restore_report = dataclasses.replace(
-            plan.apply(),
+            report,
             path=str(checkpoint.path),
             skipped=tuple(map(str, checkpoint.skipped)),
             dropped=tuple(rebuilder.dropped),
@@ -328,9 +331,8 @@ class Checkpointable(abc.ABC):
 
     def _hint_of_parts(self, checkpoint: Checkpoint) -> str | None:
         """Says which component to name, for a checkpoint of something larger."""
-        parts = checkpoint.about.get(COMPONENTS, {})
-        for name, metadata in parts.items():
-            if metadata.get(CLASS) == name_of(type(self)):
+        for name, metadata in _parts(checkpoint.about).items():
+            if _class(metadata) == name_of(type(self)):
                 of = checkpoint.about.get(CLASS)
                 return f"this is a checkpoint of {of!r}: pass component={name!r}"
         return None
@@ -383,9 +385,9 @@ def telling(where: str) -> Iterator[None]:
     """Turns what a state of another form leads to into `CheckpointMismatchError`."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, TFLearnerError):
-            raise
+    except TFLearnerError:
+        raise
+    except Exception as error:
         raise CheckpointMismatchError(
             where,
             f"a state of another form ({type(error).__name__}: {error})",
@@ -428,8 +430,18 @@ def _names(component: str | None) -> list[str]:
 def _about(checkpoint: Checkpoint, names: list[str]) -> dict[str, Any]:
     metadata = checkpoint.about
     for name in names:
-        metadata = metadata.get(COMPONENTS, {}).get(name, {})
+        metadata = _parts(metadata).get(name, {})
     return metadata
+
+
+def _parts(metadata: Any) -> dict[str, Any]:
+    """Returns what metadata say of components, if it is what they can say."""
+    parts = metadata.get(COMPONENTS) if isinstance(metadata, dict) else None
+    return parts if isinstance(parts, dict) else {}
+
+
+def _class(metadata: Any) -> Any:
+    return metadata.get(CLASS) if isinstance(metadata, dict) else None
 
 
 def _below(checkpoint: Checkpoint, names: list[str]) -> StateDict:

@@ -11,6 +11,8 @@ from tflearner.types import StateDict
 
 Path = tuple[str, ...]
 
+_MORE_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # NumPy knows no kind.
+
 
 @dataclasses.dataclass
 class Match:
@@ -71,6 +73,16 @@ def merged(own: StateDict, saved: StateDict, paths: Collection[Path]) -> StateDi
             theirs, mine = theirs[parent], mine[parent]
         mine[name] = theirs[name]
     return result
+
+
+def as_numbers(value: Any) -> np.ndarray | None:
+    """Returns an array of real numbers or bools; `None` if that is none."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # A ragged list.
+        return None
+    is_number = array.dtype.kind in "biuf" or array.dtype.name in _MORE_FLOATS
+    return array if is_number else None
 
 
 def problems_with_names(saved: Collection[str], own: Collection[str]) -> list[str]:

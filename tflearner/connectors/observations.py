@@ -274,8 +274,11 @@ def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
         keys = list(state) if isinstance(state, dict) else type(state).__name__
         refuse(str(keys), str(sorted(known)))
     count = state[COUNT]
-    if not isinstance(count, int | np.integer) or count < 0:
-        refuse(repr(count), "an int >= 0", COUNT)
+    is_count = isinstance(count, int | np.integer) and not isinstance(count, bool)
+    if not is_count or not 0 <= count < 2**53:
+        is_long = isinstance(count, int) and abs(count) >= 2**53
+        got = "more digits" if is_long else repr(count)
+        refuse(got, "an int >= 0 and below 2**53", COUNT)
     for key in (MEAN, SQUARED_DEVIATIONS):
         arrays = state[key]
         if not isinstance(arrays, dict):

@@ -91,6 +91,9 @@ class ConnectorPipelineV2(ConnectorV2):
             ConfigError: If it has not exactly those, or a piece refuses its own;
                 nothing is changed then.
         """
+        if not isinstance(state, dict):
+            got = f"a {type(state).__name__}"
+            raise ConfigError(f"state of {type(self).__name__}", got, "a dict")
         pieces, before = dict(self._named()), self.get_state()
         unknown, missing = (
             sorted(set(state) - set(pieces)),

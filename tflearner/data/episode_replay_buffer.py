@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tflearner.checkpoint import matching, spaces
+from tflearner.checkpoint import matching, random_state, spaces
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import BUFFER, SPACE, of_kind
@@ -331,12 +331,12 @@ class EpisodeReplayBuffer(Checkpointable):
         matching.check(where, problems, transition_state.HINT)
         transition_state.check(where, self._store, state["transitions"])
         transition_state.check_count(f"{where}, 'num_sampled'", state["num_sampled"])
-        _generator(f"{where}, 'rng'", state["rng"])
+        random_state.checked(f"{where}, 'rng'", self._rng, state["rng"])
 
     def _take_state(self, state: StateDict) -> None:
         transition_state.set_state(self._store, state["transitions"])
         self._num_sampled = state["num_sampled"]
-        self._rng = _generator("rng", state["rng"])
+        self._rng.bit_generator.state = state["rng"]
 
     def _plan_restore(self, state, component):
         if component:
@@ -384,15 +384,3 @@ def _rewards(where: str, rewards: Any) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
-
-
-def _generator(where: str, state: Any) -> np.random.Generator:
-    """Returns a generator in a saved state."""
-    bits = np.random.PCG64(0)
-    try:
-        bits.state = state
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-        raise CheckpointMismatchError(
-            where, f"no state of a PCG64 ({type(error).__name__}: {error})"
-        ) from error
-    return np.random.Generator(bits)

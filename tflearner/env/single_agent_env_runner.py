@@ -8,7 +8,9 @@ import numpy as np
 import tree
 from gymnasium.vector import VectorEnv
 
+from tflearner.checkpoint import random_state
 from tflearner.checkpoint.builders import Given
+from tflearner.checkpoint.checkpointable import telling
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
 from tflearner.constants import (
@@ -408,7 +410,38 @@ class SingleAgentEnvRunner(EnvRunner):
         """Takes over what `get_state` returned; parts that are missing stay.
 
         Episodes that are going on go on, now with the new weights.
+
+        Raises:
+            TFLearnerError: If it is no such state; nothing is changed then.
         """
+        with telling(f"{type(self).__name__}.set_state()"):
+            self._check_state(state)
+            before = self._state_before(state)
+            try:
+                self._take_state(state)
+            except BaseException:
+                self._take_state(before)
+                raise
+
+    def _plan_restore(self, state, component):
+        # Of one part, what it is to this runner.
+        of_runner = {component[0]: state} if len(component) == 1 else {}
+        self._check_state(of_runner if component else state)
+        return super()._plan_restore(state, component)
+
+    def _check_state(self, state: StateDict) -> None:
+        if RNG in state:
+            random_state.checked("'rng'", self._rng, state[RNG])
+        if COMPONENT_METRICS_LOGGER in state:
+            metrics = MetricsLogger()
+            metrics.replace_state(state[COMPONENT_METRICS_LOGGER])
+            self.metrics.check_mergeable(metrics)
+            lifetime = metrics.peek(NUM_ENV_STEPS_SAMPLED_LIFETIME, default=None)
+            if type(lifetime) is not int or not 0 <= lifetime < 2**53:
+                where = f"metric {NUM_ENV_STEPS_SAMPLED_LIFETIME!r}"
+                raise UsageError(where, repr(lifetime), "an int in [0, 2**53)")
+
+    def _take_state(self, state: StateDict) -> None:
         if COMPONENT_RL_MODULE in state:
             self.module.set_state(state[COMPONENT_RL_MODULE])
         if COMPONENT_METRICS_LOGGER in state:

@@ -21,6 +21,7 @@ _NESTED = (
     constants.COMPONENT_METRICS_LOGGER,
     constants.COMPONENT_LEARNER_CONNECTOR,
 )
+_MAX_COUNT = 2**53
 ALL_COMPONENTS = (*_NESTED, constants.WEIGHTS_SEQ_NO, SHOULD_BE_UPDATED)
 
 
@@ -42,7 +43,7 @@ def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
         state = {**state, name: state[name][name]}
     elif state and all(module_id in module_ids for module_id in state):
         state = {name: state}
-    for name, own in state.items():
+    for name in state:
         if name not in ALL_COMPONENTS:
             known = [*ALL_COMPONENTS, *module_ids]
             raise UnknownModuleError(
@@ -51,9 +52,30 @@ def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
                 f"one of {known}",
                 did_you_mean(name, known),
             )
-        where = f"set_state(), {name!r}"
-        if name == constants.WEIGHTS_SEQ_NO and not isinstance(own, int):
-            raise UsageError(where, repr(own), "an int")
-        if name in _NESTED and not isinstance(own, dict):
-            raise UsageError(where, repr(type(own)), "a dict")
+    check_kinds("set_state()", state)
     return state
+
+
+def check_kinds(where: str, state: StateDict) -> None:
+    """Raises `UsageError` for components that are of the wrong type.
+
+    Args:
+        where: What the error is about.
+        state: Components by name.
+    """
+    for name in _NESTED:
+        if not isinstance(state.get(name, {}), dict):
+            raise UsageError(f"{where}, {name!r}", repr(type(state[name])), "a dict")
+    seq_no = state.get(constants.WEIGHTS_SEQ_NO, 0)
+    if type(seq_no) is not int or not 0 <= seq_no < _MAX_COUNT:
+        name = constants.WEIGHTS_SEQ_NO
+        raise UsageError(f"{where}, {name!r}", type(seq_no).__name__, "an int >= 0")
+    ids = state.get(SHOULD_BE_UPDATED)
+    is_known = ids is None or callable(ids)
+    if not is_known and not (_is_collection(ids) and all(type(i) is str for i in ids)):
+        want = "ids of modules, a function or None"
+        raise UsageError(f"{where}, {SHOULD_BE_UPDATED!r}", type(ids).__name__, want)
+
+
+def _is_collection(ids: Any) -> bool:
+    return isinstance(ids, Collection) and not isinstance(ids, str | bytes)

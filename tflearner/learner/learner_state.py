@@ -19,6 +19,7 @@ from tflearner.learner.components import (
     ALL_COMPONENTS,
     OF_THE_WEIGHTS,
     SHOULD_BE_UPDATED,
+    check_kinds,
     checked_state,
 )
 from tflearner.learner.module_owner import ModuleOwner
@@ -282,6 +283,7 @@ class LearnerState(ModuleOwner, Checkpointable):
                 mine = {m: w for m, w in own[_WEIGHTS].items() if m == module_id}
                 given = {_WEIGHTS: mine}, {_WEIGHTS: {module_id: state}}
         restoring = Restoring.plan(*given, self._optimizers, self._weight_keys())
+        check_kinds(type(self).__name__, restoring.state)
         connector, problems = None, restoring.problems
         if _CONNECTOR in restoring.state and self._learner_connector is not None:
             pieces = restoring.state.pop(_CONNECTOR)
@@ -307,4 +309,7 @@ def _copied(module_ids: Any) -> Any:
 
 
 def _is_finite(weight: np.ndarray) -> bool:
-    return weight.dtype.kind != "f" or bool(np.isfinite(weight).all())
+    if weight.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore"):  # What is finite as float64 may be too large.
+        return bool(np.isfinite(weight.astype(np.float32, copy=False)).all())

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tflearner.checkpoint import matching
 from tflearner.constants import FLOAT32_MAX
 from tflearner.errors import OptimizerError
 from tflearner.schedule import Scheduler, is_float32
@@ -245,16 +246,17 @@ def _by_optimizer(state: StateDict) -> dict[tuple[ModuleID, str], dict[str, Any]
 def _fault(value: Any, variable: Any, only_finite: bool) -> str | None:
     """Returns what is wrong with the value of a slot, if anything is."""
     want = tuple(variable.shape)
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        return f"got a ragged list want {want}"
-    if array.dtype.kind not in "biufV":  # bfloat16 says that it is "V".
-        return f"got {array.dtype} want numbers {want}"
+    array = matching.as_numbers(value)
+    if array is None:
+        return f"got no numbers, want numbers {want}"
     if array.shape != want:
         return f"got {array.shape} want {want}"
-    if only_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-        return "got numbers that are not finite"
+    with np.errstate(over="ignore"):
+        if only_finite and array.dtype.kind == "f":
+            array = array.astype(variable.dtype)
+            return (
+                None if np.isfinite(array).all() else "got numbers that are not finite"
+            )
     return None
 
 

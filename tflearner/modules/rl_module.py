@@ -393,6 +393,7 @@ class MultiRLModule(RLModule):
             self[module_id].set_state(part)
 
     def check_state(self, state: StateDict) -> None:
+        check_is_dict(f"{type(self).__name__}.set_state()", state)
         for module_id, part in state.items():
             self[module_id].check_state(part)
 
@@ -413,6 +414,12 @@ register_builder(
     arguments=lambda module: module.get_ctor_args_and_kwargs()[1],
 )
 register_builder("tflearner/MultiRLModule", MultiRLModule)
+
+
+def check_is_dict(where: str, state: Any) -> None:
+    """Raises `ModuleError` for a state that is no dict."""
+    if not isinstance(state, dict):
+        raise ModuleError(where, f"a {type(state).__name__}", "a dict")
 
 
 def validate_module_id(module_id: Any, error: bool = False) -> bool:

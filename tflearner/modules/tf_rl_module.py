@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tflearner.checkpoint import matching
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
 from tflearner.modules import inference, tensorflow_settings
@@ -19,7 +20,7 @@ from tflearner.modules.distributions import numpy_form_of
 from tflearner.modules.half_precision import HALF_DTYPES, convert_outputs
 from tflearner.modules.numpy_forms import agrees
 from tflearner.modules.numpy_policy import NumpyPolicy
-from tflearner.modules.rl_module import RLModule
+from tflearner.modules.rl_module import RLModule, check_is_dict
 from tflearner.types import ParamRef, StateDict
 
 # What learners and actors call for tensors.
@@ -191,14 +192,18 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     def check_state(self, state: StateDict) -> None:
         """Raises `ModuleError` listing all weights of `state` that do not fit."""
+        check_is_dict(f"{type(self).__name__}.set_state()", state)
         shapes = {k: tuple(w.shape) for k, w in self._weights_by_key().items()}
         problems = [f"missing {key!r}" for key in shapes if key not in state]
         problems += [f"unexpected {key!r}" for key in state if key not in shapes]
-        problems += [
-            f"{key!r} of shape {np.shape(state[key])} instead of {shape}"
-            for key, shape in shapes.items()
-            if key in state and np.shape(state[key]) != shape
-        ]
+        for key in [key for key in shapes if key in state]:
+            array = matching.as_numbers(state[key])
+            if array is None:
+                problems.append(f"{key!r} without numbers")
+            elif array.shape != shapes[key]:
+                problems.append(
+                    f"{key!r} of shape {array.shape} instead of {shapes[key]}"
+                )
         if problems:
             raise ModuleError(
                 f"{type(self).__name__}.set_state()",

@@ -1,0 +1,42 @@
+"""Where a random number generator is, in saved states."""
+
+from typing import Any
+
+import numpy as np
+
+from tflearner.errors import CheckpointMismatchError
+
+_NO_STATE = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+
+
+def checked(where: str, generator: np.random.Generator, state: Any) -> Any:
+    """Returns a state that `generator.bit_generator.state` can be set to.
+
+    Args:
+        where: What errors call it.
+        generator: A generator of the same kind; it stays as it is.
+        state: What was saved of one.
+
+    Raises:
+        CheckpointMismatchError: If it is no state of such a generator.
+    """
+    bits: Any = type(generator.bit_generator)()
+    kind = type(bits).__name__
+    try:
+        bits.state = state
+    except _NO_STATE as error:
+        raise CheckpointMismatchError(
+            where, f"no state of a {kind} ({type(error).__name__}: {error})"
+        ) from error
+    if not _same(bits.state, state):  # 1.5 is taken for 1, say.
+        raise CheckpointMismatchError(where, f"no state that a {kind} can have")
+    return bits.state
+
+
+def _same(made: Any, given: Any) -> bool:
+    if isinstance(made, dict):
+        keys = made.keys()
+        return keys == given.keys() and all(_same(made[k], given[k]) for k in keys)
+    if isinstance(made, np.ndarray):
+        return np.array_equal(made, given)
+    return type(made) is type(given) and made == given
