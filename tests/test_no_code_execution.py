@@ -5,14 +5,17 @@ banned function is enough: it need not be called.
 """
 
 import ast
+import collections
 import pathlib
 
 import pytest
 
 import tflearner
+from tflearner.checkpoint import builders, kinds
 
 PACKAGE = pathlib.Path(tflearner.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
+_SPECS, _ALGORITHMS = "tflearner.modules.rl_module_spec", "tflearner.algorithms"
 
 # Banned with everything below them.
 BANNED = {
@@ -127,6 +130,117 @@ def _of_call(call, aliases):
 
 def _is_constant(node, value) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
+
+
+# What a description in a file can build or name, by kind: the name there, and what is
+# called with the arguments that are there. Look at a new one before you add it.
+BUILDERS = {
+    "space": {
+        "gymnasium/Box": "tflearner.checkpoint.spaces._box",
+        "gymnasium/Dict": "gymnasium.spaces.dict.Dict",
+        "gymnasium/Discrete": "tflearner.checkpoint.spaces._discrete",
+        "gymnasium/MultiBinary": "tflearner.checkpoint.spaces._multi_binary",
+        "gymnasium/MultiDiscrete": "tflearner.checkpoint.spaces._multi_discrete",
+        "gymnasium/Tuple": "gymnasium.spaces.tuple.Tuple",
+    },
+    "specification": {
+        "tflearner/MultiRLModuleSpec": f"{_SPECS}.MultiRLModuleSpec",
+        "tflearner/RLModuleSpec": f"{_SPECS}.RLModuleSpec",
+    },
+    "model config": {
+        "tflearner/DQNModelConfig": "tflearner.modules.dqn.DQNModelConfig",
+        "tflearner/DefaultModelConfig": (
+            "tflearner.modules.default_model_config.DefaultModelConfig"
+        ),
+        "tflearner/SACModelConfig": "tflearner.modules.sac.SACModelConfig",
+    },
+    "config": dict.fromkeys(
+        [f"tflearner/{name}Config" for name in ("Algorithm", "DQN", "PPO", "SAC")],
+        "tflearner.config.AlgorithmConfig.from_settings",
+    ),
+    "connector": {
+        "tflearner/MeanStdFilter": "tflearner.connectors.observations.MeanStdFilter"
+    },
+    "module": {
+        "tflearner/DQNTfRLModule": "tflearner.modules.dqn.DQNTfRLModule",
+        "tflearner/MultiRLModule": "tflearner.modules.rl_module.MultiRLModule",
+        "tflearner/PPOTfRLModule": "tflearner.modules.actor_critic.PPOTfRLModule",
+        "tflearner/RLModule": "tflearner.modules.rl_module.RLModule",
+        "tflearner/SACTfRLModule": "tflearner.modules.sac.SACTfRLModule",
+    },
+    # Named as an argument and not called; built if `from_checkpoint` is asked for them.
+    "catalog": {
+        "tflearner/DQNCatalog": "tflearner.modules.dqn.DQNCatalog",
+        "tflearner/PPOCatalog": "tflearner.modules.catalog.PPOCatalog",
+        "tflearner/SACCatalog": "tflearner.modules.sac.SACCatalog",
+    },
+    "replay buffer": {
+        "tflearner/EpisodeReplayBuffer": (
+            "tflearner.data.episode_replay_buffer.EpisodeReplayBuffer"
+        ),
+        "tflearner/PrioritizedEpisodeReplayBuffer": (
+            "tflearner.data.prioritized_episode_replay_buffer."
+            "PrioritizedEpisodeReplayBuffer"
+        ),
+    },
+    "metrics logger": {"tflearner/MetricsLogger": "tflearner.metrics.MetricsLogger"},
+    "learner": {
+        f"tflearner/{name}TfLearner": f"{_ALGORITHMS}.{name.lower()}.{name}TfLearner"
+        for name in ("DQN", "PPO", "SAC")
+    },
+    "algorithm": {
+        f"tflearner/{name}": f"{_ALGORITHMS}.{name.lower()}.{name}"
+        for name in ("DQN", "PPO", "SAC")
+    },
+}
+# What `checkpoint/builders.py` calls while it reads descriptions. `builder.build` is one of
+# the above or of users, and `refuse` the function that goes with it.
+CALLED = {
+    *("BuilderError", "Builder", "_as_builder", "_check_kind", "_full_name"),
+    *("_known_names", "_registered", "about.refuse", "about.taken_by", "builder.build"),
+    *("dataclasses.dataclass", "dataclasses.field", "dataclasses.replace"),
+    *("declaration_of", "getattr", "kinds.named", "machine.found", "machine.replaced"),
+    *("self._argument", "self._arguments", "self._build", "self._find", "self._miss"),
+    *("self.build", "self.refuse", "type(description)", "budget.spend", "own_error"),
+}
+HARMLESS = {"isinstance", "len", "map", "next", "repr", "sorted", "str", "type"}
+METHODS = {"add", "get", "items", "join", "keys", "partition", "split", "values"}
+METHODS |= {"startswith"}  # Of texts and containers.
+
+
+def test_all_that_files_can_build_is_listed():
+    for name in tflearner.__all__:
+        getattr(tflearner, name)
+    found = collections.defaultdict(dict)
+    for name, builder in builders._BUILDERS.items():
+        if name.startswith(("tflearner/", "gymnasium/")):
+            kinds_of_it = builder.about.kinds
+            assert len(kinds_of_it) == 1, name  # Not of users.
+            found[kinds_of_it[0]][name] = builders._full_name(builder.build)
+    assert found == BUILDERS
+
+
+def test_no_argument_takes_a_run():
+    runs = {*kinds.RUNS, *map(kinds.named, (kinds.ALGORITHM, kinds.ENV_RUNNER))}
+    for name, builder in builders._BUILDERS.items():
+        for argument, taken in builder.about.takes.items():
+            assert not runs & {*taken}, (name, argument)
+    assert not runs & {*kinds.ANY}
+
+
+def test_all_that_reading_descriptions_calls_is_listed():
+    tree = ast.parse((PACKAGE / "checkpoint" / "builders.py").read_text())
+    made = ast.FunctionDef | ast.ClassDef
+    parts = {node.name: node for node in tree.body if isinstance(node, made)}
+    wanted, calls = ["Rebuilder"], set()
+    while wanted:
+        found = [node for name in wanted for node in ast.walk(parts.pop(name))]
+        called = [node.func for node in found if isinstance(node, ast.Call)]
+        calls |= {
+            ast.unparse(f) for f in called if getattr(f, "attr", 0) not in METHODS
+        }
+        wanted = [name for name in parts if name in calls]
+    assert calls - HARMLESS == CALLED
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

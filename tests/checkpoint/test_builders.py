@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from tflearner.checkpoint import builders, state_tree, strict_json
+from tflearner.checkpoint import builders, kinds, state_tree, strict_json
 from tflearner.checkpoint.builders import (
     ARGUMENTS,
     BUILDER,
@@ -23,6 +23,7 @@ from tflearner.checkpoint.builders import (
     name_of,
     register_builder,
 )
+from tflearner.checkpoint.kinds import of_kind
 from tflearner.errors import BuilderError, UsageError
 
 
@@ -31,6 +32,7 @@ def registry(monkeypatch):
     """A registry that forgets what a test registers."""
     monkeypatch.setattr(builders, "_BUILDERS", dict(builders._BUILDERS))
     monkeypatch.setattr(builders, "_DESCRIBERS", dict(builders._DESCRIBERS))
+    monkeypatch.setattr(kinds, "_DECLARED", dict(kinds._DECLARED))
 
 
 @dataclasses.dataclass
@@ -280,6 +282,105 @@ def test_broken_descriptions_are_errors_of_checkpoints(name, layers):
         with rebuilder.telling("test"):
             rebuilder.arguments({"x": BROKEN[name]})
         rebuilder.check("test")
+
+
+# Kinds, and what belongs to a machine.
+
+
+def of_this_library(cls):
+    cls.__module__ = "tflearner.tests"
+    return cls
+
+
+@pytest.fixture
+def house(registry):
+    """Classes of a library: a house takes a roof, names a tool, and has a place."""
+
+    @of_kind(kinds.SPACE)
+    @of_this_library
+    class Roof(Layer):
+        pass
+
+    @of_kind(kinds.LEARNER)
+    @of_this_library
+    class Party(Layer):
+        pass
+
+    @of_kind(
+        kinds.SPEC,
+        takes={"inner": (kinds.SPACE,), "function": (kinds.named(kinds.CATALOG),)},
+        machine={"place": None, "garden/tree": "oak"},
+    )
+    @of_this_library
+    class House(Layer):
+        def __init__(self, place=None, garden=None, **parts):
+            super().__init__(**parts)
+            self.place, self.garden = place, garden
+
+    tool = of_kind(kinds.CATALOG)(of_this_library(type("Tool", (), {})))
+    classes = {"Roof": Roof, "Party": Party, "House": House, "Tool": tool}
+    for name, cls in classes.items():
+        register_builder(f"test/{name}", cls, arguments=vars)
+    return types.SimpleNamespace(**classes)
+
+
+def own_below(base):
+    """A class of users that has a base class of the library."""
+    own = type(f"Own{base.__name__}", (base,), {"__module__": __name__})
+    return register_builder(f"test/Own{base.__name__}", own, arguments=vars)
+
+
+def test_arguments_take_the_kinds_they_say(house, layers):
+    good = [
+        {"inner": house.Roof(2)},
+        {"inner": [(house.Roof(), {"a": house.Roof(3)})], "function": house.Tool},
+        {"inner": layers(2, house.Roof(3)), "function": layers},  # Users' own.
+        {"inner": own_below(house.Roof)(4), "function": own_below(house.Tool)},
+    ]
+    for parts in good:
+        assert again(house.House(**parts)) == house.House(**parts)
+
+
+@pytest.mark.parametrize(
+    ("part", "make", "kind"),
+    [
+        ("inner", lambda house: house.House(), "specification"),
+        ("inner", lambda house: [{"a": (house.House(),)}], "specification"),
+        ("inner", lambda house: house.Roof, "space class"),
+        ("function", lambda house: house.Tool(), "catalog"),
+        ("function", lambda house: house.Roof, "space class"),
+        ("size", lambda house: house.Roof(), "space"),
+        ("size", lambda house: [Layer()], "own object"),
+        ("inner", lambda house: house.Party(), "learner"),
+        ("inner", lambda house: own_below(house.Party)(), "learner"),
+        ("inner", lambda house: Layer(1, own_below(house.Party)()), "learner"),
+    ],
+)
+def test_what_is_of_another_kind_has_to_be_given_again(part, make, kind, house, layers):
+    value = house.House(**{part: make(house)})
+    with pytest.raises(BuilderError, match=f"{part}: builder .*the kind '{kind}'"):
+        again(value)
+    assert getattr(again(value, given={part: 5}), part) == 5
+
+
+def test_settings_of_a_machine_are_neither_written_nor_read(house):
+    own, garden = own_below(house.House), {"tree": "elm", "size": 3}
+    for cls in (house.House, own):
+        value = cls(place="here", garden=garden, size=2)
+        written = describe(value)
+        assert "here" not in str(written) and "elm" not in str(written)
+        forged = {**written, ARGUMENTS: vars(value)}
+        for description in (written, forged):
+            rebuilder = Rebuilder()
+            (rebuilt,) = rebuilder.arguments({"x": through_file(description)}).values()
+            rebuilder.check("test")
+            assert (rebuilt.place, rebuilt.size) == (None, 2)
+            assert rebuilt.garden == {"tree": "oak", "size": 3}
+            assert [*rebuilder.dropped] == ["place", "garden/tree"]
+        rebuilder = Rebuilder(given={"place": "there", "garden": garden})
+        (rebuilt,) = rebuilder.arguments({"x": forged}).values()
+        assert (rebuilt.place, rebuilt.garden) == ("there", garden)
+        assert not rebuilder.dropped and rebuilder.used == {"place", "garden"}
 
 
 # The registry.

@@ -2,6 +2,7 @@
 
 import copy
 import pathlib
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -637,6 +638,136 @@ def test_parts_of_runs(algo_path, component):
     assert all(path.startswith(component) for path in report.loaded)
     assert state != algo.get_state() and algo.get_state()["iteration"] == 0
     algo.stop()
+
+
+# What a stranger's file may describe.
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """Writes descriptions that name a module, and looks that nobody imported it."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "of_a_stranger.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(elsewhere)
+
+    def save(about):
+        return CheckpointDirectory(tmp_path / "run").save({"metrics_logger": {}}, about)
+
+    yield save
+    is_imported = sys.modules.pop("of_a_stranger", None) is not None
+    assert not is_imported and not (tmp_path / "ran").exists()
+
+
+ID = "of_a_stranger:Env-v0"
+ALGORITHM = {BUILDER: "tflearner/PPO", ARGUMENTS: {"env": ID}}
+OF_A_STRANGER = {
+    "in env_config": {"env_config": {"inner": ALGORITHM}},
+    "in learner_config_dict": {"learner_config_dict": {"a": {"b": ALGORITHM}}},
+    "in a list": {"lr": [ALGORITHM]},
+    "in a tuple": {"num_epochs": (1, (ALGORITHM,))},
+    "as env": {"env": ALGORITHM},
+    "as a module": {"policies": {"p0": ALGORITHM}},
+    "as an id beside a device": {"env": ID, "strategy": ALGORITHM},
+    "in an override": {"algorithm_config_overrides_per_module": {"p0": {"x": ALGORITHM}}},
+    "in a space": {
+        "observation_space": {
+            BUILDER: "gymnasium/Dict",
+            ARGUMENTS: {"spaces": [["a", ALGORITHM]]},
+        }
+    },
+    "by its full name": {
+        "env_config": ALGORITHM | {BUILDER: "tflearner.algorithms.ppo.PPO"}
+    },
+    "another algorithm": {"env_config": [ALGORITHM | {BUILDER: "tflearner/DQN"}]},
+    "a learner": {"learner_config_dict": ALGORITHM | {BUILDER: "tflearner/PPOTfLearner"}},
+    "named to be called": {"model": {BUILDER: "tflearner/PPO"}},
+    "a class named to be called": {"model": {BUILDER: "tflearner/MetricsLogger"}},
+    "an algorithm for a learner": {"learner_class": {BUILDER: "tflearner/PPO"}},
+    "a config for a list": {"env": [{BUILDER: "tflearner/PPOConfig", ARGUMENTS: {}}]},
+    "as an id": {"env": ID},
+    "as a vectorised id": {"env": ID, "gym_env_vectorize_mode": "vector_entry_point"},
+    "as an id with a namespace": {"env": f"a/{ID}"},
+    "as an id inside": {"env_config": {"wrapped": [{"id": ID}]}},
+    "as a name inside": {"env_config": {"wrapped": {ID: 1}}},
+    "as an id of old gym": {"env": "GymV21Environment-v0"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_A_STRANGER)
+def test_no_file_builds_a_run_inside_or_imports_a_module(name, stranger):
+    config = {"env": "CartPole-v1", **OF_A_STRANGER[name]}
+    config = {BUILDER: "tflearner/PPOConfig", ARGUMENTS: config}
+    path = stranger({CLASS: "tflearner/PPO", ARGUMENTS: {"config": config}})
+    setting = next(iter(OF_A_STRANGER[name]))
+    with pytest.raises(BuilderError, match=rf"1 settings.*\(({setting}|spaces): "):
+        PPO.from_checkpoint(path)
+
+
+def test_configs_refuse_modules_under_every_name(stranger):
+    config = {BUILDER: "tflearner.config.AlgorithmConfig.from_settings"}
+    config |= {ARGUMENTS: {"env": ID}}
+    path = stranger({CLASS: "tflearner/PPO", ARGUMENTS: {"config": config}})
+    with pytest.raises(BuilderError, match=f"env: '{ID}'.*env="):
+        PPO.from_checkpoint(path)
+
+
+@pytest.mark.parametrize("value", [ALGORITHM, [[ALGORITHM]], {"a": (ALGORITHM,)}])
+@pytest.mark.parametrize(
+    ("cls", "component"), [(PPO, None), (MetricsLogger, "metrics_logger")]
+)
+def test_no_class_takes_a_run_as_a_further_argument(cls, component, value, stranger):
+    about = {CLASS: name_of(cls), ARGUMENTS: {"more": value}}
+    path = stranger(about if component is None else {COMPONENTS: {component: about}})
+    with pytest.raises(BuilderError, match="more: builder 'tflearner/PPO'"):
+        cls.from_checkpoint(path, component=component)
+
+
+class OwnAlgorithm(PPO):
+    pass
+
+
+def test_runs_of_users_are_not_built_as_an_argument_either(stranger):
+    own = {BUILDER: "mine", ARGUMENTS: {"env": ID}}
+    config = {"env": "CartPole-v1", "learner_config_dict": {"inner": own}}
+    config = {BUILDER: "tflearner/PPOConfig", ARGUMENTS: config}
+    path = stranger({CLASS: "tflearner/PPO", ARGUMENTS: {"config": config}})
+    with pytest.raises(BuilderError, match="learner_config_dict: .*'algorithm'"):
+        PPO.from_checkpoint(path, builders={"mine": OwnAlgorithm})
+
+
+MACHINE = {
+    "compile_cache": "cache",
+    "num_gpus_per_learner": 7,
+    "local_gpu_idx": 3,
+    "strategy": {BUILDER: "tflearner/MetricsLogger", ARGUMENTS: {}},
+}
+
+
+def test_no_file_decides_what_belongs_to_a_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = with_about(
+        make_learner().save_to_path(tmp_path / "saved"),
+        lambda about: about[ARGUMENTS]["config"][ARGUMENTS].update(MACHINE),
+        tmp_path / "forged",
+    )
+    with pytest.warns(
+        UserWarning, match="local_gpu_idx, strategy, compile_cache"
+    ) as said:
+        learner = PPOTfLearner.from_checkpoint(path, num_gpus_per_learner=0)
+    assert "num_gpus_per_learner" not in str(said[0].message) and len(said) == 1
+    assert learner.restore_report.dropped == (
+        *("local_gpu_idx", "strategy", "compile_cache"),
+    )
+    assert "3 dropped" in str(learner.restore_report) and learner.restore_report.loaded
+    config = learner.config
+    assert (config.compile_cache, config.strategy, config.local_gpu_idx) == (
+        None,
+        None,
+        0,
+    )
+    assert config.num_gpus_per_learner == 0  # What is given holds.
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tree
 
+from tflearner.checkpoint.directory import CheckpointDirectory, read_checkpoint
 from tflearner.data import allocation, arrays
 from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
@@ -645,6 +646,23 @@ def test_what_was_saved_can_be_rebuilt_on_a_disk(tmp_path):
     rebuilt = EpisodeReplayBuffer.from_checkpoint(tmp_path / "saved", memmap_dir=room)
     assert rebuilt.describe().endswith(room)
     assert_goes_on_alike(saved, rebuilt)
+
+
+@BOTH
+def test_no_file_decides_where_a_buffer_is(kind, tmp_path):
+    saved, room = used(kind), tmp_path / "room"
+    saved.memmap_dir = str(room)  # As if it had been made there.
+    path = saved.save_to_path(tmp_path / "saved")
+    own = kind.from_checkpoint(path)  # Nothing to warn of: no file holds the directory.
+    checkpoint = read_checkpoint(path)
+    checkpoint.about["arguments"]["memmap_dir"] = str(room)
+    path = CheckpointDirectory(tmp_path / "b").save(checkpoint.state, checkpoint.about)
+    with pytest.warns(UserWarning, match="sets memmap_dir"):
+        forged = kind.from_checkpoint(path)
+    for buffer in (own, forged):
+        assert buffer.memmap_dir is None and not room.exists()
+        assert buffer.restore_report.dropped == ("memmap_dir",)
+        assert_goes_on_alike(used(kind), buffer)
 
 
 @BOTH

@@ -347,7 +347,10 @@ def test_checkpoints_do_not_say_where_a_run_was(make_learner, tmp_path):
     learner.config.learners(num_gpus_per_learner=2)
     learner.config.framework(compile_cache=tmp_path / "cache")
     learner.save_to_path(tmp_path / "saved")
-    config = PPOTfLearner.from_checkpoint(tmp_path / "saved").config
+    again = PPOTfLearner.from_checkpoint(tmp_path / "saved")
+    wanted = ("num_gpus_per_learner", "local_gpu_idx", "compile_cache")
+    assert again.restore_report.dropped == wanted
+    config = again.config
     assert config.num_gpus_per_learner is None and config.local_gpu_idx == 0
     assert config.compile_cache is None
 

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -16,13 +17,19 @@ from tflearner.errors import CheckpointVersionError
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 VERSIONS = sorted(path for path in GOLDEN.glob("v*") if path.is_dir())
+RUNS = sorted(GOLDEN.glob("runs-v*"))
 MAX_BYTES = 200_000
 
 
 @pytest.fixture(scope="module")
 def made():
     """The script that wrote the files, which knows what should come out of them."""
-    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    return load("make")
+
+
+def load(name):
+    """Returns a script of the golden files."""
+    spec = importlib.util.spec_from_file_location(name, GOLDEN / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -64,6 +71,32 @@ def test_golden_files(made, line):
         f"checkpoints of {len(VERSIONS)} format version{'s'[: len(VERSIONS) - 1]} read "
         f"back, {count} values each the same bit by bit; the next version is refused"
     )
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """The script that wrote the runs, which registers what users registered in them."""
+    return load("make_runs")
+
+
+@pytest.mark.parametrize("name", ["ppo", "dqn"])
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.name)
+def test_golden_runs_are_continued(path, name, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    algorithm, settings = runs.ALGORITHMS[name]
+    if name == "dqn":  # Later versions write no directories.
+        with pytest.warns(UserWarning, match="sets replay_buffer_config/memmap_dir"):
+            run = algorithm.from_checkpoint(path / name)
+        settings = settings | {"replay_buffer_config": run.config.replay_buffer_config}
+        assert run.restore_report.dropped == ("replay_buffer_config/memmap_dir",)
+        assert not os.listdir(tmp_path)
+    else:
+        run = algorithm.from_checkpoint(path / name)
+    for setting, value in settings.items():
+        if setting not in ("model_config", "rl_module_spec"):  # Those are complete now.
+            assert getattr(run.config, setting) == value, setting
+    assert run.get_state(not_components=["learner", "env_runner"])["iteration"] == 1
+    run.stop()
 
 
 @pytest.mark.parametrize("min_reader", [1, manifest.VERSION + 1])
