@@ -41,6 +41,7 @@ def test_parts_can_be_left_out():
     ("own", "builtin"),
     [
         (errors.UsageError, ValueError),
+        (errors.ForkedProcessError, RuntimeError),
         (errors.UnknownArgumentError, TypeError),
         (errors.ConfigError, ValueError),
         (errors.FrozenConfigError, AttributeError),

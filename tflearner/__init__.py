@@ -13,6 +13,8 @@ library only.
 import importlib
 from typing import Any
 
+from tflearner import forks as forks  # Has to be loaded before any fork.
+
 # Public name -> the module it lives in, station by station.
 _PUBLIC = {
     # Names.

@@ -70,6 +70,10 @@ class UsageError(TFLearnerError, ValueError):
     """A method was called at the wrong time or with arguments that do not fit."""
 
 
+class ForkedProcessError(TFLearnerError, RuntimeError):
+    """A call that needs TensorFlow, in a process forked from one that had used it."""
+
+
 class UnknownArgumentError(UsageError, TypeError):
     """A keyword argument that the method does not take."""
 

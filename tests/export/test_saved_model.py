@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import gymnasium as gym
 import keras
@@ -18,6 +21,7 @@ from tflearner.connectors.pipeline import EnvToModulePipeline, ModuleToEnvPipeli
 from tflearner.errors import ExportError
 from tflearner.export import policy, staging
 from tflearner.export.policy import export_policy
+from tflearner.learner import tf_learner
 from tflearner.modules.rl_module import RLModule
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.testing import assert_close
@@ -374,6 +378,61 @@ def test_an_algorithm_exports_what_its_runner_does(tmp_path):
     assert_close(policy.act_greedy(obs), np.clip(2 * means, -2, 2), rtol=1e-5)
 
 
+def test_an_export_waits_for_its_turn(kinds, tmp_path, monkeypatch):
+    learner, exported = kinds["discrete"].learner, threading.Event()
+    monkeypatch.setattr(tf_learner, "export_policy", lambda *a, **k: exported.set())
+    thread = threading.Thread(target=learner.export, args=(tmp_path / "p",))
+    with learner._turns.take():  # As an update does.
+        thread.start()
+        assert not exported.wait(0.05)
+    thread.join()
+    assert exported.is_set()
+
+
+def test_exports_of_a_process_are_one_at_a_time(tmp_path, monkeypatch):
+    inside, most = [], []
+
+    def traced(*args):
+        inside.append(1)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+        raise ExportError("here", "enough")
+
+    monkeypatch.setattr(policy, "_traced", traced)
+    module = Policy(OBS, ACT)
+    with ThreadPoolExecutor(3) as pool:
+        exports = [pool.submit(export, tmp_path / name, module) for name in "abb"]
+    assert all("enough" in str(each.exception()) for each in exports)
+    assert most == [1, 1, 1] and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.deep
+def test_threads_that_train_and_export_do_not_meet(tmp_path):
+    config = tfl.PPOConfig().environment("CartPole-v1").debugging(seed=1)
+    config.training(train_batch_size_per_learner=64, minibatch_size=32, lr=0.1)
+    config.framework(jit_compile=False)
+    config.env_runners(env_to_module_connector=tfl.MeanStdFilter)
+    config.rl_module(model_config=tfl.DefaultModelConfig(fcnet_hiddens=[4]))
+    algo, is_done = config.build_algo(), threading.Event()
+
+    def train():
+        while not is_done.is_set():
+            algo.train()
+
+    with ThreadPoolExecutor(4) as pool:
+        training = pool.submit(train)
+        exports = [pool.submit(algo.export, tmp_path / name) for name in "aab"]
+        try:
+            reports = [each.result() for each in exports]
+        finally:
+            is_done.set()
+    assert training.exception() is None
+    assert max(report.max_difference for report in reports) < 1e-5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    algo.stop()
+
+
 # What cannot be exported, and leaves nothing behind.
 
 
@@ -511,7 +570,7 @@ def test_paths_that_no_system_takes_are_told(tmp_path, monkeypatch):
 
 
 def test_long_names_and_names_of_any_letters_will_do(tmp_path):
-    for name in ("x" * 255, "\u20ac" * 85, "a b %41"):
+    for name in ("x" * 255, "\u20ac b%41" * 28):
         export(tmp_path / "deep" / name)
         assert [p.name for p in (tmp_path / "deep").iterdir()] == [name]
         shutil.rmtree(tmp_path / "deep")

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from gymnasium.vector import VectorEnv
 
-from tflearner import constants
+from tflearner import constants, forks
 from tflearner.algorithms.algorithm_state import AlgorithmState
 from tflearner.algorithms.interruption import Interruption
 from tflearner.config import AlgorithmConfig
@@ -77,6 +77,7 @@ class Algorithm(AlgorithmState):
     def __init__(
         self, env: Any = None, *, config: AlgorithmConfig | None = None, **settings: Any
     ):
+        forks.check(type(self).__name__)
         if not isinstance(config, AlgorithmConfig | None):
             raise ConfigError(
                 f"{type(self).__name__}(config=...)",
@@ -163,9 +164,11 @@ class Algorithm(AlgorithmState):
             "training_iteration", "num_env_steps_sampled_lifetime", "time_total_s"}.
             Timers are seconds of this iteration.
         """
+        forks.check("train()")
         started = time.perf_counter()
-        learner_results, timers = self.training_step()
-        env_results = self.env_runner.get_metrics()
+        with self.learner._turns.take():
+            learner_results, timers = self.training_step()
+            env_results = self.env_runner.get_metrics()
         self._iteration += 1
         self._seconds += time.perf_counter() - started
         return {
@@ -229,6 +232,7 @@ class Algorithm(AlgorithmState):
                 in `log_dir`.
             ConfigError: If `verbose` is something else.
         """
+        forks.check("fit()")
         _check_count("fit()", "total_steps", total_steps)
         runner = CallbackRunner(
             callbacks or (), self._callback_model(), {"steps": 1, "verbose": 0}
@@ -297,6 +301,7 @@ class Algorithm(AlgorithmState):
         Raises:
             UsageError: If `episodes` is no int above 0.
         """
+        forks.check("evaluate()")
         _check_count("evaluate()", "episodes", episodes)
         if isinstance(self.config.env, VectorEnv):
             raise UsageError(

@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from tflearner import forks
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import EXPORT_SUFFIXES
 from tflearner.errors import ExportError, did_you_mean
@@ -23,6 +25,9 @@ from tflearner.export.keras_file import load_keras_file, write_keras_file
 from tflearner.export.report import TITLES, ExportReport, spec_of
 from tflearner.export.saved_model import load_functions, write_saved_model
 from tflearner.export.tflite import load_tflite, write_tflite
+
+# Threads that trace and save at once get in each other's way within TensorFlow.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def export_policy(
@@ -60,18 +65,19 @@ def export_policy(
         ExportError: If a connector piece or the module cannot be exported, the result
             differs from the module, or something else is at `path`. Nothing was changed.
     """
+    forks.check("export()")
     format = format_of(path, format)
     suffix = EXPORT_SUFFIXES.get(format, "")
     target = staging.checked_target(path, suffix)
     format_of(target, format)  # A link may lead to a name of another kind.
     policy = Policy(module, env_to_module, module_to_env)
-    traced, left_out = _traced(
-        policy, endpoints if format == "tf_saved_model" else None
-    )
     with (
-        staging.telling(path, UnicodeError, tf.errors.OpError),
+        _ONE_AT_A_TIME,
+        staging.telling(path, OSError, UnicodeError, tf.errors.OpError),
         staging.staged(target) as stage,
     ):
+        further = endpoints if format == "tf_saved_model" else None
+        traced, left_out = _traced(policy, further)
         written = stage / f"export{suffix}"
         if format == "keras":
             write_keras_file(written, policy, traced[0])

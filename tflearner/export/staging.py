@@ -25,10 +25,10 @@ FORMAT = "tflearner export"
 
 # All names in a SavedModel's directory.
 _DIRECTORIES = {"assets", "variables"}
-_FILES = {
-    *(SPEC, "saved_model.pb", "fingerprint.pb"),
-    *("variables/variables.index", "variables/variables.data-00000-of-00001"),
-}
+_FILES = re.compile(
+    r"spec\.json|saved_model\.pb|fingerprint\.pb"
+    r"|variables/variables\.(index|data-\d{5}-of-\d{5})"
+)
 # The comment of a ZIP archive is the end of a file. A Keras file is such an archive, and
 # readers of TFLite files allow one behind the model.
 _MARK_OF_FILES = b"tflearner export"
@@ -57,17 +57,17 @@ def where_of(path: Any) -> str:
 
 @contextlib.contextmanager
 def telling(path: Any, *kinds: type[Exception]) -> Iterator[None]:
-    """Turns errors of the operating system into `ExportError`.
+    """Turns errors, such as those of the operating system, into `ExportError`.
 
     Args:
         path: Where the export goes.
-        *kinds: Errors to turn beside `OSError`.
+        *kinds: The errors to turn.
     """
     try:
         yield
     except TFLearnerError:
         raise
-    except (OSError, *kinds) as error:
+    except kinds as error:
         text = f"{type(error).__name__}: {error}"
         raise ExportError(where_of(path), text[: 3 * _SHOWN]) from error
 
@@ -83,7 +83,7 @@ def checked_target(path: Any, suffix: str = "") -> pathlib.Path:
         ExportError: If something else is there.
     """
     # NUL is a ValueError, and a loop of links a RuntimeError up to Python 3.12.
-    with telling(path, ValueError, RuntimeError):
+    with telling(path, OSError, ValueError, RuntimeError):
         target = files.absolute(text_of(path)).resolve()
         check_is_replaceable(path, target, suffix)
     return target
@@ -129,7 +129,7 @@ def _strangers(directory: pathlib.Path, prefix: str = "") -> Iterator[str]:
             name = f"{prefix}{entry.name}"
             if entry.is_dir(follow_symlinks=False) and name in _DIRECTORIES:
                 yield from _strangers(directory / entry.name, f"{name}/")
-            elif name not in _FILES or not entry.is_file(follow_symlinks=False):
+            elif not _FILES.fullmatch(name) or not entry.is_file(follow_symlinks=False):
                 yield name
 
 

@@ -13,7 +13,7 @@ import numbers
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from tflearner import constants
+from tflearner import constants, forks
 from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import ALL_MODULES
@@ -28,6 +28,7 @@ from tflearner.errors import (
 )
 from tflearner.learner import batch_checks, step_metrics, train_batch, training_data
 from tflearner.learner.learner_state import LearnerState
+from tflearner.learner.turns import in_turn
 from tflearner.learner.update_plan import (
     Outlook,
     UpdatePlan,
@@ -401,6 +402,7 @@ class Learner(LearnerState):
         self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
+    @in_turn
     def _update_from(
         self,
         batches: Iterable[MultiAgentBatch],
@@ -622,6 +624,7 @@ class Learner(LearnerState):
     def _check_call(
         self, method: str, kwargs: dict[str, Any], known: tuple = UPDATE_ARGUMENTS
     ) -> None:
+        forks.check(f"{method}()")
         for name in kwargs:
             hint = did_you_mean(name, known)
             if name == "num_iters":

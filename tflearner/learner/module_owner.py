@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tflearner import forks
 from tflearner.config import AlgorithmConfig
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
@@ -21,6 +22,7 @@ from tflearner.learner import step_metrics
 from tflearner.learner.former_names import FormerNames
 from tflearner.learner.framework_hooks import FrameworkHooks
 from tflearner.learner.optimizers import OptimizerRecord, OptimizerRegistry
+from tflearner.learner.turns import Turns
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
@@ -71,6 +73,7 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self.metrics = MetricsLogger()
         self._module_spec = module_spec
         self._given_spec = module_spec
+        self._turns = Turns()  # Updates and exports are not torn by one another.
         self._in_step = threading.local()  # Each device of a step has a thread.
         self._module_obj = module
         self._module: MultiRLModule | None = None
@@ -87,6 +90,7 @@ class ModuleOwner(FrameworkHooks, FormerNames):
 
         Override to add to it, calling super first.
         """
+        forks.check("build()")
         if self._lifecycle is not _Lifecycle.NEW:
             self._check_is_built()
             logger.debug("Learner already built. Skipping build.")

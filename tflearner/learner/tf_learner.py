@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tflearner import constants
+from tflearner import constants, forks
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
@@ -38,6 +38,7 @@ from tflearner.learner.learner import Learner
 from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
 from tflearner.learner.overflow_guard import OverflowGuard
 from tflearner.learner.replicas import Replicas, strategy_of
+from tflearner.learner.turns import in_turn
 from tflearner.learner.update_plan import UpdatePlan
 from tflearner.modules import tensorflow_settings
 from tflearner.modules.apis import SelfSupervisedLossAPI
@@ -101,6 +102,7 @@ class TfLearner(Learner):
         """Returns one line per traced set of modules: how its updates run."""
         return self._compiled.describe()
 
+    @in_turn
     def export(
         self,
         path: str | os.PathLike,
@@ -155,12 +157,13 @@ class TfLearner(Learner):
                 export would not act like the module, or if something else is at `path`.
                 Nothing was changed.
         """
+        forks.check("export()")
         self._check_is_built()
         format = format_of(path) if format is None else format
         if module_id is None and len(self.module) == 1:
             module_id = next(iter(self.module))
         module_id = DEFAULT_MODULE_ID if module_id is None else module_id
-        if module_id not in self.module:
+        if not isinstance(module_id, str) or module_id not in self.module:
             raise ExportError(
                 "TfLearner.export()",
                 f"module {module_id!r}, which is not in this learner",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tflearner import forks
 from tflearner.columns import Columns
 from tflearner.modules import tensorflow_settings
 from tflearner.modules.acting import with_time_axis, without_time_axis
@@ -40,6 +41,7 @@ class TracedActor:
         tensorflow_settings.check()
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
+        forks.check("sample()")
         if explore not in self._functions:
             self._functions[explore] = self._trace(batch, explore)
         seed = rng.integers(2**31, size=2, dtype=np.int32)

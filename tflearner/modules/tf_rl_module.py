@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tflearner import forks
 from tflearner.checkpoint import matching
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
@@ -69,6 +70,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         tensorflow_settings.check()
+        forks.check(type(self).__name__)
         keras.layers.Layer.__init__(self)
         self._dropped: set[int] = set()  # Ids of weights that Keras still lists.
         with counted_variables():
