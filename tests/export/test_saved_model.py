@@ -425,11 +425,13 @@ def test_threads_that_train_and_export_do_not_meet(tmp_path):
         exports = [pool.submit(algo.export, tmp_path / name) for name in "aab"]
         try:
             reports = [each.result() for each in exports]
+            for _ in range(3):
+                algo.save(tmp_path / "c")
         finally:
             is_done.set()
     assert training.exception() is None
     assert max(report.max_difference for report in reports) < 1e-5
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
     algo.stop()
 
 

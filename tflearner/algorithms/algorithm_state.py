@@ -283,9 +283,10 @@ class AlgorithmState(Checkpointable):
 
     def _get_state_to_save(self):
         self._warn_unless_saved()  # Two saves at a time would meet at the lock.
-        self._num_saves += 1
-        self._end_episodes()
-        state = self.get_state()
+        with self.learner._turns.take():  # Not in the midst of another thread's step.
+            self._num_saves += 1
+            self._end_episodes()
+            state = self.get_state()
         learner = self.learner.without_functions(state[COMPONENT_LEARNER])
         return {**state, COMPONENT_LEARNER: learner}
 
