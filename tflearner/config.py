@@ -7,10 +7,12 @@ and refuse unknown names.
 
 import dataclasses
 import functools
+import inspect
 import math
 import numbers
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 from typing import Any, ClassVar, Self
 
@@ -49,8 +51,15 @@ from tflearner.connectors.states import (
     AddTimeDimToBatchAndZeroPad,
 )
 from tflearner.constants import DEFAULT_MODULE_ID, FLOAT32_MAX
-from tflearner.errors import ConfigError, FrozenConfigError, shown
+from tflearner.errors import (
+    ConfigError,
+    FrozenConfigError,
+    TFLearnerError,
+    UsageError,
+    shown,
+)
 from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.rl_module import validate_module_id
 from tflearner.modules.rl_module_spec import (
     MultiRLModuleSpec,
     RLModuleSpec,
@@ -74,6 +83,10 @@ REPORTING = {"section": "reporting"}
 # Where RLlib had it, and where it has it now: both methods set it.
 TRAINING_OR_LEARNERS = {"section": "training", "also": "learners"}
 TRAINING_OR_REPORTING = {"section": "training", "also": "reporting"}
+
+_A_CONNECTOR = "a function of (observation space, action space) returning pieces"
+# The largest count: TensorFlow's and NumPy's indices have 32 bits in many places.
+_MOST = 2**31 - 1
 
 
 @dataclasses.dataclass
@@ -281,39 +294,29 @@ class AlgorithmConfig:
 
     def rl_module(self, **settings: Any) -> Self:
         """Sets what acts and learns."""
-        overrides = settings.pop("algorithm_config_overrides_per_module", None)
-        if overrides is not None:
-            self.multi_agent(algorithm_config_overrides_per_module=overrides)
-        return self._set("rl_module", settings)
+        name = "algorithm_config_overrides_per_module"
+        if name not in settings:
+            return self._set("rl_module", settings)
+        overrides = settings.pop(name)
+        self._check_overrides(overrides)
+        return self._set("rl_module", settings).multi_agent(**{name: overrides})
 
     def multi_agent(self, **settings: Any) -> Self:
         """Sets which modules there are and which of them learn."""
-        overrides = settings.get("algorithm_config_overrides_per_module")
-        for module_id, changes in (overrides or {}).items():
-            if not isinstance(changes, Mapping):
-                raise ConfigError(
-                    f"overrides of module {module_id!r}",
-                    repr(type(changes)),
-                    "a dict of settings",
-                    "AlgorithmConfig.overrides(lr=...) makes one",
-                )
-            self._check_names(changes, f"overrides of module {module_id!r}")
-        policies = settings.get("policies")
-        if not isinstance(policies, Collection | None) or isinstance(policies, str):
-            raise ConfigError(
-                f"{type(self).__name__}.policies",
-                repr(policies),
-                "a list of module ids",
-            )
-        if policies is not None and not isinstance(policies, Mapping):
-            settings["policies"] = dict.fromkeys(policies)
+        self._check_overrides(settings.get("algorithm_config_overrides_per_module", {}))
+        if "policies" in settings:
+            policies = settings["policies"]
+            self._check_policies(policies)
+            if not isinstance(policies, Mapping):
+                settings["policies"] = dict.fromkeys(policies)
         return self._set("multi_agent", settings)
 
     def framework(self, framework: str | None = None, **settings: Any) -> Self:
         """Sets how TensorFlow runs the update."""
-        if framework not in (None, "tf2"):
+        is_tf2 = isinstance(framework, str) and framework == "tf2"
+        if framework is not None and not is_tf2:
             raise ConfigError(
-                f"{type(self).__name__}.framework()", repr(framework), "'tf2'"
+                f"{type(self).__name__}.framework()", shown(framework), "'tf2'"
             )
         return self._set("framework", settings)
 
@@ -332,8 +335,13 @@ class AlgorithmConfig:
     def update_from_dict(self, settings: Mapping[str, Any]) -> Self:
         """Sets fields of any section by name; refuses unknown names."""
         self._check_names(settings, f"{type(self).__name__}")
-        for name, value in settings.items():
-            getattr(self, self._section_of(name))(**{name: value})
+        before = dict(self.__dict__)
+        try:
+            for name, value in settings.items():
+                getattr(self, self._section_of(name))(**{name: value})
+        except BaseException:
+            self.__dict__.update(before)
+            raise
         return self
 
     @classmethod
@@ -443,17 +451,18 @@ class AlgorithmConfig:
         """Raises `ConfigError` for settings that are impossible or contradict."""
         where = type(self).__name__
         for name, least in (
-            ("num_envs_per_env_runner", 1),
             ("rollout_fragment_length", 1),
             ("train_batch_size_per_learner", 1),
             ("num_epochs", 1),
             ("evaluation_duration", 1),
             ("num_learners", 0),
             ("local_gpu_idx", 0),
+            ("num_aggregator_actors_per_learner", 0),
             ("episode_lookback_horizon", 0),
             ("metrics_num_episodes_for_smoothing", 1),
         ):
             self._check_integer(name, least)
+        self._check_integer("num_envs_per_env_runner", 1, 2**20)
         if self.minibatch_size is not None:
             self._check_integer("minibatch_size", 1)
             if self.minibatch_size > self.train_batch_size_per_learner:
@@ -476,7 +485,7 @@ class AlgorithmConfig:
         if self.max_non_finite_updates_in_a_row is not None:
             self._check_integer("max_non_finite_updates_in_a_row", 1)
         if self.seed is not None:
-            self._check_integer("seed", 0)
+            self._check_integer("seed", 0, 2**64 - 1)
         for name, choices in (
             ("gym_env_vectorize_mode", ("sync", "async", "vector_entry_point")),
             ("autoreset_mode", ("same_step", "next_step", "disabled")),
@@ -490,8 +499,8 @@ class AlgorithmConfig:
             value = getattr(self, name)
             if not isinstance(value, str | bool) or value not in choices:
                 wanted = ", ".join(map(repr, choices))
-                raise ConfigError(f"{where}.{name}", repr(value), f"one of {wanted}")
-        if self.run_eagerly and self.jit_compile is True:
+                raise ConfigError(f"{where}.{name}", shown(value), f"one of {wanted}")
+        if self.run_eagerly is True and self.jit_compile is True:
             raise ConfigError(
                 where,
                 "run_eagerly=True with jit_compile=True",
@@ -505,42 +514,108 @@ class AlgorithmConfig:
         if clip is not None and not (is_float32(clip) and clip > 0):
             raise ConfigError(
                 f"{where}.grad_clip",
-                repr(clip),
+                shown(clip),
                 f"a finite number above 0, up to {FLOAT32_MAX:.2g}",
                 "None does not clip",
             )
         self._check_number("gamma", 0.0, 1.0)
         self._check_number("deferred_data_timeout_s", 0.0, 1e6)
         self._check_schedule("lr", least=0.0)
-        for name, kind in (
-            ("env_config", Mapping),
-            ("learner_config_dict", Mapping),
-            ("compile_cache", str | os.PathLike | None),
-            ("algorithm_config_overrides_per_module", Mapping),
-            ("model_config", DefaultModelConfig | Mapping | None),
-            ("explore", bool),
-            ("normalize_actions", bool),
-            ("clip_actions", bool),
-            ("shuffle_batch_per_epoch", bool),
-            ("log_gradients", bool),
-            ("never_skip_update", bool),
-            ("run_eagerly", bool),
+        for name, kind, want in (
+            ("env_config", Mapping, "a dict"),
+            ("learner_config_dict", Mapping, "a dict"),
+            ("observation_space", gym.Space | None, "a gymnasium space, or None"),
+            ("action_space", gym.Space | None, "a gymnasium space, or None"),
+            (
+                "rl_module_spec",
+                RLModuleSpec | MultiRLModuleSpec | None,
+                "an RLModuleSpec",
+            ),
+            ("model_config", DefaultModelConfig | Mapping | None, "a dict of settings"),
+            ("explore", bool, "a bool"),
+            ("normalize_actions", bool, "a bool"),
+            ("clip_actions", bool, "a bool"),
+            ("shuffle_batch_per_epoch", bool, "a bool"),
+            ("log_gradients", bool, "a bool"),
+            ("never_skip_update", bool, "a bool"),
+            ("add_default_connectors_to_learner_pipeline", bool, "a bool"),
+            ("run_eagerly", bool, "a bool"),
+        ):
+            if not isinstance(getattr(self, name), kind):
+                got = shown(getattr(self, name))
+                raise ConfigError(f"{where}.{name}", got, want)
+        for name, want, hint in (
+            ("env_to_module_connector", _A_CONNECTOR, None),
+            ("module_to_env_connector", _A_CONNECTOR, None),
+            ("learner_connector", _A_CONNECTOR, None),
+            ("policy_mapping_fn", "a function of (agent id, episode), or None", None),
+            (
+                "model",
+                "a Keras model, a function returning one, or None",
+                "settings of the default networks go to model_config=",
+            ),
         ):
             value = getattr(self, name)
-            if not isinstance(value, kind):
-                wanted = getattr(kind, "__name__", str(kind))
-                raise ConfigError(f"{where}.{name}", repr(value), f"a {wanted}")
-        self._check_overrides()
+            if value is not None and not callable(value):
+                raise ConfigError(f"{where}.{name}", shown(value), want, hint)
+        if self.compile_cache is not None:
+            check_path(f"{where}.compile_cache", self.compile_cache)
+        if isinstance(self.rl_module_spec, MultiRLModuleSpec):
+            self.rl_module_spec.check()
+        self._check_learner_class()
+        self._check_policies(self.policies)
+        self._check_overrides(self.algorithm_config_overrides_per_module)
+        self._check_overridden()
         ids = self.policies_to_train
-        is_collection = isinstance(ids, Collection) and not isinstance(ids, str)
-        if not (ids is None or callable(ids) or is_collection):
+        is_ids = _is_several(ids) and all(isinstance(one, str) for one in ids)
+        if not (ids is None or callable(ids) or is_ids):
             raise ConfigError(
                 f"{where}.policies_to_train",
-                repr(ids),
+                shown(ids),
                 "a list of module ids, a function or None",
             )
 
-    def _check_overrides(self) -> None:
+    def _check_learner_class(self) -> None:
+        cls, where = self.learner_class, f"{type(self).__name__}.learner_class"
+        if cls is None:
+            return
+        if not isinstance(cls, type) or not hasattr(cls, "compute_loss_for_module"):
+            raise ConfigError(where, shown(cls), "a subclass of TfLearner")
+        if inspect.isabstract(cls):
+            lacking = ", ".join(sorted(cls.__abstractmethods__))
+            got = f"{cls.__name__}, which lacks {lacking}"
+            raise ConfigError(where, got, "a class with all methods of a learner")
+
+    @classmethod
+    def _check_policies(cls, policies: Any) -> None:
+        where = f"{cls.__name__}.policies"
+        if not _is_several(policies):
+            want = "a list of module ids, or a dict of specifications"
+            raise ConfigError(where, shown(policies), want)
+        for module_id in policies:
+            _check_module_id(where, module_id)
+            if isinstance(policies, Mapping) and policies[module_id] is not None:
+                check_spec(f"{where}[{module_id!r}]", policies[module_id])
+
+    @classmethod
+    def _check_overrides(cls, overrides: Any) -> None:
+        where = f"{cls.__name__}.algorithm_config_overrides_per_module"
+        if not isinstance(overrides, Mapping):
+            raise ConfigError(where, shown(overrides), "{module id: {setting: value}}")
+        for module_id, changes in overrides.items():
+            _check_module_id(where, module_id)
+            of_module = f"overrides of module {module_id!r}"
+            if not isinstance(changes, Mapping):
+                raise ConfigError(
+                    of_module,
+                    shown(type(changes)),
+                    "a dict of settings",
+                    "AlgorithmConfig.overrides(lr=...) makes one",
+                )
+            cls._check_names(changes, of_module)
+
+    def _check_overridden(self) -> None:
+        """Validates the config of each module with settings of its own."""
         for module_id, changes in self.algorithm_config_overrides_per_module.items():
             for name in changes:
                 if name in self.learner_wide or self._section_of(name) != "training":
@@ -620,6 +695,9 @@ class AlgorithmConfig:
             spaces: The spaces of each module.
             inference_only: Whether the modules will only act.
         """
+        if not isinstance(spaces, Mapping | None):
+            want = "{module id: (observation space, action space)}"
+            raise UsageError("spaces", shown(spaces), want)
         own = self.rl_module_spec
         given: dict[ModuleID, RLModuleSpec | None] = dict(self.policies)
         multi = own if isinstance(own, MultiRLModuleSpec) else MultiRLModuleSpec()
@@ -747,15 +825,33 @@ class AlgorithmConfig:
 
     def _own_pieces(self, name: str, *spaces) -> list[ConnectorV2]:
         make = getattr(self, name)
-        return as_connectors(None if make is None else make(*spaces))
+        if make is None:
+            return []
+        try:
+            return as_connectors(make(*spaces))
+        except TFLearnerError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"{type(self).__name__}.{name}",
+                f"{type(error).__name__}: {error}",
+                _A_CONNECTOR,
+                "the error above this one is the function's own",
+            ) from error
 
     def _complete(
         self, spec: RLModuleSpec | None, env, spaces, inference_only
     ) -> RLModuleSpec:
         if spec is not None:
             check_spec(f"{type(self).__name__}, specification of a module", spec)
+        if spaces is not None and not (
+            isinstance(spaces, tuple | list) and len(spaces) == 2
+        ):
+            raise UsageError(
+                "spaces", shown(spaces), "(observation space, action space)"
+            )
         spec = (spec or RLModuleSpec()).with_defaults(self.get_default_rl_module_spec())
-        observation_space, action_space = spaces or _spaces_of(env)
+        observation_space, action_space = _spaces_of(env) if spaces is None else spaces
         # The truth of a space may be its length.
         if self.observation_space is not None:
             observation_space = self.observation_space
@@ -774,7 +870,7 @@ class AlgorithmConfig:
             model_config = dataclasses.replace(model_config, model=self.model)
             spec = dataclasses.replace(spec, model_config=model_config)
         return dataclasses.replace(
-            spec, inference_only=spec.inference_only or inference_only
+            spec, inference_only=inference_only or spec.inference_only
         )
 
     def _set(self, section: str, settings: Mapping[str, Any]) -> Self:
@@ -792,7 +888,9 @@ class AlgorithmConfig:
         return self
 
     @classmethod
-    def _check_names(cls, settings: Mapping[str, Any], where: str) -> None:
+    def _check_names(cls, settings: Any, where: str) -> None:
+        if not isinstance(settings, Mapping):
+            raise ConfigError(where, shown(settings), "a dict of settings")
         for name in settings:
             if name not in cls._field_names():
                 raise ConfigError(
@@ -834,13 +932,13 @@ class AlgorithmConfig:
         }
         return hint_for(name, fields, {**of_networks, **cls.renamed}, where)
 
-    def _check_integer(self, name: str, least: int) -> None:
+    def _check_integer(self, name: str, least: int, most: int = _MOST) -> None:
         value = getattr(self, name)
         is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not is_int or value < least:
-            raise ConfigError(
-                f"{type(self).__name__}.{name}", repr(value), f"an int >= {least}"
-            )
+        if not is_int or not least <= value <= most:
+            is_large = is_int and value > most
+            want = f"an int in [{least}, {most}]" if is_large else f"an int >= {least}"
+            raise ConfigError(f"{type(self).__name__}.{name}", shown(value), want)
 
     def _check_number(self, name: str, low: float, high: float) -> None:
         """Raises for a number out of bounds; infinity may be the upper one."""
@@ -851,7 +949,7 @@ class AlgorithmConfig:
         want = f"a number in [{low:g}, {min(high, FLOAT32_MAX):.2g}]"
         raise ConfigError(
             f"{type(self).__name__}.{name}",
-            repr(value),
+            shown(value),
             f"{want}, or inf" if high == math.inf else want,
         )
 
@@ -860,7 +958,7 @@ class AlgorithmConfig:
         if not is_float32(value) or value < low:
             raise ConfigError(
                 f"{type(self).__name__}.{name}",
-                repr(value),
+                shown(value),
                 f"a finite number in [{low:.2g}, {FLOAT32_MAX:.2g}]",
             )
 
@@ -874,7 +972,7 @@ class AlgorithmConfig:
         if not all(is_float32(v) and v >= least for v in values):
             raise ConfigError(
                 f"{type(self).__name__}.{name}",
-                repr(value),
+                shown(value),
                 f"a finite number in [{least:g}, {FLOAT32_MAX:.2g}], or a schedule of "
                 "such",
             )
@@ -996,6 +1094,8 @@ def _spaces_of(env: Any) -> tuple[gym.Space | None, gym.Space | None]:
         return None, None
     single = "single_" if hasattr(env, "single_action_space") else ""
     names = (f"{single}observation_space", f"{single}action_space")
+    if not all(isinstance(getattr(env, name, None), gym.Space) for name in names):
+        raise UsageError("env", shown(env), "an environment, whose spaces are read")
     return getattr(env, names[0]), getattr(env, names[1])
 
 
@@ -1006,3 +1106,24 @@ def _with_spaces(
         return spaces
     check_spec(f"module {module_id!r}", spec)
     return spec.with_defaults(spaces)
+
+
+def _is_several(value: Any) -> bool:
+    """Whether this is a collection of ids; a text is none."""
+    return isinstance(value, Mapping | AbstractSet | list | tuple)
+
+
+def _check_module_id(where: str, module_id: Any) -> None:
+    if not validate_module_id(module_id):
+        want = "the id of a module, a text that may name a directory"
+        raise ConfigError(where, shown(module_id), want)
+
+
+def check_path(where: str, path: Any) -> None:
+    """Raises `ConfigError` for what cannot be the path of a directory."""
+    try:
+        text = os.fspath(path)
+    except Exception as error:
+        raise ConfigError(where, shown(path), "a directory") from error
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ConfigError(where, shown(path), "a directory, a text without NUL")

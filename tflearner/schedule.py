@@ -6,7 +6,7 @@ import numbers
 from typing import Any
 
 from tflearner.constants import FLOAT32_MAX
-from tflearner.errors import ScheduleError
+from tflearner.errors import ScheduleError, shown
 from tflearner.types import LearningRateOrSchedule
 
 
@@ -88,12 +88,14 @@ class Scheduler:
         for i, point in enumerate(schedule):
             if not isinstance(point, (list, tuple)) or len(point) != 2:
                 raise ScheduleError(
-                    setting_name, f"point {i}: {point!r}", "a pair [timestep, value]"
+                    setting_name,
+                    f"point {i}: {shown(point)}",
+                    "a pair [timestep, value]",
                 )
             if not all(map(is_float32, point)):
                 raise ScheduleError(
                     setting_name,
-                    f"point {i}: {point!r}",
+                    f"point {i}: {shown(point)}",
                     f"two finite numbers up to {FLOAT32_MAX:.2g}",
                 )
             if i == 0 and point[0] != 0:
@@ -146,5 +148,5 @@ def is_float32(value: Any) -> bool:
 
 
 def _describe(value: Any) -> str:
-    text = repr(value)
+    text = shown(value)
     return text if len(text) <= 60 else f"a {type(value).__name__}"

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tflearner.errors import UsageError
+from tflearner.errors import UsageError, shown
 from tflearner.types import StateDict
 
 DEFAULT_EMA_COEFF = 0.01
@@ -22,6 +22,7 @@ _FOLDS: dict[Any, Callable] = {"sum": operator.add, "min": min, "max": max}
 _ARRAY_FOLDS: dict[Any, Callable] = {"sum": np.sum, "min": np.min, "max": np.max}
 _MAX_INT = 2**63
 _MISSING = object()
+_MOST = 2**1000  # Larger ints are no floats.
 _TIMER_LOCK = threading.Lock()
 
 
@@ -111,7 +112,9 @@ class Stats:
         if self.reduction is None:
             if getattr(value, "ndim", None) == 0:
                 value = np.asarray(value).item()
-        elif type(value) is not float and type(value) is not int:
+        elif type(value) is not float and not (
+            type(value) is int and -_MOST < value < _MOST
+        ):
             value = _numbers(value, 0, self.name).item()
         if self._folds and self.values:
             value = self._fold(self.values[0], value)
@@ -385,20 +388,32 @@ def _check_settings(
         isinstance(b, bool | np.bool_) for b in (clear_on_reduce, throughput)
     )
     for wrong, got, want in (
-        (not are_bools, f"{clear_on_reduce=}, with_throughput={throughput!r}", "bools"),
-        (not _is_reduction(reduce), f"reduce={reduce!r}", f"one of {_REDUCTIONS}"),
-        (not is_window, f"window={window!r}", "an int >= 1, inf or None"),
-        (has_ema and window is not None, f"{window=} and {ema_coeff=}", "one of them"),
+        (
+            not are_bools,
+            f"clear_on_reduce={shown(clear_on_reduce)}, with_throughput={shown(throughput)}",
+            "bools",
+        ),
+        (not _is_reduction(reduce), f"reduce={shown(reduce)}", f"one of {_REDUCTIONS}"),
+        (not is_window, f"window={shown(window)}", "an int >= 1, inf or None"),
+        (
+            has_ema and window is not None,
+            f"window={shown(window)} and ema_coeff={shown(ema_coeff)}",
+            "one of them",
+        ),
         (
             is_inf and not clear_on_reduce,
             "window=inf, which grows for ever",
             "clear_on_reduce=True with it",
         ),
-        (has_ema and reduce != "mean", f"{ema_coeff=} for {reduce=}", "reduce='mean'"),
-        (has_ema and not is_coeff, f"{ema_coeff=}", "0 < it <= 1"),
+        (
+            has_ema and reduce != "mean",
+            f"ema_coeff={shown(ema_coeff)} for reduce={shown(reduce)}",
+            "reduce='mean'",
+        ),
+        (has_ema and not is_coeff, f"ema_coeff={shown(ema_coeff)}", "0 < it <= 1"),
         (
             are_bools and throughput and (reduce != "sum" or window is not None),
-            f"with_throughput=True for {reduce=}, {window=}",
+            f"with_throughput=True for reduce={shown(reduce)}, window={shown(window)}",
             "reduce='sum' without a window",
         ),
     ):
@@ -427,9 +442,11 @@ def _numbers(values: Any, ndim: int, name: str) -> np.ndarray:
             want,
             "log tensors of a traced function under `collect()`",
         ) from error
+    except ValueError as error:  # NumPy's, for lists of unequal lengths.
+        raise UsageError(name, shown(values), want) from error
     # Other float types, such as bfloat16, say that they are "V".
     if array.ndim != ndim or array.dtype.kind not in "biufV" or array.dtype.names:
         hint = "log a mean or sum, or use log_values" if array.ndim > ndim else None
-        shown = type(values).__name__ if array.dtype.kind == "O" else array.dtype
-        raise UsageError(name, f"{shown} with shape {array.shape}", want, hint)
+        kind = type(values).__name__ if array.dtype.kind == "O" else array.dtype
+        raise UsageError(name, f"{kind} with shape {array.shape}", want, hint)
     return array.astype(np.int64 if array.dtype.kind in "biu" else np.float64)

@@ -19,7 +19,7 @@ from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.env import vector_env
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
-from tflearner.errors import ConfigError, SpaceError, UsageError
+from tflearner.errors import ConfigError, SpaceError, UsageError, shown
 from tflearner.export.report import ExportReport
 from tflearner.modules import acting
 from tflearner.reporting import names, summary
@@ -81,7 +81,7 @@ class Algorithm(AlgorithmState):
         if not isinstance(config, AlgorithmConfig | None):
             raise ConfigError(
                 f"{type(self).__name__}(config=...)",
-                repr(config),
+                shown(config),
                 f"a {self.config_class.__name__}",
             )
         config = self.config_class() if config is None else config.copy(False)

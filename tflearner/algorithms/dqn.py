@@ -21,7 +21,7 @@ from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.config import ENV_RUNNERS, TRAINING, register_config
 from tflearner.constants import FLOAT32_MAX
-from tflearner.errors import ConfigError
+from tflearner.errors import ConfigError, shown
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.losses import dqn
 from tflearner.modules.apis import QF_PREDS
@@ -136,17 +136,18 @@ class DQNConfig(OffPolicyConfig):
             points = [(0, points)]
         if max(value for _, value in points) > 1.0:
             raise ConfigError(
-                f"{where}.epsilon", repr(self.epsilon), "probabilities in [0, 1]"
+                f"{where}.epsilon", shown(self.epsilon), "probabilities in [0, 1]"
             )
-        if self.td_error_loss_fn not in ("huber", "mse"):
-            got = repr(self.td_error_loss_fn)
+        loss_fn = self.td_error_loss_fn
+        if not isinstance(loss_fn, str) or loss_fn not in ("huber", "mse"):
+            got = shown(self.td_error_loss_fn)
             raise ConfigError(f"{where}.td_error_loss_fn", got, "'huber' or 'mse'")
         for name in ("double_q", "dueling"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(
-                    f"{where}.{name}", repr(getattr(self, name)), "a bool"
+                    f"{where}.{name}", shown(getattr(self, name)), "a bool"
                 )
-        self._check_integer("num_atoms", 1)
+        self._check_integer("num_atoms", 1, 2**16)
         for name in ("v_min", "v_max"):
             self._check_finite(name)
         if self.num_atoms > 1 and not 0.0 < self.v_max - self.v_min <= FLOAT32_MAX:

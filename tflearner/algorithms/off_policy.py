@@ -1,8 +1,6 @@
 """What DQN and SAC share: settings of replay, and the loop that replays."""
 
 import dataclasses
-import numbers
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import field
@@ -14,7 +12,13 @@ import numpy as np
 from tflearner import constants, setting_names
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.checkpoint.kinds import BUFFER, CONFIG, named, of_kind
-from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
+from tflearner.config import (
+    ENV_RUNNERS,
+    REPORTING,
+    TRAINING,
+    AlgorithmConfig,
+    check_path,
+)
 from tflearner.data import allocation
 from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
 from tflearner.data.prioritized_episode_replay_buffer import (
@@ -24,6 +28,7 @@ from tflearner.distributed.learner_group import LearnerGroup
 from tflearner.errors import ConfigError, UsageError, did_you_mean, shown
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.schedule import is_real
 from tflearner.setting_names import Names
 from tflearner.types import ResultDict
 
@@ -111,8 +116,12 @@ class OffPolicyConfig(AlgorithmConfig):
         """Sets how the learner learns; parts of `replay_buffer_config` may be left out."""
         given = settings.get("replay_buffer_config")
         if isinstance(given, Mapping):
-            kept = self.replay_buffer_config
-            if given.get("type", kept.get("type")) != kept.get("type"):
+            kept: Any = self.replay_buffer_config
+            kept = kept if isinstance(kept, Mapping) else {}
+            types = [
+                _name_of_buffer(own.get("type")) for own in ({**kept, **given}, kept)
+            ]
+            if types[0] != types[1]:
                 known = BUFFER_SETTINGS.get(_name_of_buffer(given["type"]), ())
                 kept = {key: own for key, own in kept.items() if key in known}
             settings["replay_buffer_config"] = {**kept, **given}
@@ -129,9 +138,9 @@ class OffPolicyConfig(AlgorithmConfig):
             self._check_integer(name, least)
         self._check_number("tau", 0.0, 1.0)
         if self.training_intensity is not None:
-            self._check_finite("training_intensity", 0.0)
+            self._check_number("training_intensity", 0.0, 1e6)
         if not isinstance(self.store_buffer_in_checkpoints, bool):
-            got = repr(self.store_buffer_in_checkpoints)
+            got = shown(self.store_buffer_in_checkpoints)
             raise ConfigError(f"{where}.store_buffer_in_checkpoints", got, "a bool")
         shuffles = self.shuffle_batch_per_epoch
         if self.minibatch_size is not None or self.num_epochs != 1 or shuffles:
@@ -150,10 +159,11 @@ class OffPolicyConfig(AlgorithmConfig):
         steps = self.n_step if isinstance(self.n_step, tuple | list) else [self.n_step]
         is_ints = all(isinstance(n, int) and not isinstance(n, bool) for n in steps)
         is_range = is_ints and len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1]
+        is_range = is_range and steps[-1] < 2**31
         if not is_range:
             raise ConfigError(
                 f"{type(self).__name__}.n_step",
-                repr(self.n_step),
+                shown(self.n_step),
                 "an int >= 1, or (low, high) with low <= high",
             )
 
@@ -161,13 +171,13 @@ class OffPolicyConfig(AlgorithmConfig):
         where = f"{type(self).__name__}.replay_buffer_config"
         given = self.replay_buffer_config
         if not isinstance(given, Mapping):
-            raise ConfigError(where, repr(given), "a dict")
+            raise ConfigError(where, shown(given), "a dict")
         name = _name_of_buffer(given.get("type"))
         hint = "parts of it go to .training(); from_checkpoint() takes all of it"
         if name not in BUFFERS:
             want = f"one of {', '.join(map(repr, BUFFERS))}"
             close = did_you_mean(name, BUFFERS)
-            got = repr(given.get("type"))
+            got = shown(given.get("type"))
             raise ConfigError(f"{where}['type']", got, want, close or hint)
         known = ("type", *BUFFER_SETTINGS[name])
         for key in given:
@@ -180,18 +190,17 @@ class OffPolicyConfig(AlgorithmConfig):
                 )
         capacity = given.get("capacity")
         most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]
-        if not isinstance(capacity, int) or isinstance(capacity, bool) or capacity < 2:
-            got = repr(capacity)
-            raise ConfigError(f"{where}['capacity']", got, "an int >= 2", hint)
-        directory = given.get("memmap_dir")
-        if not isinstance(directory, str | os.PathLike | None):
-            raise ConfigError(f"{where}['memmap_dir']", repr(directory), "a directory")
+        is_int = isinstance(capacity, int) and not isinstance(capacity, bool)
+        if not is_int or not 2 <= capacity < 2**63:
+            want = "an int >= 2, below 2**63"
+            raise ConfigError(f"{where}['capacity']", shown(capacity), want, hint)
+        if given.get("memmap_dir") is not None:
+            check_path(f"{where}['memmap_dir']", given["memmap_dir"])
         for key in {"alpha", "beta"} & given.keys():
             value = given[key]
-            is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-            if not is_number or not 0.0 <= value <= 1.0:
+            if not is_real(value) or not 0.0 <= value <= 1.0:
                 raise ConfigError(
-                    f"{where}[{key!r}]", repr(value), "a number in [0, 1]"
+                    f"{where}[{key!r}]", shown(value), "a number in [0, 1]"
                 )
         if most >= capacity:
             raise ConfigError(
@@ -245,6 +254,8 @@ class OffPolicyConfig(AlgorithmConfig):
         if isinstance(given, DefaultModelConfig) and not isinstance(given, made_of):
             given = given.to_dict()
         if not isinstance(given, made_of):
+            if not isinstance(given, Mapping | None):
+                made_of.make(given)  # Raises.
             given = made_of.make({**own, **(given or {})})
         for name, value in made_of.make(own).to_dict().items():
             if name in own and getattr(given, name) != value:
@@ -421,4 +432,4 @@ class OffPolicyAlgorithm(Algorithm):
 def _name_of_buffer(buffer_type: Any) -> str:
     """Returns the name of a class, or a name; something else as a name nobody has."""
     name = getattr(buffer_type, "__name__", buffer_type)
-    return name if isinstance(name, str) else repr(name)
+    return name if isinstance(name, str) else shown(name)

@@ -23,7 +23,7 @@ from tflearner.algorithms.off_policy import (
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.config import TRAINING, register_config
-from tflearner.errors import ConfigError
+from tflearner.errors import ConfigError, shown
 from tflearner.learner import optimizers
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.losses import reductions, sac
@@ -156,13 +156,13 @@ class SACConfig(OffPolicyConfig):
                 )
         self._check_finite("initial_alpha", 1e-8)
         if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
-            got = repr(self.target_entropy)
+            got = shown(self.target_entropy)
             raise ConfigError(f"{where}.target_entropy", got, "'auto' or a number")
-        if self.target_entropy != "auto":
+        if not isinstance(self.target_entropy, str):
             self._check_finite("target_entropy")
         check_log_std_bounds(where, self.log_std_bounds)
         if not isinstance(self.twin_q, bool):
-            raise ConfigError(f"{where}.twin_q", repr(self.twin_q), "a bool")
+            raise ConfigError(f"{where}.twin_q", shown(self.twin_q), "a bool")
 
 
 class SAC(OffPolicyAlgorithm):

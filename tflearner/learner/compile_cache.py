@@ -3,7 +3,7 @@
 import os
 import warnings
 
-from tflearner.errors import ConfigError
+from tflearner.errors import ConfigError, shown
 
 _FLAG = "--tf_xla_persistent_cache_directory="
 _TOO_LATE = (
@@ -39,7 +39,11 @@ def switch_on(path: str | os.PathLike) -> None:
     if _has_compiled:
         _warn(path)
         return
-    os.makedirs(path, exist_ok=True)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except OSError as error:
+        got, want = f"{shown(path)} ({error.strerror})", "a directory to write to"
+        raise ConfigError("compile_cache", got, want) from error
     flags = [flag for flag in flags if not flag.startswith(_FLAG)]
     os.environ["TF_XLA_FLAGS"] = " ".join([*flags, f"{_FLAG}{path}"])
     _directory = path

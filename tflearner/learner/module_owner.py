@@ -17,7 +17,13 @@ from tflearner.config import AlgorithmConfig
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
 from tflearner.data.sample_batch import MultiAgentBatch
-from tflearner.errors import ModuleError, OptimizerError, UsageError
+from tflearner.errors import (
+    ConfigError,
+    ModuleError,
+    OptimizerError,
+    TFLearnerError,
+    UsageError,
+)
 from tflearner.learner import step_metrics
 from tflearner.learner.former_names import FormerNames
 from tflearner.learner.framework_hooks import FrameworkHooks
@@ -510,7 +516,17 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         if wanted is None:
             return True
         if callable(wanted):
-            return bool(wanted(module_id, multi_agent_batch))
+            try:
+                return bool(wanted(module_id, multi_agent_batch))
+            except TFLearnerError:
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    "policies_to_train",
+                    f"{type(error).__name__}: {error}",
+                    "a function of (module id, batch) returning a bool",
+                    "the error above this one is the function's own",
+                ) from error
         return module_id in set(wanted)
 
 

@@ -11,6 +11,15 @@ from tflearner.errors import ConfigError, shown
 from tflearner.schedule import is_float32, is_real
 from tflearner.setting_names import NETWORKS, hint_for
 
+_MOST_UNITS = 2**20  # A layer of more has billions of weights.
+_SWITCHES = (
+    "fcnet_use_layernorm",
+    "head_fcnet_use_layernorm",
+    "free_log_std",
+    "vf_share_layers",
+    "use_lstm",
+    "use_gru",
+)
 _OF_LAYERS = tuple(
     f"{layers}_{part}"
     for layers in ("fcnet", "conv", "head_fcnet")
@@ -101,12 +110,16 @@ class DefaultModelConfig:
     def __post_init__(self):
         for name in ("fcnet_hiddens", "head_fcnet_hiddens"):
             sizes = getattr(self, name)
-            if not isinstance(sizes, Sequence) or not all(map(_is_count, sizes)):
-                raise _error(name, sizes, "positive integers")
+            if not _is_list(sizes) or not all(map(_is_count, sizes)):
+                raise _error(name, sizes, f"positive integers up to {_MOST_UNITS}")
             _check_depth(name, sizes)
         for name in ("max_seq_len", "lstm_cell_size"):
             if not _is_count(getattr(self, name)):
-                raise _error(name, getattr(self, name), "a positive integer")
+                want = f"a positive integer up to {_MOST_UNITS}"
+                raise _error(name, getattr(self, name), want)
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise _error(name, getattr(self, name), "a bool")
         bound = self.log_std_clip_param
         is_bound = is_float32(bound) or (is_real(bound) and bound == math.inf)
         if not is_bound or bound < 0:
@@ -116,16 +129,21 @@ class DefaultModelConfig:
             # Keras would make objects of dicts, and files must not choose which.
             is_layer_part = field.name.endswith(("_activation", "_initializer"))
             value = getattr(self, field.name)
-            if is_layer_part and isinstance(value, Mapping):
+            is_name = isinstance(value, str) or callable(value) or value is None
+            if is_layer_part and not is_name:
                 raise _error(field.name, value, "a Keras name, a function or an object")
         if self.conv_filters is not None:
-            if not all(map(_is_filter, self.conv_filters)):
+            filters = self.conv_filters
+            if not _is_list(filters) or not all(map(_is_filter, filters)):
                 want = "(filters, kernel, stride) for each layer, such as (32, 8, 4)"
                 raise _error("conv_filters", self.conv_filters, want)
             _check_depth("conv_filters", self.conv_filters)
             if self.model is not None:
                 got, want = "set, beside an own model", "one of the two"
                 raise ConfigError("DefaultModelConfig.conv_filters", got, want)
+        if self.model is not None and not callable(self.model):
+            want = "a Keras model, or a function returning one"
+            raise _error("model", self.model, want)
         if self.use_lstm and self.use_gru:
             raise ConfigError("DefaultModelConfig", "use_lstm and use_gru", "one")
 
@@ -140,6 +158,9 @@ class DefaultModelConfig:
             return settings
         if isinstance(settings, DefaultModelConfig):
             settings = settings.to_dict()
+        if not isinstance(settings, Mapping | None):
+            want = f"a {cls.__name__}, or a dict of settings"
+            raise ConfigError("model_config", shown(settings), want)
         given: dict[str, Any] = dict(settings or {})
         known = {field.name for field in dataclasses.fields(cls)}
         for name in given:
@@ -166,7 +187,11 @@ register_builder(
 
 def _is_count(value: Any) -> bool:
     is_int = isinstance(value, int) and not isinstance(value, bool)
-    return is_int and 0 < value < 2**31  # TensorFlow counts no further.
+    return is_int and 0 < value <= _MOST_UNITS
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _check_depth(name: str, layers: Sequence[Any]) -> None:
@@ -176,7 +201,7 @@ def _check_depth(name: str, layers: Sequence[Any]) -> None:
 
 def _is_filter(layer: Any) -> bool:
     """Whether this is (filters, kernel, stride), the last two a number or a pair."""
-    if not isinstance(layer, Sequence) or len(layer) != 3:
+    if not _is_list(layer) or len(layer) != 3:
         return False
     pairs = [n if isinstance(n, Sequence) else (n, n) for n in layer[1:]]
     return _is_count(layer[0]) and all(
@@ -185,4 +210,4 @@ def _is_filter(layer: Any) -> bool:
 
 
 def _error(name: str, got: Any, want: str) -> ConfigError:
-    return ConfigError(f"DefaultModelConfig.{name}", repr(got), want)
+    return ConfigError(f"DefaultModelConfig.{name}", shown(got), want)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.errors import ConfigError
+from tflearner.errors import ConfigError, shown
 from tflearner.modules import action_masks, exploration
 from tflearner.modules.apis import (
     QF_PREDS,
@@ -70,11 +70,16 @@ class DQNModelConfig(DefaultModelConfig):
                 "replayed steps come without the states that were there; PPO's module "
                 "can have one",
             )
-        if not isinstance(self.num_atoms, int) or not 1 <= self.num_atoms < 2**31:
-            raise ConfigError(f"{where}.num_atoms", repr(self.num_atoms), "an int >= 1")
+        for name in ("dueling", "double_q"):
+            if not isinstance(getattr(self, name), bool):
+                got = shown(getattr(self, name))
+                raise ConfigError(f"{where}.{name}", got, "a bool")
+        if type(self.num_atoms) is not int or not 1 <= self.num_atoms <= 2**16:
+            want = "an int >= 1, up to 65536"
+            raise ConfigError(f"{where}.num_atoms", shown(self.num_atoms), want)
         for name in ("v_min", "v_max"):
             if not is_float32(getattr(self, name)):
-                got = repr(getattr(self, name))
+                got = shown(getattr(self, name))
                 raise ConfigError(f"{where}.{name}", got, "a finite float32 number")
         if self.num_atoms > 1 and not self.v_min < self.v_max:
             raise ConfigError(

@@ -1,8 +1,10 @@
 """How a module is specified, so that it can be built anywhere."""
 
 import dataclasses
+import numbers
 import re
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import field
 from typing import Any
 
@@ -19,6 +21,7 @@ from tflearner.errors import (
     UnknownModuleError,
     did_you_mean,
     own_error,
+    shown,
 )
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module import TAKES, MultiRLModule, RLModule
@@ -64,8 +67,12 @@ class RLModuleSpec:
         made = self.module_class
         if not (isinstance(made, type) and issubclass(made, RLModule)):
             raise ModuleError(
-                "RLModuleSpec.module_class", repr(made), "a subclass of RLModule"
+                "RLModuleSpec.module_class", shown(made), "a subclass of RLModule"
             )
+        for name in ("inference_only", "learner_only"):
+            if not isinstance(getattr(self, name), bool):
+                got = shown(getattr(self, name))
+                raise ModuleError(f"RLModuleSpec.{name}", got, "a bool")
         try:
             return made(
                 self.observation_space,
@@ -120,6 +127,7 @@ class RLModuleSpec:
                 are taken. As in RLlib the result is for acting only if one of the two
                 is, and for learning only if both are.
         """
+        check_spec(f"{type(self).__name__}.update()", other)
         merged = other.with_defaults(self) if override else self.with_defaults(other)
         if override:
             merged.inference_only = other.inference_only or self.inference_only
@@ -170,6 +178,24 @@ class MultiRLModuleSpec:
     observation_space: gym.Space | None = None
     action_space: gym.Space | None = None
 
+    def __post_init__(self):
+        self.check()
+
+    def check(self) -> None:
+        """Raises `ModuleError` for parts that are something else."""
+        where, specs = type(self).__name__, self.rl_module_specs
+        if not isinstance(specs, Mapping | RLModuleSpec):
+            raise ModuleError(
+                f"{where}.rl_module_specs", shown(specs), "a dict of RLModuleSpecs"
+            )
+        cls = self.multi_rl_module_class
+        if not (isinstance(cls, type) and issubclass(cls, MultiRLModule)):
+            raise ModuleError(
+                f"{where}.multi_rl_module_class",
+                shown(cls),
+                "MultiRLModule or a subclass",
+            )
+
     @property
     def inference_only(self) -> bool:
         """Whether all modules will only act."""
@@ -179,6 +205,10 @@ class MultiRLModuleSpec:
     def build(self, *, seed: int | None = None) -> MultiRLModule:
         """Builds every module; each draws its initial weights from a seed of its own."""
         specs = self.by_id()
+        is_int = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
+        if seed is not None and not (is_int and seed >= 0):
+            where = "MultiRLModuleSpec.build(seed=...)"
+            raise ModuleError(where, shown(seed), "an int >= 0, or None")
         seeds = np.random.SeedSequence(seed).spawn(len(specs))
         spaces = RLModuleSpec(
             observation_space=self.observation_space, action_space=self.action_space
@@ -201,9 +231,12 @@ class MultiRLModuleSpec:
             override: Whether one of a known id replaces ours. Otherwise, as in RLlib,
                 the parts that it has replace parts of ours: `RLModuleSpec.update`.
         """
+        if not isinstance(module_specs, Mapping):
+            where, want = "MultiRLModuleSpec.add_modules()", "a dict of RLModuleSpecs"
+            raise ModuleError(where, shown(module_specs), want)
         merged = dict(self.by_id())
         for module_id, spec in module_specs.items():
-            check_spec(f"module {module_id!r}", spec)
+            check_spec(f"module {shown(module_id)}", spec)
             if module_id in merged and not override:
                 own = dataclasses.replace(merged[module_id])
                 own.update(spec)
@@ -217,7 +250,8 @@ class MultiRLModuleSpec:
         Raises:
             UnknownModuleError: If there is no such id; none is removed then.
         """
-        module_ids = [module_ids] if isinstance(module_ids, str) else [*module_ids]
+        is_several = isinstance(module_ids, Mapping | AbstractSet | list | tuple)
+        module_ids = [*module_ids] if is_several else [module_ids]
         for module_id in module_ids:
             self[module_id]
         self.rl_module_specs = {
@@ -281,12 +315,12 @@ class MultiRLModuleSpec:
         specs = self.rl_module_specs
         if isinstance(specs, RLModuleSpec):
             return specs
-        if module_id not in specs:
+        if not isinstance(module_id, str) or module_id not in specs:
             raise UnknownModuleError(
-                f"module {module_id!r}",
+                f"module {shown(module_id)}",
                 "an unknown id",
                 f"one of {sorted(specs)}",
-                did_you_mean(module_id, specs),
+                did_you_mean(module_id, specs) if isinstance(module_id, str) else None,
             )
         return specs[module_id]
 
@@ -299,6 +333,7 @@ class MultiRLModuleSpec:
         Raises:
             ModuleError: If there is a single one for ids that are not known.
         """
+        self.check()
         if isinstance(self.rl_module_specs, RLModuleSpec):
             raise ModuleError(
                 "MultiRLModuleSpec.rl_module_specs",
@@ -307,7 +342,7 @@ class MultiRLModuleSpec:
                 "name them: config.multi_agent(policies=[...])",
             )
         for module_id, spec in self.rl_module_specs.items():
-            check_spec(f"module {module_id!r}", spec)
+            check_spec(f"module {shown(module_id)}", spec)
         return self.rl_module_specs
 
 
@@ -325,7 +360,7 @@ def check_spec(where: str, spec: Any) -> None:
         is_class = isinstance(spec, type)
         raise ModuleError(
             where,
-            f"{spec!r}",
+            shown(spec),
             "an RLModuleSpec",
             f"RLModuleSpec(module_class={spec.__name__}, ...)" if is_class else None,
         )

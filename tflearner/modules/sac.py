@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.errors import ConfigError, SpaceError
+from tflearner.errors import ConfigError, SpaceError, shown
 from tflearner.modules import action_masks
 from tflearner.modules.apis import (
     QF_PREDS,
@@ -76,6 +76,8 @@ class SACModelConfig(DefaultModelConfig):
             )
         if self.free_log_std:
             raise ConfigError(where, "free_log_std", "log_std_bounds alone")
+        if not isinstance(self.twin_q, bool):
+            raise ConfigError(f"{where}.twin_q", shown(self.twin_q), "a bool")
         check_log_std_bounds(where, self.log_std_bounds)
         self.log_std_bounds = (self.log_std_bounds[0], self.log_std_bounds[1])
 
@@ -86,7 +88,7 @@ def check_log_std_bounds(where: str, bounds: Any) -> None:
     if not is_pair or not all(map(is_float32, bounds)) or not bounds[0] < bounds[1]:
         raise ConfigError(
             f"{where}.log_std_bounds",
-            repr(bounds),
+            shown(bounds),
             "two finite numbers, the lower one first",
         )
 
