@@ -436,3 +436,18 @@ def test_spaces_of_dicts_with_masks_run(make_algo):
             algo.train()
         assert most <= set(Masked.taken) <= {0, 1}
         assert algo.learner.row_outputs
+
+
+def test_bools_take_a_byte_in_the_buffer_and_are_learned_from(make_algo):
+    class Grid(CountingEnv):  # As those of MinAtar.
+        observation_space = gym.spaces.Box(0, 1, (5, 5, 2), np.bool_)
+
+        def _observation(self):
+            return np.full((5, 5, 2), self._step % 2 == 0)
+
+    algo = make_algo(Grid)
+    results = [algo.train() for _ in range(3)][-1]["learners"][ME]
+    assert np.isfinite(results["total_loss"])
+    assert results["num_non_finite_updates_lifetime"] == 0
+    assert algo.replay_buffer.sample(4)["obs"].dtype == np.bool_
+    assert algo.evaluate(1).num_episodes == 1

@@ -174,6 +174,10 @@ KERAS_KINDS = {
     "choice": {"space": Discrete(5, start=1)},
     "choices": {"space": gym.spaces.MultiDiscrete([3, 4], start=[0, 2])},
     "grey image": {"space": Box(0, 255, (8, 8), np.uint8), "conv_filters": [[4, 3, 2]]},
+    "bools": {
+        "space": Box(0, 1, (5, 5, 2), np.bool_),
+        "actions": Box(0, 1, (2,), np.bool_),
+    },
     "float64": {"space": Box(-1.0, 1.0, (3,), np.float64)},
     "layer norm": {"fcnet_use_layernorm": True, "head_fcnet_hiddens": [4]},
     "integers": {"actions": Box(0, 255, (2, 2), np.uint8)},

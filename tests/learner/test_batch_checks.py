@@ -65,6 +65,8 @@ def test_continuous_actions_may_lie_outside_their_box(make_learner):
         (BOX(-1, 1, (2,), np.float32), np.zeros((3, 2), np.int64), np.float32),
         (BOX(-1, 1, (2,), np.float32), np.full((3, 2), 1e30, np.float32), np.float32),
         (BOX(0, 255, (2,), np.uint8), np.full((3, 2), 255), np.uint8),
+        (BOX(0, 1, (2,), np.bool_), np.array([[True, False]]), np.float32),
+        (BOX(0, 1, (2,), np.bool_), np.array([[1, 0]], np.uint8), np.float32),
         (DISCRETE(3, start=5), np.array([5, 7]), np.int32),
         (gym.spaces.MultiDiscrete([2, 9]), np.array([[1, 8]]), np.int32),
         (gym.spaces.Dict(), np.zeros((3, 2)), np.float32),

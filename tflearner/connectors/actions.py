@@ -102,7 +102,7 @@ class ToBox:
     def __init__(self, space: gym.spaces.Box, normalize: bool, clip: bool):
         self.shape, self.dtype = space.shape, space.dtype
         self.is_clipped = normalize or clip
-        self.is_whole = np.issubdtype(space.dtype, np.integer)
+        self.is_whole = space.dtype.kind in "iub"
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
         # The numbers alone do not tell: an unbounded int32 ends at 2,147,483,647.
         is_stretched = space.bounded_below & space.bounded_above & normalize

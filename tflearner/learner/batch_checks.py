@@ -66,7 +66,7 @@ class ColumnSpec:
     """What a column must look like.
 
     Attributes:
-        kind: "float" (ints are welcome), "int" or "bool".
+        kind: "number", "float" (ints are welcome), "int" or "bool".
         dtype: What it is cast to.
         shapes: Shapes one row may have; `None` allows any.
         low: Smallest allowed value, inclusive; `None` does not bound.
@@ -85,7 +85,8 @@ class ColumnSpec:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of values that are welcome."""
-        return ("float", "int") if self.kind == "float" else (self.kind,)
+        kinds = {"number": ("float", "int", "bool"), "float": ("float", "int")}
+        return kinds.get(self.kind, (self.kind,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,9 +209,10 @@ def max_bytes() -> int:
 
 def _observation_spec(space: gym.Space | None) -> Any:
     if isinstance(space, gym.spaces.Box):
-        small = space.dtype == np.uint8
-        dtype = np.uint8 if small else np.float32
-        return ColumnSpec("int" if small else "float", dtype, (space.shape,))
+        if space.dtype == np.uint8:
+            return ColumnSpec("int", np.uint8, (space.shape,))
+        kind = "number" if space.dtype == np.bool_ else "float"
+        return ColumnSpec(kind, np.float32, (space.shape,))
     if isinstance(space, gym.spaces.Discrete):
         low = int(space.start)
         return ColumnSpec("int", np.int32, ((),), low, low + int(space.n) - 1)
