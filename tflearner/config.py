@@ -145,6 +145,9 @@ class AlgorithmConfig:
     own vectorised form, by far the fastest where there is one)."""
     autoreset_mode: str = field(default="same_step", metadata=ENV_RUNNERS)
     """"same_step", "next_step" or "disabled", for "sync" and "async"."""
+    env_step_timeout_s: float | None = field(default=None, metadata=ENV_RUNNERS)
+    """Most seconds of a step or reset with "async"; then its process is ended and an
+    `EnvError` names the environment. `None` does not bound it."""
     rollout_fragment_length: int = field(default=200, metadata=ENV_RUNNERS)
     """Steps per environment of a `sample()` without arguments."""
     explore: bool = field(default=True, metadata=ENV_RUNNERS)
@@ -486,6 +489,7 @@ class AlgorithmConfig:
             self._check_integer("max_non_finite_updates_in_a_row", 1)
         if self.seed is not None:
             self._check_integer("seed", 0, 2**64 - 1)
+        self._check_step_timeout()
         for name, choices in (
             ("gym_env_vectorize_mode", ("sync", "async", "vector_entry_point")),
             ("autoreset_mode", ("same_step", "next_step", "disabled")),
@@ -613,6 +617,19 @@ class AlgorithmConfig:
                     "AlgorithmConfig.overrides(lr=...) makes one",
                 )
             cls._check_names(changes, of_module)
+
+    def _check_step_timeout(self) -> None:
+        seconds, mode = self.env_step_timeout_s, self.gym_env_vectorize_mode
+        where = f"{type(self).__name__}.env_step_timeout_s"
+        if seconds is not None and not (is_real(seconds) and 0 < seconds <= 1e6):
+            raise ConfigError(where, repr(seconds), "a number in (0, 1e6], or None")
+        if seconds is not None and mode != "async":
+            raise ConfigError(
+                where,
+                f"{seconds!r} with gym_env_vectorize_mode={mode!r}",
+                "None, or gym_env_vectorize_mode='async'",
+                "only a process of its own can be ended while it steps",
+            )
 
     def _check_overridden(self) -> None:
         """Validates the config of each module with settings of its own."""

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import math
+import multiprocessing
 
 import gymnasium as gym
 import keras
@@ -138,6 +139,28 @@ def test_unsupported_spaces_are_named_at_once(make_algo, space, text):
 
 
 # Training.
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"env_step_timeout_s": 0}, "env_step_timeout_s: got 0, want a number"),
+        ({"env_step_timeout_s": "5"}, "'5', want a number"),
+        ({"env_step_timeout_s": 5.0}, "5.0 with gym_env_vectorize_mode='sync'"),
+    ],
+)
+def test_time_limits_of_steps_that_cannot_be(make_algo, settings, text):
+    with pytest.raises(ConfigError, match=text):
+        make_algo(**settings)
+
+
+def test_a_worker_that_imports_the_script_builds_nothing(make_algo, monkeypatch):
+    process = multiprocessing.current_process()
+    monkeypatch.setattr(process, "_inheriting", True, raising=False)
+    monkeypatch.setattr(process, "name", "Worker<WorkerVectorEnv>-0")
+    script = compile("make()", "script.py", "exec")
+    with pytest.raises(UsageError, match="PPO.*if __name__ == '__main__'"):
+        exec(script, {"__name__": "__mp_main__", "make": make_algo})  # noqa: S102
 
 
 def test_train_returns_exactly_these_keys(idle):

@@ -7,14 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import keras
 import pytest
 
 import tflearner as tfl
+from tflearner.algorithms import interruption as interruption_module
 from tflearner.algorithms.interruption import Interruption
 from tflearner.checkpoint.directory import CheckpointDirectory
-from tflearner.errors import CheckpointError
+from tflearner.env.env_runner import BrokenOff, StopWatch
+from tflearner.errors import CheckpointError, EnvError
+from tflearner.testing import CountingEnv, run_digest
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = ROOT / "tests" / "promises" / "programs" / "interrupt_fit.py"
@@ -98,6 +102,23 @@ def test_handlers_are_given_back_after_an_error():
         raise ZeroDivisionError
 
 
+def test_what_sleeps_in_an_environment_is_broken_off(monkeypatch):
+    monkeypatch.setattr(interruption_module, "PATIENCE_S", 0.0)
+    watch = StopWatch()
+    with Interruption(watch) as interruption:
+        signal.raise_signal(signal.SIGTERM)
+        watch.is_in_env, started = True, time.monotonic()
+        with pytest.raises(BrokenOff):
+            time.sleep(20.0)
+        watch.is_in_env = False
+        with pytest.raises(BrokenOff):
+            watch.check()
+        interruption.finish()
+        watch.check()
+        assert interruption.requested == signal.SIGTERM
+    assert time.monotonic() - started < 10.0
+
+
 # In `fit`.
 
 
@@ -160,6 +181,96 @@ def test_fit_works_on_another_thread(algo):
     thread.start()
     thread.join()
     assert ended == [[32, 64]]
+
+
+class Interrupted(CountingEnv):
+    """Gets a signal in its 50th step, and has something else to do there."""
+
+    then = staticmethod(lambda: None)
+    steps = 0
+
+    def step(self, action):
+        Interrupted.steps += 1
+        if Interrupted.steps == 50:
+            signal.raise_signal(signal.SIGINT)
+            self.then()
+        return super().step(action)
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Returns a function that makes a tiny algorithm; signals have effect at once."""
+    monkeypatch.setattr(interruption_module, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(Interrupted, "steps", 0)
+    made = []
+
+    def make(then=lambda: None, **settings):
+        monkeypatch.setattr(Interrupted, "then", staticmethod(then))
+        made.append(tfl.PPO(Interrupted, **TINY | settings))
+        return made[-1]
+
+    yield make
+    for algo in made:
+        algo.stop()
+
+
+def raise_error():
+    raise OSError("the simulator is gone")
+
+
+@pytest.mark.parametrize(
+    "then",
+    [lambda: time.sleep(0.1), lambda: time.sleep(100.0), raise_error],
+    ids=["long round", "long step", "broken"],
+)
+def test_a_round_is_broken_off_and_the_run_saved_without_it(interrupted, capsys, then):
+    algo = interrupted(then, env_to_module_connector=tfl.MeanStdFilter)
+    algo.train()
+    started = time.monotonic()
+    history = algo.fit(FOR_EVER, verbose=2)
+    assert time.monotonic() - started < 10.0
+    assert history.history.get("steps", []) == []
+    assert "interrupted after 0 steps, saved in" in capsys.readouterr().out
+    (run,) = pathlib.Path("runs").iterdir()
+    again = tfl.PPO.from_checkpoint(
+        run / "checkpoints", env=Interrupted, env_to_module_connector=tfl.MeanStdFilter
+    )
+    assert run_digest(again) == run_digest(algo)
+    for each in (algo, again):
+        assert each.train()["num_env_steps_sampled_lifetime"] == 64
+    assert run_digest(again) == run_digest(algo)
+    again.stop()
+
+
+def test_an_evaluation_is_broken_off_and_the_iteration_kept(interrupted):
+    algo = interrupted(
+        lambda: time.sleep(100.0),
+        evaluation_interval=1,
+        env_config={"ends": [(1000, "terminated")]},
+    )
+    history = algo.fit(FOR_EVER, verbose=0)
+    assert history.history["steps"] == [32]
+    assert not any(name.startswith("val_") for name in history.history)
+    (run,) = pathlib.Path("runs").iterdir()
+    assert CheckpointDirectory(run / "checkpoints").steps() == [32]
+
+
+def test_a_callback_may_sample_after_a_round_was_broken_off(interrupted):
+    algo = interrupted(lambda: time.sleep(100.0))
+    results = []
+    evaluates = lambda logs: results.append(algo.evaluate(1))
+    callback = keras.callbacks.LambdaCallback(on_train_end=evaluates)
+    algo.fit(FOR_EVER, callbacks=[callback], verbose=0)
+    assert results[0].num_episodes == 1
+
+
+def test_an_error_without_a_signal_is_raised(algo, monkeypatch):
+    def fail(*args, **kwargs):
+        raise EnvError("environment 0", "an error")
+
+    monkeypatch.setattr(algo.env_runner, "sample", fail)
+    with pytest.raises(EnvError):
+        algo.fit(FOR_EVER, verbose=0)
 
 
 # At random moments, in processes of their own.

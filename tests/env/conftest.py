@@ -48,6 +48,7 @@ def make_config(**settings):
         "num_envs_per_env_runner": 3,
         "gym_env_vectorize_mode": "sync",
         "autoreset_mode": "same_step",
+        "env_step_timeout_s": None,
         "action_masks": "auto",
         "rollout_fragment_length": 4,
         "episode_lookback_horizon": 1,

@@ -1,11 +1,13 @@
 import functools
+import signal
+import time
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from tflearner.env import vector_env
+from tflearner.env import vector_env, worker_env
 from tflearner.errors import ConfigError, EnvContractError, EnvError
 from tflearner.testing import CountingEnv, CountingVectorEnv
 
@@ -228,5 +230,23 @@ def test_closing_what_is_broken_raises_nothing():
     env = make(CountingEnv)
     env.envs[0].close = lambda: np.zeros(0)[0]
     vector_env.close_vector_env(env, broken=True)
-    with pytest.raises(IndexError):
+    vector_env.close_vector_env(env)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_one_that_cannot_be_closed_leaves_no_other_open(monkeypatch, hangs):
+    def close():
+        time.sleep(100.0 if hangs else 0.0)
+        raise IndexError("no")
+
+    monkeypatch.setattr(worker_env, "CLOSING_S", 0.05)
+    env, closed = make(CountingEnv, num_envs=3), []
+    before = signal.getsignal(signal.SIGALRM)
+    for index, own in enumerate(env.envs):
+        own.env.close = close if index == 1 else lambda at=index: closed.append(at)
+    error = TimeoutError if hangs else IndexError
+    with pytest.raises(error) as raised:
         vector_env.close_vector_env(env)
+    assert closed == [0, 2] and env.closed
+    assert "close() of environment 1" in raised.value.__notes__[0]
+    assert signal.getsignal(signal.SIGALRM) is before

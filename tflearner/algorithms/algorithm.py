@@ -17,9 +17,10 @@ from tflearner.algorithms.algorithm_state import AlgorithmState
 from tflearner.algorithms.interruption import Interruption
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.env import vector_env
+from tflearner.env import vector_env, worker_env
+from tflearner.env.env_runner import BrokenOff, StopWatch
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
-from tflearner.errors import ConfigError, SpaceError, UsageError, shown
+from tflearner.errors import ConfigError, EnvError, SpaceError, UsageError, shown
 from tflearner.export.report import ExportReport
 from tflearner.modules import acting
 from tflearner.reporting import names, summary
@@ -78,6 +79,7 @@ class Algorithm(AlgorithmState):
         self, env: Any = None, *, config: AlgorithmConfig | None = None, **settings: Any
     ):
         forks.check(type(self).__name__)
+        worker_env.refuse_in_import_of_script(type(self).__name__)
         if not isinstance(config, AlgorithmConfig | None):
             raise ConfigError(
                 f"{type(self).__name__}(config=...)",
@@ -97,6 +99,7 @@ class Algorithm(AlgorithmState):
             )
         config.freeze()
         super().__init__(config)
+        self._stop_watch = StopWatch()
         environments = vector_env.make_configured(config)
         try:
             self._build(environments)
@@ -133,6 +136,7 @@ class Algorithm(AlgorithmState):
             env_to_module=env_to_module,
             module_to_env=config.build_module_to_env_connector(*spaces),
             env=environments,
+            stop_watch=self._stop_watch,
         )
 
     def get_module(self, module_id: str | None = None):
@@ -213,7 +217,9 @@ class Algorithm(AlgorithmState):
 
         Ctrl-C ends training after the iteration, and leaves a checkpoint in
         "checkpoints" of that directory; pressed again it stops at once. SIGTERM does
-        the same, and then ends the process.
+        the same, and then ends the process. Sampling or evaluation that takes more than
+        4 seconds from then on is broken off: what it sampled is thrown away, and the
+        checkpoint holds the state without it.
 
         Args:
             total_steps: Environment steps to take, at least.
@@ -245,15 +251,15 @@ class Algorithm(AlgorithmState):
         with (
             JsonLinesWriter(directory / "metrics.jsonl") as writer,
             Progress(title, total_steps, verbose) as progress,
-            Interruption() as interruption,
+            Interruption(self._stop_watch) as interruption,
         ):
-            runner.begin()
             started, logs, message, steps = time.perf_counter(), {}, None, 0
             try:
+                runner.begin()
                 while not (runner.stop_training or interruption.requested):
                     epoch = self._iteration
                     runner.epoch_begin(epoch)
-                    result = self._train_and_evaluate()
+                    result = self._train_and_evaluate(interruption)
                     writer.write(result)
                     logs = runner.epoch_end(epoch, names.flatten_result(result))
                     self._history.append(epoch, logs)
@@ -269,6 +275,12 @@ class Algorithm(AlgorithmState):
                 runner.break_off()
                 steps = self.num_env_steps_sampled_lifetime - first
                 message = f"interrupted after {steps:,} steps"
+            except (BrokenOff, EnvError):  # The latter as workers may end by a signal.
+                if not interruption.requested:
+                    raise
+                steps = self.num_env_steps_sampled_lifetime - first
+                self._last_save = (0, "")  # Random numbers have been drawn since.
+            interruption.finish()
             runner.end(logs)
             self._warn_unless_saved()
             if interruption.requested and message is None:
@@ -279,11 +291,17 @@ class Algorithm(AlgorithmState):
         interruption.pass_on()
         return self._history.copy({"total_steps": total_steps})
 
-    def _train_and_evaluate(self) -> ResultDict:
+    def _train_and_evaluate(self, interruption: Interruption) -> ResultDict:
         result = self.train()
         interval = self.config.evaluation_interval
-        if interval is not None and self._iteration % interval == 0:
+        if interval is None or self._iteration % interval:
+            return result
+        try:
             evaluated = self.evaluate(self.config.evaluation_duration)
+        except (BrokenOff, EnvError):
+            if not interruption.requested:
+                raise
+        else:
             result[constants.EVALUATION_RESULTS] = dataclasses.asdict(evaluated)
         return result
 
@@ -325,6 +343,7 @@ class Algorithm(AlgorithmState):
             module=self.get_module(),
             env_to_module=self.env_runner.env_to_module,
             module_to_env=self.env_runner.module_to_env,
+            stop_watch=self._stop_watch,
         )
         try:
             sampled = runner.sample(num_episodes=episodes)
@@ -385,7 +404,12 @@ class Algorithm(AlgorithmState):
         )
 
     def stop(self) -> None:
-        """Closes the environments, once what is being saved is saved."""
+        """Closes the environments, once what is being saved is saved.
+
+        Environments have 5 seconds to close. Then the processes of those that have one
+        (`gym_env_vectorize_mode="async"`) are ended. A `close()` in this process is cut
+        short if Python runs it, on the main thread; other code cannot be.
+        """
         try:
             self.wait_until_saved()
         finally:

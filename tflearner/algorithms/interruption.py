@@ -1,31 +1,49 @@
 """Ctrl-C and SIGTERM while training: stop at the end of an iteration, not inside one."""
 
+import queue
 import signal
 import threading
 from typing import Any, Self
 
+from tflearner.env.env_runner import StopWatch
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PATIENCE_S = 4.0  # How long an iteration may go on after a signal.
+_BETWEEN_CALLS_S = 0.5
 
 
 class Interruption:
     """Takes note of the first Ctrl-C or SIGTERM; a second one acts as it ever does.
 
-        with Interruption() as interruption:
+        with Interruption(stop_watch) as interruption:
             while not interruption.requested:
                 ...
 
+    Sampling that goes on some seconds after the signal is broken off: its stop watch
+    runs out, and `BrokenOff` is raised inside an environment that is just running.
+
     Signals reach the main thread only; on other threads nothing is caught.
+
+    Args:
+        stop_watch: That of the environment runners.
 
     Attributes:
         requested: The signal that came; `None` as long as none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop_watch: StopWatch | None = None) -> None:
         self.requested: signal.Signals | None = None
         self._handlers: dict[signal.Signals, Any] = {}
+        self._stop_watch = stop_watch or StopWatch()
+        # What a handler of signals may call; locks it may not take.
+        self._news: queue.SimpleQueue = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._is_called = False  # By the thread, not by a second signal.
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            self._thread = threading.Thread(target=self._call, daemon=True)
+            self._thread.start()
             for number in _SIGNALS:
                 # What the program ignores, as jobs in the background do Ctrl-C, stays
                 # ignored; a handler of `None` could not be given back.
@@ -34,7 +52,16 @@ class Interruption:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.finish()
         self._give_back()
+
+    def finish(self) -> None:
+        """From now on nothing is broken off any more."""
+        if self._thread is not None:
+            self._news.put(None)
+            self._thread.join()  # A call that comes later would act as a signal.
+            self._thread = None
+        self._stop_watch.has_run_out = False
 
     def pass_on(self) -> None:
         """Ends the process if SIGTERM asked for it; call it when all is saved.
@@ -51,8 +78,34 @@ class Interruption:
             raise SystemExit(128 + signal.SIGTERM)
 
     def _take_note(self, number: int, frame: Any) -> None:
-        self.requested = signal.Signals(number)
-        self._give_back()
+        if self._is_called:
+            self._is_called = False
+            if self._stop_watch.is_in_env:
+                self._stop_watch.check()
+        elif self.requested is None:
+            self.requested = signal.Signals(number)
+            self._news.put(number)
+        else:
+            self._give_back()
+            signal.raise_signal(number)
+
+    def _call(self) -> None:
+        """Lets the stop watch run out, on a thread of its own."""
+        number = self._news.get()
+        if number is None or self._is_over_in(PATIENCE_S):
+            return
+        self._stop_watch.has_run_out = True
+        while not self._is_over_in(_BETWEEN_CALLS_S):
+            if self._stop_watch.is_in_env:  # Which may sleep: a signal wakes it.
+                self._is_called = True
+                signal.pthread_kill(threading.main_thread().ident, number)
+
+    def _is_over_in(self, seconds: float) -> bool:
+        try:
+            self._news.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
 
     def _give_back(self) -> None:
         for number, handler in self._handlers.items():

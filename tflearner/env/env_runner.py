@@ -8,6 +8,28 @@ from tflearner.checkpoint.kinds import CONFIG, CONNECTOR, ENV_RUNNER, of_kind
 from tflearner.types import ResultDict
 
 
+class BrokenOff(BaseException):
+    """Sampling ended before it was done, because its `StopWatch` ran out."""
+
+
+class StopWatch:
+    """Says when sampling has to end before it is done.
+
+    Attributes:
+        has_run_out: Whether it has to; looked at between vector steps.
+        is_in_env: Whether an environment is running, so that `BrokenOff` may be raised
+            right there, by a handler of signals.
+    """
+
+    def __init__(self) -> None:
+        self.has_run_out = self.is_in_env = False
+
+    def check(self) -> None:
+        """Raises `BrokenOff` if sampling has to end."""
+        if self.has_run_out:
+            raise BrokenOff
+
+
 @of_kind(
     ENV_RUNNER,
     takes={

@@ -22,6 +22,7 @@ class RunnerSettings:
     num_envs_per_env_runner: int = 1
     gym_env_vectorize_mode: str = "sync"
     autoreset_mode: str = "same_step"
+    env_step_timeout_s: float | None = None
     rollout_fragment_length: int = 200
     explore: bool = True
     episode_lookback_horizon: int = 1

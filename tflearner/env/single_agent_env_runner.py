@@ -31,7 +31,7 @@ from tflearner.constants import (
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.env import vector_env
 from tflearner.env.blas_threads import one_blas_thread
-from tflearner.env.env_runner import EnvRunner
+from tflearner.env.env_runner import EnvRunner, StopWatch
 from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
@@ -68,6 +68,7 @@ class SingleAgentEnvRunner(EnvRunner):
             module puts out actions.
         env: A vector environment that `make_vector_env` has made for this config, to be
             used, and closed, by this runner. By default the runner makes it.
+        stop_watch: Sampling raises `BrokenOff` once it has run out.
 
     Attributes:
         env: The vector environment; `None` after an error, until the next `sample()`.
@@ -83,6 +84,7 @@ class SingleAgentEnvRunner(EnvRunner):
         env_to_module: Any = None,
         module_to_env: Any = None,
         env: VectorEnv | None = None,
+        stop_watch: StopWatch | None = None,
     ):
         super().__init__(config=config)
         self.module = module
@@ -100,8 +102,17 @@ class SingleAgentEnvRunner(EnvRunner):
         self._is_stateful = module is not None and module.is_stateful()
         self._owns_env = not isinstance(config.env, VectorEnv)
         self._stopped = False
-        self._use(vector_env.make_configured(self.config) if env is None else env)
+        self._stop_watch = stop_watch or StopWatch()
+        self._seed_of_reset: int | None = None
+        self._use(self._make_env() if env is None else env)
         self._log(Cut([], [], []), dict.fromkeys(_TIMERS, 0.0))
+
+    def _make_env(self) -> VectorEnv:
+        self._stop_watch.is_in_env = True
+        try:
+            return vector_env.make_configured(self.config)
+        finally:
+            self._stop_watch.is_in_env = False
 
     def _use(self, env: VectorEnv) -> None:
         self.env: Any = env
@@ -117,9 +128,7 @@ class SingleAgentEnvRunner(EnvRunner):
             observation_space=space,
             action_space=env.single_action_space,
         )
-        self._needs_reset = True
-        self._seed_of_reset: int | None = None
-        self._needs_seed = True
+        self._needs_reset = self._needs_seed = True
 
     def sample(
         self,
@@ -177,7 +186,7 @@ class SingleAgentEnvRunner(EnvRunner):
         started = time.perf_counter()
         try:
             if self.env is None:
-                self._use(vector_env.make_configured(self.config))
+                self._use(self._make_env())
             if force_reset or num_episodes is not None or self._needs_reset:
                 self._reset(explore)
             if random_actions:
@@ -187,6 +196,7 @@ class SingleAgentEnvRunner(EnvRunner):
                     num_timesteps, num_episodes, explore, random_actions
                 )
         except BaseException:
+            self._stop_watch.is_in_env = False
             self._give_up_env()
             raise
         seconds["sample_s"] = time.perf_counter() - started
@@ -194,14 +204,18 @@ class SingleAgentEnvRunner(EnvRunner):
         return cut.episodes
 
     def _reset(self, explore: bool) -> None:
-        seed = self._seed_of_reset
+        # Forgotten before it is used: what fails with it would fail for ever.
+        seed, self._seed_of_reset = self._seed_of_reset, None
         if seed is None and self._needs_seed:
             seed = int(self._rng.integers(2**31))
+        watch = self._stop_watch
+        watch.check()
+        watch.is_in_env = True
         obs, infos = self._stepper.reset(seed=seed)
+        watch.is_in_env = False
         self._rollout.start(self._module_obs(obs, explore), infos)
         self._state = self._initial_state()
         self._needs_reset = self._needs_seed = False
-        self._seed_of_reset = None
 
     def _sample(
         self,
@@ -211,7 +225,7 @@ class SingleAgentEnvRunner(EnvRunner):
         random_actions: bool,
     ) -> tuple[Cut, dict[str, float]]:
         rollout, stepper, clock = self._rollout, self._stepper, time.perf_counter
-        num_envs = self.num_envs
+        num_envs, watch = self.num_envs, self._stop_watch
         episodes_left = None
         if num_episodes is None:
             left = num_timesteps or self.config.rollout_fragment_length * num_envs
@@ -224,7 +238,10 @@ class SingleAgentEnvRunner(EnvRunner):
             t_0 = clock()
             outputs, actions = self._act(rollout.obs, explore, random_actions)
             t_1 = clock()
+            watch.check()
+            watch.is_in_env = True
             step = stepper.step(actions)
+            watch.is_in_env = False
             t_2 = clock()
             rollout.add(outputs, step, self._module_obs(step.obs, explore))
             if self._is_stateful and not random_actions:

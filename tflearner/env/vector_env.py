@@ -6,21 +6,25 @@ each wrapped in a `GuardedEnv`, so that a failure is known by environment and st
 
 import contextlib
 import inspect
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
+from tflearner.env import worker_env
 from tflearner.env.guarded_env import GuardedEnv
 from tflearner.env.masked_env import MaskedEnv, find_masks, no_masks
+from tflearner.env.time_limit import time_limit
+from tflearner.env.worker_env import WorkerVectorEnv
 from tflearner.errors import ConfigError, EnvContractError, EnvError, did_you_mean
 from tflearner.modules.mask_spaces import has_action_mask
 
 EnvSource = str | EnvSpec | VectorEnv | Callable[..., gym.Env | VectorEnv]
 
+_LEAST_S = 0.2  # To close one environment, however long others took.
 _VECTORIZE_MODES = ("sync", "async", "vector_entry_point")
 _CONFIG_NAMES = ("config", "env_config")
 
@@ -34,6 +38,7 @@ def make_configured(config: Any) -> VectorEnv:
         vectorize_mode=config.gym_env_vectorize_mode,
         autoreset_mode=config.autoreset_mode,
         action_masks=config.action_masks,
+        step_timeout_s=config.env_step_timeout_s,
     )
 
 
@@ -45,6 +50,7 @@ def make_vector_env(
     vectorize_mode: str = "sync",
     autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
     action_masks: str | bool = False,
+    step_timeout_s: float | None = None,
 ) -> VectorEnv:
     """Returns a checked vector environment for whatever describes an environment.
 
@@ -64,8 +70,11 @@ def make_vector_env(
         action_masks: Whether to put masks of actions that environments of the first two
             modes have elsewhere into their observations: `"auto"` does if there are
             any, which takes a reset to find out, `True` demands masks.
+        step_timeout_s: The most seconds that a step or reset of environments in
+            processes of their own may take; `None` does not bound it.
 
     Raises:
+        UsageError: If a worker process is importing the script that started it.
         EnvError: If there is no such environment or it cannot be made.
         EnvContractError: If it lacks what a gymnasium environment has.
         ConfigError: If a mode is unknown.
@@ -75,6 +84,8 @@ def make_vector_env(
         raise ConfigError(
             "gym_env_vectorize_mode", repr(vectorize_mode), f"one of {_VECTORIZE_MODES}"
         )
+    if vectorize_mode == "async":
+        worker_env.refuse_in_import_of_script(_name(env), any_module=True)
     mode = _as_autoreset_mode(autoreset_mode)
     kwargs = dict(env_config or {})
     if isinstance(env, VectorEnv):
@@ -89,7 +100,14 @@ def make_vector_env(
             env = gym.spec(made.spec.id)
     if not isinstance(made, VectorEnv):
         made = _vectorize(
-            env, kwargs, made, num_envs, vectorize_mode, mode, action_masks
+            env,
+            kwargs,
+            made,
+            num_envs,
+            vectorize_mode,
+            mode,
+            action_masks,
+            step_timeout_s,
         )
     elif action_masks is True:
         spaces = made.single_observation_space, made.single_action_space
@@ -146,32 +164,46 @@ def get_autoreset_mode(env: VectorEnv) -> AutoresetMode:
 def close_vector_env(env: VectorEnv, *, broken: bool = False) -> None:
     """Closes a vector environment; harmless when called again.
 
+    Environments have 5 seconds together, or 1 if `broken`. Then worker processes are
+    ended; in this process `time_limit` says what a `close()` can be cut short in.
+
     Args:
         env: The vector environment.
-        broken: Whether an error came out of it. Worker processes are then ended without
-            waiting for an answer, and whatever else fails is of no interest.
+        broken: Whether an error came out of it; whatever else fails is of no interest.
+
+    Raises:
+        Exception: What the first environment raised whose `close()` did, once all are
+            closed; unless `broken`.
     """
-    if isinstance(env, AsyncVectorEnv):
-        if not broken:
-            with contextlib.suppress(Exception):  # A worker may be dead already.
+    errors: list[Exception] = []
+    seconds = worker_env.CLOSING_AFTER_ERROR_S if broken else worker_env.CLOSING_S
+    innermost = env.unwrapped
+    if isinstance(innermost, AsyncVectorEnv) and not innermost.closed:
+        worker_env.end_workers(innermost, seconds)
+    elif isinstance(innermost, SyncVectorEnv) and not innermost.closed:
+        errors = _close_each(innermost.envs, seconds)
+        innermost.closed = True
+    try:
+        env.close()  # What is around it, or an environment of another kind.
+    except Exception as error:  # noqa: BLE001 - it is the user's code.
+        errors.append(error)
+    if errors and not broken:
+        raise errors[0]
+
+
+def _close_each(envs: Sequence[gym.Env], seconds: float) -> list[Exception]:
+    """Closes environments in this process; returns what they raised."""
+    errors: list[Exception] = []
+    deadline = time.monotonic() + seconds
+    for index, env in enumerate(envs):
+        left = deadline - time.monotonic()
+        try:
+            with time_limit(max(left, _LEAST_S)):
                 env.close()
-        _end_processes(env)
-    elif broken:
-        with contextlib.suppress(Exception):
-            env.close()
-    else:
-        env.close()
-
-
-def _end_processes(env: AsyncVectorEnv) -> None:
-    for process in env.processes:
-        process.terminate()
-    for process in env.processes:
-        process.join()
-    for pipe in env.parent_pipes:
-        if pipe is not None:
-            pipe.close()
-    env.closed = True
+        except Exception as error:  # noqa: BLE001 - as above.
+            error.add_note(f"It was raised by close() of environment {index}.")
+            errors.append(error)
+    return errors
 
 
 def _make_one(env: Any, kwargs: dict[str, Any]) -> Any:
@@ -265,6 +297,7 @@ def _vectorize(
     vectorize_mode: str,
     mode: AutoresetMode,
     action_masks: str | bool,
+    step_timeout_s: float | None,
 ) -> VectorEnv:
     if vectorize_mode == "vector_entry_point":
         first.close()
@@ -283,8 +316,8 @@ def _vectorize(
         # The runner copies what it keeps, so nobody else needs to.
         if not is_async:
             return SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode)
-        return AsyncVectorEnv(
-            env_fns, copy=False, autoreset_mode=mode, context=_start_method()
+        return WorkerVectorEnv(
+            env_fns, copy=False, autoreset_mode=mode, timeout_s=step_timeout_s
         )
 
 
@@ -311,18 +344,23 @@ class _SubEnvFactory:
 
     def __call__(self) -> gym.Env:
         made, self.ready = self.ready, None
+        is_first = made is not None
         if made is None:
+            if self._portable:  # In a worker.
+                worker_env.follow_parent()
             made = _make_one(self._env, self._kwargs)
         if self._masks is not None:  # Inside, so that a wrong mask is reported, too.
             made = MaskedEnv(made, self._masks)
-        return GuardedEnv(made, index=self._index, portable=self._portable)
+        made_of = _ExampleEnv if is_first and self._portable else GuardedEnv
+        return made_of(made, index=self._index, portable=self._portable)
 
 
-def _start_method() -> str | None:
-    # A fork of a process with TensorFlow's threads may inherit a lock that nobody will
-    # ever release, so workers start from a clean process.
-    methods = multiprocessing.get_all_start_methods()
-    return "forkserver" if "forkserver" in methods else None
+class _ExampleEnv(GuardedEnv):
+    """What `AsyncVectorEnv` looks at in this process, and closes before it goes on."""
+
+    def close(self) -> None:
+        with contextlib.suppress(TimeoutError), time_limit(worker_env.CLOSING_S):
+            super().close()
 
 
 def _as_autoreset_mode(mode: Any) -> AutoresetMode:

@@ -16,6 +16,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
 
 from tflearner.env import vector_env
 from tflearner.env.guarded_env import FAILURE, NEW_EPISODES, name_of_step
+from tflearner.env.worker_env import LateError
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
 from tflearner.modules import mask_spaces
 from tflearner.modules.leaf_spaces import leaf_spaces
@@ -270,17 +271,33 @@ class VectorStepper:
     def _step_error(self, name: str, error: Exception) -> EnvError:
         got = f"{name}() raised {type(error).__name__}: {error}"
         where = "vector environment"
+        if isinstance(error, LateError):
+            return self._late_error(name, error)
         if isinstance(self.env, AsyncVectorEnv):
             sentinels: list[Any] = [process.sentinel for process in self.env.processes]
             ended = multiprocessing.connection.wait(sentinels, timeout=1.0)
             if ended:
                 index = min(sentinels.index(sentinel) for sentinel in ended)
-                step = 0 if name == "reset" else int(self._episode_steps[index]) + 1
-                where = name_of_step(index, step)
+                where = self._name_of_next_step(name, index)
                 if isinstance(error, EOFError | ConnectionError):
                     exit_code = self.env.processes[index].exitcode
                     got = f"{name}() that ended its process with exit code {exit_code}"
         return EnvStepError(where, got, hint=NEW_EPISODES)
+
+    def _late_error(self, name: str, error: LateError) -> EnvError:
+        where = "vector environment"
+        if error.indices:
+            where = self._name_of_next_step(name, error.indices[0])
+        return EnvStepError(
+            where,
+            f"{name}() of more than {error.seconds:g} seconds",
+            f"at most env_step_timeout_s={error.seconds:g}",
+            f"its process was ended; {NEW_EPISODES}",
+        )
+
+    def _name_of_next_step(self, name: str, index: int) -> str:
+        step = 0 if name == "reset" else int(self._episode_steps[index]) + 1
+        return name_of_step(index, step)
 
 
 def info_of(infos: Infos, index: int) -> dict[str, Any]:
