@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from tflearner.env import vector_env
 from tflearner.env.vector_stepper import VectorStepper, info_of
 from tflearner.errors import EnvContractError
 from tflearner.testing import CountingVectorEnv
@@ -114,3 +115,53 @@ def test_starting_are_those_whose_observation_is_the_first(mode):
         assert step.starting.tolist() == np.flatnonzero(step.obs[:, 2] == 0).tolist()
         num_starts += len(step.starting)
     assert num_starts > 5
+
+
+class Discretely(gym.Env):
+    """Observes what it is told, at the third step at the latest."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, space, bad):
+        self.observation_space, self.bad = space, bad
+
+    def reset(self, *, seed=None, options=None):
+        self._step = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self._step += 1
+        is_bad = action == 1 and self._step == 3
+        observation = self.bad if is_bad else self.observation_space.sample()
+        return observation, 0.0, is_bad, False, {}
+
+
+@pytest.mark.parametrize("mode", ["same_step", "next_step"])
+@pytest.mark.parametrize(
+    ("space", "bad", "text"),
+    [
+        (gym.spaces.Discrete(3), 3, "observation = 3, want an element of Discrete"),
+        (gym.spaces.Discrete(3, start=2), 1, "observation = 1"),
+        (gym.spaces.MultiDiscrete([2, 3]), np.array([0, 3]), r"observation\[1\] = 3"),
+        (gym.spaces.MultiBinary(2), np.array([2, 0], np.int8), r"observation\[0\] = 2"),
+        # 256 would be 0 in the dtype of the space.
+        (gym.spaces.MultiBinary(2), np.array([0, 256]), "MultiBinary"),
+        (
+            gym.spaces.Dict({"a": gym.spaces.Tuple([gym.spaces.Discrete(2)])}),
+            {"a": (-1,)},
+            r"observation\['a'\]\[0\] = -1",
+        ),
+    ],
+)
+def test_whole_numbers_out_of_range(space, bad, text, mode):
+    make_env = lambda: Discretely(space, bad)
+    stepper = VectorStepper(
+        vector_env.make_vector_env(make_env, num_envs=3, autoreset_mode=mode)
+    )
+    stepper.reset()
+    for _ in range(2):
+        stepper.step(np.array([0, 1, 0]))
+    with pytest.raises(
+        EnvContractError, match=f"environment 1, episode step 3: got .*{text}"
+    ):
+        stepper.step(np.array([0, 1, 0]))

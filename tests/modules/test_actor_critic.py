@@ -106,6 +106,48 @@ def test_unsupported_action_space_is_named():
     assert "FlattenObservation" not in str(info.value)
 
 
+EMPTY = Box(0, 1, (0,))
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions", "text"),
+    [
+        (
+            EMPTY,
+            Discrete(2),
+            r"observation space: got Box.* of 0 numbers, want at least 1",
+        ),
+        (Box(0, 1, (3, 0, 2)), Discrete(2), "observation space: got"),
+        (
+            gym.spaces.Dict({"a": gym.spaces.Tuple([Discrete(2), EMPTY])}),
+            Discrete(2),
+            r"observation space\['a'\]\[1\]: got Box",
+        ),
+        (
+            gym.spaces.Dict({}),
+            Discrete(2),
+            r"observation space: got Dict\(\) of 0 parts",
+        ),
+        (
+            gym.spaces.Dict({"a": gym.spaces.Tuple([]), "b": Discrete(2)}),
+            Discrete(2),
+            r"observation space\['a'\]: got Tuple\(\)",
+        ),
+        (Discrete(2), EMPTY, "action space: got Box"),
+        (Discrete(2), gym.spaces.Tuple([]), "action space: got Tuple"),
+        (Discrete(2), gym.spaces.MultiDiscrete([]), "action space: got MultiDisc"),
+        (
+            Discrete(2),
+            gym.spaces.Dict({"a": EMPTY}),
+            r"action space\['a'\]: got Box",
+        ),
+    ],
+)
+def test_spaces_without_numbers_are_refused(observations, actions, text):
+    with pytest.raises(SpaceError, match=text):
+        make(observations, actions)
+
+
 # The NumPy copy of the policy.
 
 OBSERVATION_SPACES = [

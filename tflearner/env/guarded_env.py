@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
+from tflearner.modules.leaf_spaces import WHOLE, bounds_of
 
 FAILURE = "tflearner_failure"  # The key under which a `Failure` travels in infos.
 NEW_EPISODES = "the next sample() starts new episodes"
@@ -102,9 +103,12 @@ class GuardedEnv(gym.Wrapper):
         return observation, reward, terminated, truncated, info
 
     def _check_observation(self, observation: Any) -> None:
-        """Checks shape and dtype; needed only when they change, and that is seldom."""
-        _check_fits(observation, self.observation_space, "observation")
-        self._checked_form = _form(observation)
+        """Checks shape and dtype; needed only when they change, and that is seldom.
+
+        What a cast to the space's dtype may change is checked in every step.
+        """
+        is_exact = _check_fits(observation, self.observation_space, "observation")
+        self._checked_form = _form(observation) if is_exact else None
 
     def _failure(self, call: str, error: Exception) -> dict[str, Failure]:
         if isinstance(error, BrokenContract):
@@ -136,26 +140,33 @@ def name_of_step(index: int, step: int) -> str:
     return f"environment {index}, " + (f"episode step {step}" if step else "reset")
 
 
-def _check_fits(observation: Any, space: Any, name: str) -> None:
-    """Raises `BrokenContract` unless an observation has the form of its space."""
+def _check_fits(observation: Any, space: Any, name: str) -> bool:
+    """Returns whether all observations of this form are exact in their space's dtype.
+
+    Raises:
+        BrokenContract: Unless the observation has the form of its space.
+    """
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation:
             want = f"a dict with keys {[*space.spaces]}"
             raise BrokenContract(f"the {name} {_short(observation)}", want)
-        for key, own in space.spaces.items():
-            _check_fits(observation[key], own, f"{name}[{key!r}]")
-        return
-    if isinstance(space, gym.spaces.Tuple):
+        parts: list[Any] = [(key, observation[key]) for key in space.spaces]
+    elif isinstance(space, gym.spaces.Tuple):
         num = len(space.spaces)
         if not isinstance(observation, tuple | list) or len(observation) != num:
             raise BrokenContract(
                 f"the {name} {_short(observation)}", f"a tuple of {num}"
             )
-        for index, (part, own) in enumerate(zip(observation, space.spaces)):
-            _check_fits(part, own, f"{name}[{index}]")
-        return
+        parts = list(enumerate(observation))
+    else:
+        return _check_leaf_fits(observation, space, name)
+    are_exact = [_check_fits(x, space[key], f"{name}[{key!r}]") for key, x in parts]
+    return all(are_exact)
+
+
+def _check_leaf_fits(observation: Any, space: Any, name: str) -> bool:
     if space.shape is None:  # Of a sequence, say: there is nothing to compare.
-        return
+        return True
     try:
         array = np.asarray(observation)
     except ValueError as error:
@@ -164,6 +175,12 @@ def _check_fits(observation: Any, space: Any, name: str) -> None:
     if array.shape != space.shape or not fits:
         got = f"an {name} {array.dtype} {array.shape}"
         raise BrokenContract(got, f"{space.dtype} {space.shape}, as in its space")
+    if not isinstance(space, WHOLE) or np.can_cast(array.dtype, space.dtype):
+        return True
+    low, high = bounds_of(space)
+    if ((array < low) | (array > high)).any():
+        raise BrokenContract(f"the {name} {_short(observation)}", f"one of {space}")
+    return False
 
 
 def _form(observation: Any) -> tuple:

@@ -19,7 +19,7 @@ from tflearner.env.guarded_env import FAILURE, NEW_EPISODES, name_of_step
 from tflearner.env.worker_env import LateError
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
 from tflearner.modules import mask_spaces
-from tflearner.modules.leaf_spaces import leaf_spaces
+from tflearner.modules.leaf_spaces import WHOLE, bounds_of, leaf_spaces, named_leaves
 from tflearner.modules.mask_spaces import ACTION_MASK
 
 Infos = dict[str, Any] | list[dict[str, Any]]  # gymnasium's form, or one dict each.
@@ -79,6 +79,11 @@ class VectorStepper:
             lambda space: space.dtype, leaf_spaces(env.action_space)
         )
         spaces = env.single_observation_space, env.single_action_space
+        self._ranges = [
+            (name, path, leaf, *bounds_of(leaf))
+            for name, path, leaf in named_leaves(spaces[0], "observation")
+            if isinstance(leaf, WHOLE)
+        ]
         self.has_masks = mask_spaces.is_masked(*spaces)
         self._forget_episodes()
 
@@ -100,7 +105,7 @@ class VectorStepper:
         self._forget_episodes()
         obs, infos = self._call("reset", 2, seed=seed)
         obs = map_arrays(np.array, obs)
-        self._check_finite("observation", obs)
+        self._check_observations(obs)
         self._check_masks(obs)
         return obs, infos
 
@@ -144,9 +149,9 @@ class VectorStepper:
                 infos = {k: v for k, v in infos.items() if k not in _FINAL_KEYS}
             else:
                 final_obs, final_infos, infos = self._reset_done(obs, infos, is_done)
-            self._check_finite("observation", final_obs, done)
+            self._check_observations(final_obs, done)
             self._episode_steps[done] = 0
-        self._check_finite("observation", obs)
+        self._check_observations(obs)
         self._check_masks(obs)
         return VectorStep(
             obs,
@@ -228,6 +233,30 @@ class VectorStepper:
             got = f"step() with {name} of shape {column.shape}"
             raise self._contract_error(got, f"({self.num_envs},)")
         return column
+
+    def _check_observations(self, obs: Any, index: np.ndarray | None = None) -> None:
+        """Checks their numbers.
+
+        Args:
+            obs: Observations [N, ...], or [D, ...] of some environments.
+            index: Of which environments they are; `None` is all of them.
+        """
+        self._check_finite("observation", obs, index)
+        for name, path, space, low, high in self._ranges:
+            leaf = obs
+            for key in path:
+                leaf = leaf[key]
+            outside = (leaf < low) | (leaf > high)
+            if outside.any():
+                row, *place = np.argwhere(outside)[0].tolist()
+                env = row if index is None else int(index[row])
+                raise EnvContractError(
+                    name_of_step(env, int(self._episode_steps[env])),
+                    f"{name}{''.join(f'[{at}]' for at in place)} = "
+                    f"{leaf[(row, *place)]}",
+                    f"an element of {space}",
+                    NEW_EPISODES,
+                )
 
     def _check_finite(self, what: str, values: Any, index: Any = None) -> None:
         # For few environments this takes half the time of `np.isfinite(values).all()`.

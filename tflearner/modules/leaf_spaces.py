@@ -1,8 +1,14 @@
 """The parts of nested spaces, in the structure that their elements have."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
+
+from tflearner.errors import SpaceError
+
+# Spaces of whole numbers in a range.
+WHOLE = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
 
 def leaf_spaces(space: gym.Space) -> Any:
@@ -20,3 +26,53 @@ def leaf_spaces(space: gym.Space) -> Any:
     if isinstance(space, gym.spaces.Tuple):
         return tuple(leaf_spaces(part) for part in space.spaces)
     return space
+
+
+def named_leaves(space: Any, name: str = "") -> Iterator[tuple[str, tuple, gym.Space]]:
+    """Yields name, path and space of each leaf; a Dict or Tuple without parts is one.
+
+    >>> inner = gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.MultiBinary(3)])
+    >>> [leaf[:2] for leaf in named_leaves(gym.spaces.Dict({"a": inner}), "obs")]
+    [("obs['a'][0]", ('a', 0)), ("obs['a'][1]", ('a', 1))]
+    """
+    if isinstance(space, gym.spaces.Dict):
+        parts: list[Any] = list(space.spaces.items())
+    elif isinstance(space, gym.spaces.Tuple):
+        parts = list(enumerate(space.spaces))
+    else:
+        parts = []
+    if not parts:
+        yield name, (), space
+    for key, part in parts:
+        for inner, path, leaf in named_leaves(part, f"{name}[{key!r}]"):
+            yield inner, (key, *path), leaf
+
+
+def check_has_numbers(
+    space: gym.Space | None, name: str, hint: str | None = None
+) -> None:
+    """Raises `SpaceError` for a leaf without numbers, on which TensorFlow may abort.
+
+    Args:
+        space: The space; `None` and spaces without a shape pass.
+        name: What the error calls it.
+        hint: What to do about it.
+    """
+    for leaf_name, _, leaf in named_leaves(space, name):
+        is_nest = isinstance(leaf, gym.spaces.Dict | gym.spaces.Tuple)
+        if is_nest or 0 in (getattr(leaf, "shape", None) or ()):
+            raise SpaceError(
+                leaf_name,
+                f"{leaf} of 0 {'parts' if is_nest else 'numbers'}",
+                "at least 1",
+                hint,
+            )
+
+
+def bounds_of(space: Any) -> tuple[Any, Any]:
+    """Returns the least and the largest number of one of `WHOLE`."""
+    if isinstance(space, gym.spaces.Discrete):
+        return int(space.start), int(space.start) + int(space.n) - 1
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        return space.start, space.start + space.nvec - 1
+    return 0, 1

@@ -19,6 +19,7 @@ from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.counted_variables import counted_variables
 from tflearner.modules.distributions import numpy_form_of
 from tflearner.modules.half_precision import HALF_DTYPES, convert_outputs
+from tflearner.modules.leaf_spaces import check_has_numbers
 from tflearner.modules.numpy_forms import agrees
 from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.rl_module import RLModule, check_is_dict
@@ -58,7 +59,8 @@ class TfRLModule(RLModule, keras.layers.Layer):
                 return {Columns.ACTION_DIST_INPUTS: logits}
 
     Args:
-        *args: As for `RLModule`.
+        observation_space: As for `RLModule`.
+        action_space: As for `RLModule`.
         **kwargs: As for `RLModule`.
     """
 
@@ -68,13 +70,25 @@ class TfRLModule(RLModule, keras.layers.Layer):
         super().__init_subclass__(**kwargs)
         convert_outputs(cls, _PUT_OUT_TENSORS)
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(
+        self,
+        observation_space: gym.Space | None = None,
+        action_space: gym.Space | None = None,
+        **kwargs: Any,
+    ):
         tensorflow_settings.check()
         forks.check(type(self).__name__)
+        check_has_numbers(
+            observation_space,
+            "observation space",
+            "a gymnasium.ObservationWrapper can leave the part out, or put a constant "
+            "number in its place",
+        )
+        check_has_numbers(action_space, "action space")
         keras.layers.Layer.__init__(self)
         self._dropped: set[int] = set()  # Ids of weights that Keras still lists.
         with counted_variables():
-            RLModule.__init__(self, *args, **kwargs)
+            RLModule.__init__(self, observation_space, action_space, **kwargs)
             self._make_variables()
 
     def _make_variables(self) -> None:
