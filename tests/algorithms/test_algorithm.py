@@ -141,6 +141,15 @@ def test_unsupported_spaces_are_named_at_once(make_algo, space, text):
 # Training.
 
 
+def test_normalizing_inside_an_environment_is_warned_of_once(make_algo):
+    def make_env():
+        return gym.wrappers.NormalizeObservation(gym.make("CartPole-v1"))
+
+    with pytest.warns(UserWarning, match="NormalizeObs.*MeanStdFilter"):
+        algo = make_algo(make_env)
+    algo.evaluate(1)  # Warnings are errors.
+
+
 @pytest.mark.parametrize(
     ("settings", "text"),
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from tflearner.env import vector_env, worker_env
+from tflearner.env import normalizing, vector_env, worker_env
 from tflearner.errors import ConfigError, EnvContractError, EnvError
 from tflearner.testing import CountingEnv, CountingVectorEnv
 
@@ -250,3 +250,39 @@ def test_one_that_cannot_be_closed_leaves_no_other_open(monkeypatch, hangs):
     assert closed == [0, 2] and env.closed
     assert "close() of environment 1" in raised.value.__notes__[0]
     assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.parametrize(
+    ("make_env", "mode", "found"),
+    [
+        (lambda: gym.make("CartPole-v1"), "sync", []),
+        (
+            lambda: gym.wrappers.NormalizeObservation(gym.make("CartPole-v1")),
+            "sync",
+            ["NormalizeObservation"],
+        ),
+        pytest.param(
+            lambda: gym.wrappers.TimeAwareObservation(
+                gym.wrappers.NormalizeReward(gym.make("CartPole-v1"))
+            ),
+            "async",
+            ["NormalizeReward"],
+            marks=pytest.mark.deep,
+        ),
+        (
+            lambda: gym.wrappers.vector.RecordEpisodeStatistics(
+                gym.wrappers.vector.NormalizeReward(
+                    gym.wrappers.vector.NormalizeObservation(
+                        gym.make_vec("CartPole-v1", 2)
+                    )
+                )
+            ),
+            "sync",
+            ["NormalizeObservation", "NormalizeReward"],
+        ),
+    ],
+)
+def test_normalizing_wrappers_are_found(make_env, mode, found):
+    env = make(make_env, num_envs=2, vectorize_mode=mode)
+    assert normalizing.normalizing_wrappers(env) == found
+    vector_env.close_vector_env(env)

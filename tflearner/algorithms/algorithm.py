@@ -17,7 +17,7 @@ from tflearner.algorithms.algorithm_state import AlgorithmState
 from tflearner.algorithms.interruption import Interruption
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.env import vector_env, worker_env
+from tflearner.env import normalizing, vector_env, worker_env
 from tflearner.env.env_runner import BrokenOff, StopWatch
 from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
 from tflearner.errors import ConfigError, EnvError, SpaceError, UsageError, shown
@@ -111,6 +111,7 @@ class Algorithm(AlgorithmState):
     def _build(self, environments: VectorEnv) -> None:
         config = self.config
         self._env_name = vector_env.shown_name(config.env, environments)
+        normalizing.warn_of_normalizing(environments, self._env_name)
         spaces = (
             environments.single_observation_space,
             environments.single_action_space,

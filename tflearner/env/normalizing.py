@@ -1,0 +1,53 @@
+"""Wrappers that normalise by statistics which nothing else has."""
+
+import warnings
+from typing import Any
+
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
+
+# What holds the statistics -> gymnasium's wrapper that has it.
+_WRAPPERS = {"obs_rms": "NormalizeObservation", "return_rms": "NormalizeReward"}
+_REMEDIES = {
+    "NormalizeObservation": "for observations use "
+    ".env_runners(env_to_module_connector=tfl.MeanStdFilter)",
+    "NormalizeReward": "for rewards use gymnasium.wrappers.TransformReward with a "
+    "constant factor",
+}
+
+
+def warn_of_normalizing(env: VectorEnv, name: str) -> None:
+    """Warns if an environment is wrapped in `NormalizeObservation` or `NormalizeReward`.
+
+    Args:
+        env: The vector environment.
+        name: What the warning calls it.
+    """
+    found = normalizing_wrappers(env)
+    if found:
+        warnings.warn(
+            f"environment {name!r} is wrapped in {' and '.join(found)}, whose statistics "
+            "are in no checkpoint and in no export, and which evaluation begins anew. "
+            f"Without the wrapper, {' and '.join(_REMEDIES[own] for own in found)}.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def normalizing_wrappers(env: VectorEnv) -> list[str]:
+    """Returns which of the two wrappers an environment has, in a worker process, too."""
+    layers: list[Any] = [env]
+    while isinstance(layers[-1], VectorWrapper):
+        layers.append(layers[-1].env)
+    return [
+        wrapper
+        for name, wrapper in _WRAPPERS.items()
+        if any(hasattr(layer, name) for layer in layers) or _is_inside(layers[-1], name)
+    ]
+
+
+def _is_inside(env: VectorEnv, name: str) -> bool:
+    if isinstance(env, SyncVectorEnv):
+        return any(own.has_wrapper_attr(name) for own in env.envs)
+    if isinstance(env, AsyncVectorEnv):
+        return any(env.call("has_wrapper_attr", name))
+    return False
