@@ -86,6 +86,7 @@ class Interruption:
             self.requested = signal.Signals(number)
             self._news.put(number)
         else:
+            self._news.put(None)
             self._give_back()
             signal.raise_signal(number)
 

@@ -68,7 +68,7 @@ class WorkerVectorEnv(AsyncVectorEnv):
         try:
             super().__init__(env_fns, context=_start_method(), **kwargs)
         finally:
-            del os.environ[_STARTER]
+            os.environ.pop(_STARTER, None)  # Of another thread, it may be gone.
         _running.add(self)
         self._pollers = []  # `Connection.poll` takes 50 times as long.
         for pipe in self.parent_pipes:
