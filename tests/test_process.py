@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 
+import gymnasium as gym
 import keras
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tflearner.algorithms.ppo import PPO
 from tflearner.errors import ConfigError, ModuleError
 from tflearner.modules import acting, keras_backend
 from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.testing import random_batch
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
@@ -201,6 +203,25 @@ def test_own_layers_that_do_not_learn_may_have_other_weights():
     results = algo.learner.update(random_batch(algo.get_module(), 16))
     assert np.isfinite(results[ME]["total_loss"])
     algo.stop()
+
+
+def test_layers_of_keras_2_are_refused():
+    layers = pytest.importorskip("tf_keras").layers
+    model = layers.Dense(4)
+
+    class Own(TfRLModule):
+        def setup(self):
+            self.parts = [keras.layers.Dense(4), model]
+
+    settings = SMALL | {"model_config": None}
+    for call in (
+        lambda: PPO("CartPole-v1", **settings, model=model),
+        lambda: PPO("CartPole-v1", **settings, model=lambda: model),
+        lambda: Own(gym.spaces.Box(-1.0, 1.0, (4,)), gym.spaces.Discrete(2)),
+    ):
+        refused(
+            call, ModuleError, "a Dense of Keras 2, want a layer or model of Keras 3"
+        )
 
 
 # The whole life, in processes of their own.

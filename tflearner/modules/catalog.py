@@ -15,7 +15,7 @@ from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import CATALOG, of_kind
 from tflearner.errors import ConfigError, ModuleError
-from tflearner.modules import cnn
+from tflearner.modules import cnn, tensorflow_settings
 from tflearner.modules.cnn import CNN, ConvFilters
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.distributions import DiagGaussian, Distribution
@@ -276,12 +276,14 @@ def checked_model(
     Raises:
         ModuleError: If it is none, takes other inputs or returns no [B, d] tensor.
     """
+    tensorflow_settings.refuse_keras_2("model", model)
     if not isinstance(model, keras.layers.Layer):
         if not callable(model):
             raise ModuleError(
                 "model", repr(type(model)), "a Keras model or a function returning one"
             )
         model = model()
+        tensorflow_settings.refuse_keras_2("a function given as model", model)
         if not isinstance(model, keras.layers.Layer):
             raise ModuleError(
                 "model", f"a function returning {type(model)}", "one returning a model"

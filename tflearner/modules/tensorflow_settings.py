@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework import ops
 
-from tflearner.errors import ConfigError
+from tflearner.errors import ConfigError, ModuleError
 
 # Private, since nothing public tells; without it, every mode counts as off.
 _converts_dtypes = getattr(ops, "is_auto_dtype_conversion_enabled", lambda: False)
@@ -54,4 +54,22 @@ def check() -> None:
             repr(policy.name),
             "a policy with weights of float32",
             "call keras.config.set_dtype_policy('mixed_bfloat16') or ('float32')",
+        )
+
+
+def refuse_keras_2(where: str, part: object) -> None:
+    """Raises `ModuleError` for a layer or model of Keras 2.
+
+    Keras 3 does not track its weights, so that they would not learn.
+
+    Args:
+        where: What the part is given as.
+        part: Anything.
+    """
+    if isinstance(part, tf.Module) and hasattr(part, "call") and hasattr(part, "build"):
+        raise ModuleError(
+            where,
+            f"a {type(part).__name__} of Keras 2",
+            "a layer or model of Keras 3",
+            "make it with `import keras`: under TF_USE_LEGACY_KERAS=1, tf.keras is Keras 2",
         )

@@ -93,13 +93,16 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     def _make_variables(self) -> None:
         for name, value in vars(self).items():
+            where = f"{type(self).__name__}.{name}"
             if isinstance(value, tf.Variable) and value.trainable:
                 raise ModuleError(
-                    f"{type(self).__name__}.{name}",
+                    where,
                     "a tf.Variable, which Keras does not track",
                     "a keras.Variable",
                     "make it with self.add_weight(...)",
                 )
+            for each in value if isinstance(value, list | tuple) else [value]:
+                tensorflow_settings.refuse_keras_2(where, each)
         batch = self.example_batch(1)
         if self.inference_only:
             self._drop_parts_for_training()
