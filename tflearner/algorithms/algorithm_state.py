@@ -109,7 +109,7 @@ class AlgorithmState(Checkpointable):
             path = self._directory() / CHECKPOINTS
         failed = self._error_of_last_save()
         if background:
-            saved = self._save_in_background(CheckpointDirectory(path, keep=keep))
+            saved = self._save_in_background(path, keep)
         else:
             saved = self.save_to_path(path, keep=keep)
         self._last_save = self._iteration, saved
@@ -117,11 +117,12 @@ class AlgorithmState(Checkpointable):
             raise failed
         return saved
 
-    def _save_in_background(self, directory: CheckpointDirectory) -> str:
+    def _save_in_background(self, path: str | os.PathLike, keep: int | None) -> str:
         if self._saver is None:
             self._saver = BackgroundSaver()
+        state = self._get_state_to_save()  # Episodes end, also where saving fails.
+        directory = CheckpointDirectory(path, keep=keep)
         step = self._next_step(directory)
-        state = self._get_state_to_save()
         self._saver.save(directory, state, self.get_metadata(), step=step)
         return str(directory.path / steps.name_of(step))
 
