@@ -10,6 +10,7 @@ import threading
 import time
 
 import keras
+import psutil
 import pytest
 
 import tflearner as tfl
@@ -327,3 +328,81 @@ def test_what_the_program_ignores_stays_ignored(algo, monkeypatch):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+# Signals to the process group, as terminals and Slurm send them.
+
+IN_GROUP = """
+import json
+import sys
+import time
+import keras
+import tflearner as tfl
+from tflearner.testing import CountingEnv
+
+class SlowEnv(CountingEnv):
+    def step(self, action):
+        time.sleep(0.02)
+        return super().step(action)
+
+if __name__ == "__main__":
+    algorithm, callback_s, settings = json.loads(sys.argv[1])
+    algo = getattr(tfl, algorithm)(
+        SlowEnv, gym_env_vectorize_mode="async", num_envs_per_env_runner=2, **settings
+    )
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: print("begun", flush=True),
+        on_epoch_end=lambda epoch, logs: time.sleep(callback_s),
+    )
+    algo.fit(10_000_000, callbacks=[callback], verbose=2)
+"""
+SHORT = {key: TINY[key] for key in ("run_eagerly", "jit_compile", "seed")} | {
+    "train_batch_size_per_learner": 32,
+    "model_config": {"fcnet_hiddens": [4]},
+    "env_config": {"ends": [(3, "truncated")]},
+}
+PPO = SHORT | {"minibatch_size": 16, "num_epochs": 1}
+PHASES = {
+    "sampling": ("PPO", 0.0, PPO | {"train_batch_size_per_learner": 100_000}),
+    "evaluating": (
+        "PPO",
+        0.0,
+        PPO | {"evaluation_interval": 1, "evaluation_duration": 100_000},
+    ),
+    "callback": ("PPO", 3.0, PPO),
+    "replay": ("DQN", 0.0, SHORT | {"min_sample_timesteps_per_iteration": 100_000}),
+}
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    zip(PHASES, (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT)),
+)
+def test_a_signal_to_the_group_with_workers(tmp_path, phase, number):
+    script = tmp_path / "script.py"
+    script.write_text(IN_GROUP)
+    with subprocess.Popen(
+        [sys.executable, str(script), json.dumps(PHASES[phase])],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        while process.stdout.readline() != "begun\n":
+            assert process.poll() is None
+        time.sleep(2.0)
+        workers = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if child.is_running()
+        ]
+        started = time.monotonic()
+        os.killpg(process.pid, number)
+        printed, _ = process.communicate(timeout=60)
+    assert time.monotonic() - started < 12.0  # The end of Python included.
+    assert process.returncode == (143 if number == signal.SIGTERM else 0)
+    assert ", saved in" in printed.splitlines()[-1]
+    assert len(workers) >= 2
+    assert not psutil.wait_procs(workers, timeout=5.0)[1]
