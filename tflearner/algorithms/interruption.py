@@ -92,6 +92,7 @@ class Interruption:
 
     def _call(self) -> None:
         """Lets the stop watch run out, on a thread of its own."""
+        main: Any = threading.main_thread().ident
         number = self._news.get()
         if number is None or self._is_over_in(PATIENCE_S):
             return
@@ -99,7 +100,7 @@ class Interruption:
         while not self._is_over_in(_BETWEEN_CALLS_S):
             if self._stop_watch.is_in_env:  # Which may sleep: a signal wakes it.
                 self._is_called = True
-                signal.pthread_kill(threading.main_thread().ident, number)
+                signal.pthread_kill(main, number)
 
     def _is_over_in(self, seconds: float) -> bool:
         try:

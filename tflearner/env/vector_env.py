@@ -184,7 +184,8 @@ def close_vector_env(env: VectorEnv, *, broken: bool = False) -> None:
         errors = _close_each(innermost.envs, seconds)
         innermost.closed = True
     try:
-        env.close()  # What is around it, or an environment of another kind.
+        with time_limit(seconds):
+            env.close()  # What is around it, or an environment of another kind.
     except Exception as error:  # noqa: BLE001 - it is the user's code.
         errors.append(error)
     if errors and not broken:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gymnasium.vector import AsyncVectorEnv
@@ -60,7 +60,7 @@ class WorkerVectorEnv(AsyncVectorEnv):
     """
 
     def __init__(
-        self, env_fns: list[Callable], *, timeout_s: float | None, **kwargs: Any
+        self, env_fns: Sequence[Callable], *, timeout_s: float | None, **kwargs: Any
     ):
         self._timeout_s = timeout_s
         self._starter = os.getpid()
@@ -123,10 +123,8 @@ def end_workers(env: AsyncVectorEnv, closing_s: float) -> None:
     workers.ask()
     workers.wait(closing_s)
     # Workers of `WorkerVectorEnv` ignore SIGTERM.
-    kinds = (signal.SIGKILL,)
-    if not isinstance(env, WorkerVectorEnv):
-        kinds = (signal.SIGTERM, signal.SIGKILL)
-    for kind in kinds:
+    is_own = isinstance(env, WorkerVectorEnv)
+    for kind in [signal.SIGKILL] if is_own else [signal.SIGTERM, signal.SIGKILL]:
         workers.send(kind)
         workers.wait(ENDING_S)
     for pipe in env.parent_pipes:
