@@ -96,6 +96,7 @@ def check_is_replaceable(path: Any, target: pathlib.Path, suffix: str) -> None:
     is_ours, got, hint = False, "something that is no export of this format", None
     if suffix:
         is_ours = files.ends_with(target, _MARK_OF_FILES)
+        hint = "move it to another place: earlier versions wrote files without a mark"
     elif files.is_directory(target) and _is_lived_in(target):
         got = "a directory with the current one, a home or a mount point"
         hint = "choose a directory below it"
