@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from tflearner.algorithms.dqn import DQNConfig
 from tflearner.algorithms.ppo import PPO, PPOConfig, PPOTfLearner
 from tflearner.config import AlgorithmConfig
 from tflearner.connectors.connector import ConnectorV2
@@ -471,3 +472,39 @@ def test_overrides_are_dicts():
         PPOConfig().multi_agent(
             algorithm_config_overrides_per_module={"p": PPOConfig()}
         )
+
+
+def test_algorithms_take_configs_of_their_own():
+    for config in (DQNConfig(), AlgorithmConfig()):
+        with pytest.raises(ConfigError, match=r"PPO\(config=...\).*want a PPOConfig"):
+            PPO(config=config.environment("CartPole-v1"))
+
+
+class Raises:
+    def __call__(self, observation_space, action_space):
+        raise RuntimeError("the user's own")
+
+
+@pytest.mark.parametrize("make", [Raises(), lambda: None, int, lambda obs, act: 5])
+def test_connector_functions_that_fail_are_named(make):
+    config = PPOConfig().env_runners(env_to_module_connector=make)
+    config.validate()
+    with pytest.raises(
+        ConfigError, match="env_to_module_connector|EnvToModulePipeline"
+    ):
+        config.build_env_to_module_connector(BOX, DISCRETE)
+    for wrong in (5, "MeanStdFilter", [Piece]):
+        with pytest.raises(ConfigError, match="env_to_module_connector.*a function of"):
+            PPOConfig().env_runners(env_to_module_connector=wrong).validate()
+
+
+@pytest.mark.parametrize(
+    "value", [10**400, 10**5000, -(10**400)], ids=["1e400", "1e5000", "-1e400"]
+)
+@pytest.mark.parametrize(
+    "name", ["lr", "gamma", "num_epochs", "seed", "minibatch_size"]
+)
+def test_integers_that_no_float_holds_are_refused(name, value):
+    config = PPOConfig().update_from_dict({name: value})
+    with pytest.raises(TFLearnerError, match=name):
+        config.validate()

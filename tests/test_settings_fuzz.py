@@ -275,6 +275,7 @@ def test_what_is_accepted_trains_or_ends_in_an_error_of_this_library(
     config_class, value, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TF_XLA_FLAGS", "")  # `compile_cache` sets it.
     wrong = {}
     for name in settings_of(config_class):
         config = tiny(config_class)

@@ -80,7 +80,7 @@ class Algorithm(AlgorithmState):
     ):
         forks.check(type(self).__name__)
         worker_env.refuse_in_import_of_script(type(self).__name__)
-        if not isinstance(config, AlgorithmConfig | None):
+        if config is not None and not isinstance(config, self.config_class):
             raise ConfigError(
                 f"{type(self).__name__}(config=...)",
                 shown(config),
