@@ -25,6 +25,7 @@ WEIGHTS_SEQ_NO = "weights_seq_no"
 
 # Losses.
 TOTAL_LOSS_KEY = "total_loss"
+REGULARIZATION_LOSS_KEY = "regularization_loss"  # Where Keras layers have losses.
 POLICY_LOSS_KEY = "policy_loss"
 VF_LOSS_KEY = "vf_loss"
 ENTROPY_KEY = "entropy"

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import multiprocessing
+import random
 
 import gymnasium as gym
 import keras
@@ -712,3 +713,59 @@ def test_actions_are_drawn_behind_own_connector_pieces(activation):
     episodes = algo.env_runner.sample(num_timesteps=40)
     algo.stop()
     assert all((episode.get_actions() == 1).all() for episode in episodes)
+
+
+def unseeded_model():
+    return keras.Sequential(
+        [
+            keras.layers.Dense(8, "relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(4),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "env", "model", "is_plain"),
+    [
+        (tfl.PPO, "CartPole-v1", None, True),
+        *[
+            pytest.param(algorithm, env, model, False, marks=pytest.mark.deep)
+            for algorithm in (tfl.PPO, tfl.DQN, tfl.SAC)
+            for env in ("CartPole-v1", "Pendulum-v1")
+            for model in (None, unseeded_model)
+            if not (algorithm is tfl.DQN and env == "Pendulum-v1")
+        ],
+    ],
+)
+def test_global_random_numbers_stay_where_they_are(
+    tmp_path, algorithm, env, model, is_plain
+):
+    def now():
+        return random.getstate(), np.random.get_state()[1].tolist()
+
+    before = now()
+    settings = {"model_config": {"fcnet_hiddens": [8]}} if model is None else {}
+    settings |= {} if model is None else {"model": model}
+    config = algorithm.config_class().environment(env).update_from_dict(settings)
+    config.framework(run_eagerly=True, jit_compile=False)
+    if algorithm is tfl.PPO:
+        config.training(train_batch_size_per_learner=32, minibatch_size=16)
+        config.training(num_epochs=1)
+    else:
+        config.training(num_steps_sampled_before_learning_starts=16)
+        config.training(replay_buffer_config={"capacity": 500})
+        config.reporting(min_sample_timesteps_per_iteration=32)
+    algo = config.build_algo()
+    assert now() == before
+    algo.fit(32, verbose=0, log_dir=tmp_path / "runs")
+    algo.evaluate(episodes=1)
+    algo.save(tmp_path / "saved")
+    assert now() == before
+    algo.stop()
+    if is_plain:
+        return
+    algo.export(tmp_path / "exported")
+    assert now() == before
+    algorithm.from_checkpoint(tmp_path / "saved", **settings).stop()
+    assert now() == before

@@ -50,6 +50,10 @@ def test_kl_coefficient_follows_its_target(kl, wanted):
     assert next_kl_coeff(0.2, kl, kl_target=0.01) == pytest.approx(wanted)
 
 
+def test_kl_coefficient_stays_finite_in_float32():
+    assert np.isfinite(np.float32(next_kl_coeff(3e38, 1.0, kl_target=0.0)))
+
+
 def test_only_updated_modules_adapt_their_coefficient():
     learner = make_learner(policies=["p0", "p1"])
 

@@ -7,6 +7,7 @@ import dataclasses
 
 import gymnasium as gym
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -378,3 +379,41 @@ def test_two_optimizers_share_a_variable_on_demand(make_learner, make_batch):  #
         for _, optimizer in learner.get_optimizers_for_module(DEFAULT_MODULE_ID)
     ]
     assert steps == [1, 1]
+
+
+class MakesCritic(PPOTfRLModule):
+    """Makes a layer that only training uses when it is first trained."""
+
+    def setup(self):
+        super().setup()
+        self.second = keras.layers.Dense(1)
+
+    def _forward_train(self, batch, **kwargs):
+        outputs = super()._forward_train(batch, **kwargs)
+        return outputs | {"second": self.second(batch[Columns.ADVANTAGES][:, None])}
+
+
+@pytest.mark.parametrize(
+    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.deep)]
+)
+def test_a_variable_that_training_makes_is_refused(
+    make_learner, make_batch, run_eagerly
+):
+    spec = RLModuleSpec(module_class=MakesCritic)
+    learner = make_learner(rl_module_spec=spec, run_eagerly=run_eagerly)
+    before = learner.get_state(["rl_module", "optimizer"])
+    for _ in range(2):
+        with pytest.raises(ModuleError, match=r"'kernel'.*setup\(\).*build\(") as error:
+            learner.update(make_batch(learner))
+        assert "Nothing was changed." in str(error.value)
+    after = learner.get_state(["rl_module", "optimizer"])
+    tf.nest.map_structure(np.testing.assert_array_equal, before, after)
+
+    class MakesItInTime(MakesCritic):
+        def setup(self):
+            super().setup()
+            self.second.build((None, 1))
+
+    spec = RLModuleSpec(module_class=MakesItInTime)
+    learner = make_learner(rl_module_spec=spec, run_eagerly=run_eagerly)
+    assert learner.update(make_batch(learner))[DEFAULT_MODULE_ID]["weights_seq_no"] == 1

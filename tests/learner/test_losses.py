@@ -2,11 +2,15 @@
 
 import dataclasses
 
+import gymnasium as gym
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+from tflearner.algorithms.dqn import DQNConfig
 from tflearner.algorithms.ppo import PPOTfLearner
+from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import BatchError, LossError
@@ -16,7 +20,7 @@ from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
 from tflearner.modules.rl_module import RLModule
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.modules.tf_rl_module import TfRLModule
-from tflearner.testing import learner_digest
+from tflearner.testing import learner_digest, random_transitions
 
 
 class Switchable(TfLearner):
@@ -357,3 +361,108 @@ def test_side_effects_of_a_loss_that_runs_line_by_line_are_its_own(
     learner.seen = []
     learner.update(make_batch(learner), minibatch_size=5)
     assert len(learner.seen) == 4
+
+
+# Losses of Keras layers.
+
+
+def own_model(factor=0.01):
+    model = keras.Sequential(
+        [
+            keras.layers.Dense(
+                8, "tanh", kernel_regularizer=keras.regularizers.L2(factor)
+            ),
+            keras.layers.Dense(4, activity_regularizer=keras.regularizers.L1(factor)),
+        ]
+    )
+    model.build((None, 4))
+    return model
+
+
+def test_losses_of_keras_layers_are_added(make_learner, make_batch):
+    def make(**settings):
+        model = {"model": own_model, "vf_share_layers": True}
+        return make_learner(
+            model_config=model, policies=["p0", "p1"], run_eagerly=True, **settings
+        )
+
+    class Plain(PPOTfLearner):
+        """Leaves them out, and adds what they are by hand."""
+
+        def _forward_and_losses(self, batch):
+            fwd_out = self.module.forward_train(batch)
+            losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
+            for module_id, own in batch.items():
+                layers = [*self.module[module_id]._flatten_layers()]
+                (first,) = (x for x in layers if getattr(x, "kernel_regularizer", 0))
+                (second,) = (x for x in layers if x.activity_regularizer)
+                outputs = second(first(own["obs"]))
+                added = 0.01 * tf.reduce_sum(first.kernel**2)
+                added += 0.01 * tf.reduce_sum(tf.abs(outputs)) / len(own["obs"])
+                self.metrics.log_value((module_id, "by_hand"), added, window=1)
+                losses[module_id] += added
+            return fwd_out, losses
+
+    learner, by_hand = make(), make(learner_class=Plain)
+    results = learner.update(make_batch(learner))
+    want = by_hand.update(make_batch(by_hand))
+    for module_id in ("p0", "p1"):
+        own = results[module_id]
+        assert own["regularization_loss"] == pytest.approx(want[module_id]["by_hand"])
+        assert own["total_loss"] == pytest.approx(want[module_id]["total_loss"])
+        learnt, wanted = (x.module[module_id].get_state() for x in (learner, by_hand))
+        for key, weight in learnt.items():
+            assert weight == pytest.approx(wanted[key], abs=1e-6)
+    assert "regularization_loss" not in want["p0"]
+
+
+class AddsLoss(PPOTfRLModule):
+    """Adds a loss of its own, while it acts, too."""
+
+    def _forward(self, batch, **kwargs):
+        self.add_loss(tf.constant(5.0))
+        return super()._forward(batch, **kwargs)
+
+    def _forward_train(self, batch, **kwargs):
+        outputs = super()._forward_train(batch, **kwargs)
+        self.add_loss(tf.reduce_mean(outputs["vf_preds"] ** 2))
+        self.add_loss(tf.constant(2.0))
+        return outputs
+
+
+def test_losses_of_modules_are_those_of_training(make_learner, make_batch):
+    spec = RLModuleSpec(module_class=AddsLoss)
+    learner = make_learner(Switchable, rl_module_spec=spec)
+    batch = make_batch(learner)
+    learner.module[DEFAULT_MODULE_ID].forward_inference(batch[DEFAULT_MODULE_ID])
+    for _ in range(2):
+        values = learner.module[DEFAULT_MODULE_ID].compute_values(
+            batch[DEFAULT_MODULE_ID]
+        )
+        own = learner.update(batch)[DEFAULT_MODULE_ID]
+        want = 2.0 + float(tf.reduce_mean(values**2))
+        assert own["regularization_loss"] == pytest.approx(want)
+
+
+@pytest.mark.parametrize("config_class", [DQNConfig, SACConfig])
+def test_target_networks_have_no_losses(config_class):
+    spaces = gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(2)
+    config = config_class(observation_space=spaces[0], action_space=spaces[1])
+    config.rl_module(model_config={"model": own_model})
+    config.framework(run_eagerly=True).debugging(seed=1)
+    learner = config.build_learner()
+    module = learner.module[DEFAULT_MODULE_ID]
+    batch = random_transitions(module, 20)
+    mains = [main for main, _ in module.get_target_network_pairs()]
+    kernels = [w for w in module.trainable_weights if w.regularizer is not None]
+    assert kernels and {id(w) for m in mains for w in m.weights} & {*map(id, kernels)}
+    decay = sum(0.01 * float(tf.reduce_sum(w.value**2)) for w in kernels)
+    before = learner.update(batch)[DEFAULT_MODULE_ID]["regularization_loss"]
+    assert before > decay
+    # What target networks put out changes nothing of it.
+    learner = config.build_learner()
+    for _, target in learner.module[DEFAULT_MODULE_ID].get_target_network_pairs():
+        for weight in target.weights:
+            weight.assign(100.0 * weight)
+    after = learner.update(batch)[DEFAULT_MODULE_ID]["regularization_loss"]
+    assert after == pytest.approx(before)

@@ -16,6 +16,7 @@ from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES
 from tflearner.errors import ConfigError, NonFiniteUpdateError, TFLearnerError
 from tflearner.learner import compiled_update, diagnosis
+from tflearner.learner.exported_update import export_update
 from tflearner.learner.overflow_guard import OverflowGuard
 from tflearner.learner.sick_steps import SickSteps
 from tflearner.learner.tf_learner import TfLearner
@@ -665,6 +666,16 @@ def test_numbers_that_stop_being_finite_are_put_back(make_learner, make_batch, k
         learner.update(batch, minibatch_size=4)
     assert "new weights that are not finite in 10 gradient steps" in str(error.value)
     assert error.value.module_id == "p0"
+    endpoint = export_update(learner, "p0").endpoint
+    columns = {name: tf.constant(column) for name, column in batch["p0"].items()}
+    if kind != "slots":  # These overflow in the second step.
+        assert float(endpoint.function(columns)[FLAG]) == 1.0
+        assert same(
+            learner.get_state(PARTS)["optimizer"]["p0"], start["optimizer"]["p0"]
+        )
+        assert same(
+            learner.get_state(PARTS)["rl_module"]["p0"], start["rl_module"]["p0"]
+        )
     learner.get_optimizer("p0").learning_rate = 1e-12
     learner.update(make_batch(learner, 4), minibatch_size=4)  # It goes on.
     after = learner.get_state(PARTS)

@@ -100,6 +100,34 @@ def test_soft_targets_follow_every_gradient_step_inside_of_the_loop(
     assert looped["num_target_updates"] == results["num_target_updates"] == 3
 
 
+class Reckless(DQNTfLearner):
+    def configure_optimizers_for_module(self, module_id, config=None):
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=keras.optimizers.SGD(3e38, momentum=0.9),
+            params=self.get_parameters(self.module[module_id]),
+        )
+
+
+def test_targets_of_steps_that_are_undone_are_put_back():
+    learner = make_learner(
+        learner_class=Reckless,
+        target_network_update_freq=0,
+        tau=1.0,
+        grad_clip=None,
+        td_error_loss_fn="mse",
+    )
+    batch = make_batch(learner)
+    batch[ME]["rewards"] += 1e6
+    before = learner.get_state(["rl_module", "optimizer"])
+    results = learner.update(batch, minibatch_size=5)[ME]
+    assert results["num_target_updates"] == 0
+    assert results["num_non_finite_updates_lifetime"] == 4
+    after = learner.get_state(["rl_module", "optimizer"])
+    for part in ("rl_module", "optimizer"):
+        tf.nest.map_structure(np.testing.assert_array_equal, before[part], after[part])
+
+
 def test_hard_updates_come_every_so_many_sampled_steps():
     learner = make_learner(target_network_update_freq=50, tau=1.0)
     first, moved = targets_of(learner), []

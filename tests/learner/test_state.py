@@ -139,6 +139,7 @@ SHAPES = {
 def test_weights_travel_between_learners(trained, fresh, shape):
     optimizer = fresh.get_state("optimizer")["optimizer"]
     weights = trained.get_state(components="rl_module")
+    trained.module.set_state(weights)
     report = fresh.set_state(SHAPES[shape](weights))
     assert "rl_module" in report["applied"] and not report["ignored"]
     assert_same(fresh.get_state("rl_module")["rl_module"], weights["rl_module"])

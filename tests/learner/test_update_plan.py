@@ -180,3 +180,35 @@ def test_module_without_rows_has_no_plan():
 )
 def test_number_of_rows(columns, wanted):
     assert num_rows(columns) == wanted
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_epochs": 2**70},
+        {"num_epochs": 10**400},
+        {"num_total_minibatches": 2**40},
+        {"num_epochs": 2**40, "minibatch_size": 2**40},
+        {"num_epochs": 2**50, "minibatch_size": 1, "shuffle": True},
+    ],
+)
+def test_plans_that_no_memory_holds_are_refused(settings):
+    with pytest.raises(UsageError, match="minibatches.*want at most [0-9,]+ minib"):
+        UpdateSettings(**settings).fitted_to({"p0": rows(20), "p1": sequences(3, 2)})
+    with pytest.raises(UsageError, match="want at most"):
+        plan({"p0": rows(20)}, **settings)
+
+
+def test_a_minibatch_far_beyond_the_batch_is_the_batch():
+    settings = UpdateSettings(minibatch_size=2**40)
+    columns = {"p0": rows(20), "p1": rows(7)}
+    assert settings.fitted_to(columns).minibatch_size == 20
+    assert settings.fitted_to({}) == settings
+    for size in (3, 20, 64, 2**14):
+        settings = UpdateSettings(minibatch_size=size)
+        assert settings.fitted_to(columns) is settings
+
+
+def test_shuffle_is_a_bool():
+    with pytest.raises(UsageError, match="shuffle_batch_per_epoch.*a bool"):
+        UpdateSettings(shuffle=np.ones(2)).check()

@@ -458,3 +458,33 @@ def test_error_in_a_step_leaves_minibatches_and_metrics_alone(make_learner, make
     assert learner_digest(learner) == before
     learner.fails = False
     assert learner.update(make_batch(learner))[DEFAULT_MODULE_ID]["weights_seq_no"] == 1
+
+
+def test_a_minibatch_larger_than_any_batch_takes_the_batch(make_learner, make_batch):
+    learners = [make_learner(run_eagerly=True) for _ in range(2)]
+    module = learners[0].module[DEFAULT_MODULE_ID]
+    episodes = random_episodes(module.observation_space, module.action_space)
+    for learner, size in zip(learners, (2**40, None), strict=True):
+        learner.update_from_episodes(episodes, minibatch_size=size, num_epochs=2)
+        learner.update_from_batch(make_batch(learner), minibatch_size=size)
+    states = [learner.get_state("rl_module")["rl_module"] for learner in learners]
+    tf.nest.map_structure(np.testing.assert_array_equal, *states)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_epochs": 2**70},
+        {"num_total_minibatches": 10**400},
+        {"minibatch_size": 2.0**40},
+        {"shuffle_batch_per_epoch": np.ones(2)},
+        {"return_stats": np.ones(2)},
+        {"timesteps": {"num_env_steps_sampled_lifetime": 10**400}},
+    ],
+    ids=str,
+)
+def test_absurd_arguments_change_nothing(learner, make_batch, arguments):
+    batch, before = make_batch(learner), learner_digest(learner)
+    with pytest.raises(UsageError, match="Nothing was changed"):
+        learner.update_from_batch(batch, **arguments)
+    assert learner_digest(learner) == before

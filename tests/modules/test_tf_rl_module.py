@@ -181,13 +181,77 @@ def test_layers_of_one_shape_start_differently():
 
 
 def test_a_seed_is_not_global():
-    before = np.random.get_state()[1].tolist()
+    before = np.random.get_state()[1].tolist(), random.getstate()
     draws = []
-    for _ in range(2):
-        make(seed=1)
-        draws.append((random.random(), float(tf.random.uniform([]))))
-    assert np.random.get_state()[1].tolist() == before
-    assert draws[0][0] != draws[1][0] and draws[0][1] != draws[1][1]
+    for cls in (PPOTfRLModule, Counted):
+        make(seed=1, cls=cls)
+        make(cls=cls)
+        draws.append(float(tf.random.uniform([])))
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before
+    assert draws[0] != draws[1]
+
+
+def test_layers_without_a_seed_take_that_of_the_module():
+    first, second, other, *new = (
+        Counted(OBS, ACT, seed=seed).get_state()
+        for seed in (1, np.int64(1), 2, None, None)
+    )
+    assert_equal(first, second)
+    kernels = [own["000/kernel"].tolist() for own in (first, other, *new)]
+    assert len({str(kernel) for kernel in kernels}) == 4
+
+
+class ReadsMore(TfRLModule):
+    """Reads what batches of training alone have."""
+
+    builds_critic = True
+
+    def setup(self):
+        self.policy = keras.layers.Dense(2)
+        self.critic = keras.layers.Dense(1)
+        if self.builds_critic:
+            self.critic.build((None, 5))
+
+    def _forward(self, batch, **kwargs):
+        return {Columns.ACTION_DIST_INPUTS: self.policy(batch[Columns.OBS])}
+
+    def _forward_train(self, batch, **kwargs):
+        rewards = self.read(batch)[:, None]
+        inputs = tf.concat([batch[Columns.OBS], rewards], -1)
+        return self._forward(batch) | {Columns.VF_PREDS: self.critic(inputs)[:, 0]}
+
+    def read(self, batch):
+        return batch[Columns.REWARDS]
+
+
+class ReadsPolitely(ReadsMore):
+    def read(self, batch):
+        return batch.get(Columns.REWARDS)
+
+
+@pytest.mark.parametrize("cls", [ReadsMore, ReadsPolitely])
+def test_training_may_read_more_than_acting(cls):
+    module = cls(OBS, ACT)
+    assert len(module.trainable_variables) == 4
+    assert module.try_forward_train(3) == (False, None)
+
+
+def test_errors_of_training_are_raised_when_the_module_is_made():
+    class Broken(ReadsMore):
+        def _forward_train(self, batch, **kwargs):
+            return self.of_nobody
+
+    with pytest.raises(AttributeError, match="of_nobody"):
+        Broken(OBS, ACT)
+
+
+def test_a_learners_state_of_one_module_will_do():
+    module, other = make(), make()
+    module.set_state({"rl_module": {"p0": other.get_state()}, "weights_seq_no": 3})
+    assert_equal(module.get_state(), other.get_state())
+    two = {"p0": other.get_state(), "p1": other.get_state()}
+    with pytest.raises(ModuleError, match="unexpected 'rl_module'"):
+        module.set_state({"rl_module": two})
 
 
 def test_a_variable_that_keras_does_not_track_is_refused():

@@ -321,7 +321,7 @@ def next_kl_coeff(coefficient: float, kl: float, kl_target: float) -> float:
     if not math.isfinite(kl):
         return coefficient
     if kl > 2.0 * kl_target:
-        return coefficient * 1.5
+        return min(coefficient * 1.5, constants.FLOAT32_MAX)
     if kl < 0.5 * kl_target:
         return coefficient * 0.5
     return coefficient

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tflearner.constants import FLOAT32_MAX
+from tflearner.data import allocation
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import BatchError, UsageError
 from tflearner.types import ModuleID
@@ -77,6 +79,7 @@ def plan_minibatches(
     num_minibatches = int(num_total_minibatches) or count_minibatches(
         num_items, sizes, num_epochs
     )
+    check_fits(num_minibatches, max(sizes.values()))
     rng = np.random.default_rng() if rng is None else rng
     seed = int(rng.integers(2**63)) if shuffle else 0
     indices = {}
@@ -102,6 +105,25 @@ def count_minibatches(
         -(-int(num_epochs) * int(items) // sizes[module_id])
         for module_id, items in num_items.items()
     )
+
+
+def check_fits(num_minibatches: int, size: int) -> None:
+    """Raises `UsageError` for a plan that takes more than this machine's memory.
+
+    Args:
+        num_minibatches: How many minibatches it has.
+        size: How many items the largest of them have.
+    """
+    # Orders are made as int64 and kept as int32; a loop counts in int32.
+    most = min(2**31 - 1, allocation.machine_memory() // (12 * size))
+    if num_minibatches > most:
+        raise UsageError(
+            "num_epochs, num_total_minibatches and minibatch_size",
+            f"{num_minibatches:.4g} minibatches of {size:.4g} items"
+            if max(num_minibatches, size) <= FLOAT32_MAX
+            else "more minibatches than a float can count",
+            f"at most {most:,} minibatches of that size in one update",
+        )
 
 
 def items_per_minibatch(num_seqs: int, rows: int, minibatch_size: int) -> int:

@@ -85,8 +85,7 @@ def _bad(
     }
     # As in `TfLearner._update`.
     with learner.metrics.collect() as logged, tf.GradientTape() as tape:
-        fwd_out = learner.module.forward_train(minibatch)
-        losses = learner.compute_losses(fwd_out=fwd_out, batch=minibatch)
+        fwd_out, losses = learner._forward_and_losses(minibatch)
         with learner._updates_only(losses):
             scaled, _ = learner._scaled(losses)
             computed = learner.compute_gradients(scaled, gradient_tape=tape)

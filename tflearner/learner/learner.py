@@ -8,8 +8,6 @@ applies them.
 
 import abc
 import contextlib
-import math
-import numbers
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
 
@@ -37,6 +35,7 @@ from tflearner.learner.update_plan import (
 )
 from tflearner.learner.update_progress import UpdateProgress
 from tflearner.modules.apis import SelfSupervisedLossAPI
+from tflearner.schedule import is_float32
 from tflearner.types import ModuleID, ParamDict, ResultDict, Tensor
 
 UPDATE_ARGUMENTS = (
@@ -291,7 +290,7 @@ class Learner(LearnerState):
         Raises:
             BatchError: If the batch cannot be trained on; nothing is changed then.
         """
-        self._check_call("update_from_batch", kwargs)
+        self._check_call("update_from_batch", kwargs, return_stats)
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
@@ -340,7 +339,7 @@ class Learner(LearnerState):
         Raises:
             NoTrainingDataError: If all of the episodes are lost.
         """
-        self._check_call("update_from_episodes", kwargs)
+        self._check_call("update_from_episodes", kwargs, return_stats)
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
@@ -391,7 +390,9 @@ class Learner(LearnerState):
             BatchError: If an item cannot be trained on. What was trained on before
                 stays, and the error says so.
         """
-        self._check_call("update_from_iterator", kwargs, ITERATOR_ARGUMENTS)
+        self._check_call(
+            "update_from_iterator", kwargs, return_stats, ITERATOR_ARGUMENTS
+        )
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
@@ -509,8 +510,7 @@ class Learner(LearnerState):
             raise UsageError("timesteps", repr(timesteps), "a dict")
         name = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
         now = (timesteps or {}).get(name, self._last_timestep)
-        is_number = isinstance(now, numbers.Real) and not isinstance(now, bool)
-        if not is_number or not math.isfinite(now):
+        if not is_float32(now):
             raise UsageError(f"timesteps[{name!r}]", repr(now), "a finite number")
         return timesteps or {}
 
@@ -525,14 +525,18 @@ class Learner(LearnerState):
         while True:
             with self._telling_other_processes(settings):
                 batch = next(remaining, None)
+                own = settings
                 if batch is not None:
                     columns = self._checked_columns(batch)
-                    self._check_minibatches(columns, settings)
+                    # Of several processes, each has to take minibatches of one size.
+                    if not self.distributed:
+                        own = settings.fitted_to(columns)
+                    self._check_minibatches(columns, own)
             if batch is None:
                 if of_iterator:
                     self._agree(Outlook.END, settings)
                 return
-            yield batch.env_steps(), columns, self._agree(columns, settings)
+            yield batch.env_steps(), columns, self._agree(columns, own)
 
     @contextlib.contextmanager
     def _telling_other_processes(self, settings: UpdateSettings) -> Iterator[None]:
@@ -622,9 +626,17 @@ class Learner(LearnerState):
     # Parts of the above.
 
     def _check_call(
-        self, method: str, kwargs: dict[str, Any], known: tuple = UPDATE_ARGUMENTS
+        self,
+        method: str,
+        kwargs: dict[str, Any],
+        return_stats: Any,
+        known: tuple = UPDATE_ARGUMENTS,
     ) -> None:
         forks.check(f"{method}()")
+        if not isinstance(return_stats, bool):
+            raise UsageError(
+                f"{method}(return_stats=...)", repr(return_stats), "a bool"
+            )
         for name in kwargs:
             hint = did_you_mean(name, known)
             if name == "num_iters":

@@ -31,6 +31,7 @@ from tflearner.learner.optimizers import OptimizerRecord, OptimizerRegistry
 from tflearner.learner.turns import Turns
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
+from tflearner.modules.own_random import own_random_numbers
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
 from tflearner.modules.rl_module_spec import (
     MultiRLModuleSpec,
@@ -206,7 +207,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         """
         module = self.module[module_id].unwrapped()
         if isinstance(module, TargetNetworkAPI):
-            module.make_target_networks()
+            with own_random_numbers(self.config.seed):
+                module.make_target_networks()
         if self.rl_module_is_compatible(module):
             self._check_module(module_id)
 

@@ -29,6 +29,7 @@ from tflearner.learner import (
     diagnosis,
     generators,
     gradients,
+    layer_losses,
     optimizers,
     side_effects,
 )
@@ -43,6 +44,7 @@ from tflearner.learner.update_plan import UpdatePlan
 from tflearner.modules import tensorflow_settings
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.modules.counted_variables import counted_variables
+from tflearner.modules.own_random import own_random_numbers
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.types import ModuleID, Param, ParamDict, ParamRef, Tensor
@@ -191,14 +193,15 @@ class TfLearner(Learner):
                     "'tf_saved_model', which can hold variables that change",
                 )
             further = export_update(self, module_id, example_batch).arguments()
-        return export_policy(
-            module,
-            path,
-            format=format,
-            env_to_module=env_to_module,
-            module_to_env=module_to_env,
-            **further,
-        )
+        with own_random_numbers(self.config.seed):  # Keras makes layers once more.
+            return export_policy(
+                module,
+                path,
+                format=format,
+                env_to_module=env_to_module,
+                module_to_env=module_to_env,
+                **further,
+            )
 
     def _check_is_built(self, error: bool = True) -> bool:
         if error:  # Whoever asks is about to compute.
@@ -223,9 +226,7 @@ class TfLearner(Learner):
         """
         # The tape goes on watching, for a `compute_gradients` that adds up losses.
         with self.metrics.collect() as logged, tf.GradientTape() as tape:
-            fwd_out = self.module.forward_train(batch)
-            loss_per_module = self.compute_losses(fwd_out=fwd_out, batch=batch)
-            self._check_losses(loss_per_module, fwd_out)
+            fwd_out, loss_per_module = self._forward_and_losses(batch)
             with self._updates_only(loss_per_module):
                 # What this device has of the losses of the whole minibatch.
                 losses = self._replicas.weighted(loss_per_module, batch)
@@ -233,6 +234,22 @@ class TfLearner(Learner):
                 gradients_dict = self.compute_gradients(scaled, gradient_tape=tape)
                 self._step(losses, gradients_dict, scale)
         return fwd_out, loss_per_module, logged.values
+
+    def _forward_and_losses(self, batch: dict[ModuleID, Any]) -> tuple[dict, dict]:
+        """Returns the forward outputs, and the losses with those of Keras layers."""
+        modules = {module_id: self.module[module_id] for module_id in batch}
+        layer_losses.forget(modules.values())
+        with _no_new_weights(modules):
+            fwd_out = self.module.forward_train(batch)
+        losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
+        self._check_losses(losses, fwd_out)
+        for module_id, added in layer_losses.collect(modules).items():
+            key = (module_id, constants.REGULARIZATION_LOSS_KEY)
+            self.metrics.log_value(key, added, window=1)
+            own = losses[module_id]
+            losses = {**losses, module_id: own + tf.cast(added, own.dtype)}
+        layer_losses.forget(modules.values())
+        return fwd_out, losses
 
     def _update_with_rows(self, batch: dict[ModuleID, Any]) -> tuple:
         """Returns the losses, the logged tensors and what was put out for each row."""
@@ -491,7 +508,9 @@ class TfLearner(Learner):
         required = self.get_required_outputs(module_id)
         if not required or isinstance(module, SelfSupervisedLossAPI):
             return
-        outputs = module.forward_train(module.example_batch(2))
+        was_run, outputs = module.try_forward_train(2)
+        if not was_run:
+            return  # It reads columns of train batches; those are still to come.
         where = f"module {module_id!r}, forward_train()"
         if not isinstance(outputs, dict) or not set(required) <= outputs.keys():
             got = sorted(outputs) if isinstance(outputs, dict) else type(outputs)
@@ -643,6 +662,25 @@ class TfLearner(Learner):
     def distributed(self) -> bool:
         """Whether several processes learn together."""
         return self._replicas.num_workers > 1
+
+
+@contextlib.contextmanager
+def _no_new_weights(module_ids: Collection[ModuleID]) -> Iterator[None]:
+    """Refuses variables that no optimizer knows: they would never learn."""
+    names = " or ".join(map(repr, module_ids))
+
+    def refuse(next_creator: Callable, **kwargs: Any) -> Any:
+        if kwargs.get("trainable") is False:
+            return next_creator(**kwargs)
+        raise ModuleError(
+            f"module {names}, forward_train()",
+            f"a new variable {kwargs.get('name')!r}, which no optimizer knows",
+            "variables that exist when the module is built",
+            "make it in setup(), for example by self.layer.build((None, num_inputs))",
+        )
+
+    with tf.variable_creator_scope(refuse):
+        yield
 
 
 def _without_result(function: Callable[[], Any]) -> Callable[[], None]:

@@ -9,7 +9,11 @@ import numpy as np
 from tflearner.columns import Columns
 from tflearner.data import minibatches
 from tflearner.data.minibatches import MinibatchPlan
+from tflearner.errors import UsageError
 from tflearner.types import ModuleID
+
+# Rows of a minibatch that is larger than its batch; it keeps its size, and so its trace.
+MOST_REPEATED = 2**14
 
 
 class Outlook(enum.Enum):
@@ -35,13 +39,37 @@ class UpdateSettings(NamedTuple):
     num_total_minibatches: int = 0
 
     def check(self) -> None:
-        """Raises `UsageError` for numbers that are no counts."""
+        """Raises `UsageError` for numbers that are no counts, and no bool."""
+        if not isinstance(self.shuffle, bool | np.bool_):
+            raise UsageError("shuffle_batch_per_epoch", repr(self.shuffle), "a bool")
         minibatches.check_count("num_epochs", self.num_epochs)
         if self.minibatch_size is not None:
             minibatches.check_count("minibatch_size", self.minibatch_size)
         minibatches.check_count(
             "num_total_minibatches", self.num_total_minibatches, at_least=0
         )
+
+    def fitted_to(
+        self, columns: Mapping[ModuleID, Mapping[str, Any]]
+    ) -> "UpdateSettings":
+        """Returns settings whose minibatches are no larger than a plan can have.
+
+        A minibatch with more rows than its batch repeats some, up to `MOST_REPEATED`;
+        a larger one takes the batch once.
+
+        Raises:
+            UsageError: If there are too many minibatches.
+        """
+        if not columns:
+            return self
+        settings, longest = self, max(map(num_rows, columns.values()))
+        if (self.minibatch_size or 0) > max(longest, MOST_REPEATED):
+            settings = self._replace(minibatch_size=longest)
+        minibatches.check_fits(
+            num_minibatches(columns, settings),
+            max(plan_sizes(columns, settings).values()),
+        )
+        return settings
 
 
 class UpdatePlan(NamedTuple):

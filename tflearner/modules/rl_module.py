@@ -384,15 +384,22 @@ class MultiRLModule(RLModule):
     def set_state(self, state: StateDict) -> None:
         """Replaces the weights of the modules named in `state`.
 
+        Args:
+            state: {module id: weights}; or a learner's state with such weights under
+                "rl_module", of which nothing else is read.
+
         Raises:
             UnknownModuleError: If `state` names a module that is not here.
             ModuleError: If weights do not fit. None is changed in either case.
         """
         self.check_state(state)
+        state = state.get(COMPONENT_RL_MODULE, state)  # It can be no module's id.
         for module_id, part in state.items():
             self[module_id].set_state(part)
 
     def check_state(self, state: StateDict) -> None:
+        check_is_dict(f"{type(self).__name__}.set_state()", state)
+        state = state.get(COMPONENT_RL_MODULE, state)
         check_is_dict(f"{type(self).__name__}.set_state()", state)
         for module_id, part in state.items():
             self[module_id].check_state(part)

@@ -1,5 +1,6 @@
 """A module made of Keras layers."""
 
+import contextlib
 import dataclasses
 import operator
 from typing import Any
@@ -12,6 +13,7 @@ import tensorflow as tf
 from tflearner import forks
 from tflearner.checkpoint import matching
 from tflearner.columns import Columns
+from tflearner.constants import COMPONENT_RL_MODULE
 from tflearner.errors import ModuleError
 from tflearner.modules import inference, tensorflow_settings
 from tflearner.modules.acting import NumpyActor
@@ -22,6 +24,7 @@ from tflearner.modules.half_precision import HALF_DTYPES, convert_outputs
 from tflearner.modules.leaf_spaces import check_has_numbers
 from tflearner.modules.numpy_forms import agrees
 from tflearner.modules.numpy_policy import NumpyPolicy
+from tflearner.modules.own_random import own_random_numbers
 from tflearner.modules.rl_module import RLModule, check_is_dict
 from tflearner.types import ParamRef, StateDict
 
@@ -38,12 +41,37 @@ _PUT_OUT_TENSORS = (
 )
 
 
+class _Curious(dict):
+    """Columns that note whether others are asked for.
+
+    Attributes:
+        wants_more: Whether somebody looked for a column that is not there.
+    """
+
+    wants_more = False
+
+    def __missing__(self, name: str) -> Any:
+        self.wants_more = True
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        found = super().__contains__(name)
+        self.wants_more |= not found
+        return found
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Returns a column, or `default`."""
+        self.wants_more |= name not in self.keys()
+        return super().get(name, default)
+
+
 class TfRLModule(RLModule, keras.layers.Layer):
     """A module made of Keras layers.
 
     Layers and models assigned in `setup()` are tracked by Keras. The constructor calls
     `setup()` once and makes one forward pass, so every variable exists before an
-    optimizer is built; override `example_batch` if it needs more than observations.
+    optimizer is built: `forward_train` or, if that reads more than `example_batch` has,
+    `forward_inference`. Layers that are left then have to be built in `setup()`.
     Single variables come from `self.add_weight(...)` or are `keras.Variable`s: Keras
     does not track a `tf.Variable`.
 
@@ -87,7 +115,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
         check_has_numbers(action_space, "action space")
         keras.layers.Layer.__init__(self)
         self._dropped: set[int] = set()  # Ids of weights that Keras still lists.
-        with counted_variables():
+        with own_random_numbers(kwargs.get("seed")), counted_variables():
             RLModule.__init__(self, observation_space, action_space, **kwargs)
             self._make_variables()
 
@@ -103,14 +131,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
                 )
             for each in value if isinstance(value, list | tuple) else [value]:
                 tensorflow_settings.refuse_keras_2(where, each)
-        batch = self.example_batch(1)
-        if self.inference_only:
-            self._drop_parts_for_training()
-            self.forward_inference(batch)
-        else:
-            self.forward_train(batch)
-            if isinstance(self, ValueFunctionAPI):
-                self.compute_values(batch)
+        self._run_once()
         self._check_dtypes()
 
     def _check_dtypes(self) -> None:
@@ -124,6 +145,39 @@ class TfRLModule(RLModule, keras.layers.Layer):
                     "leave out the layer's dtype, or name a policy: "
                     "dtype='mixed_bfloat16'",
                 )
+
+    def _run_once(self) -> None:
+        """Makes the variables of all layers, by a forward pass on zeros."""
+        if self.inference_only:
+            self._drop_parts_for_training()
+            self.forward_inference(self.example_batch(1))
+            return
+        was_run, _ = self.try_forward_train(1)
+        if not was_run:
+            self.forward_inference(self.example_batch(1))
+        if isinstance(self, ValueFunctionAPI):
+            self.compute_values(self.example_batch(1))
+
+    def try_forward_train(self, num_rows: int) -> tuple[bool, Any]:
+        """Runs `forward_train` on `example_batch`, if that is all it reads.
+
+        Returns:
+            Whether it was run, and what it put out. It was not if it fails for want of a
+            column that only train batches have.
+        """
+        batch = self.example_batch(num_rows)
+        try:
+            return True, self.forward_train(batch)
+        except Exception as error:
+            is_key = isinstance(error, KeyError)
+            if is_key and not any(name in [*batch] for name in error.args):
+                return False, None
+            curious = _Curious(batch)
+            with contextlib.suppress(Exception):
+                self.forward_train(curious)
+            if curious.wants_more:
+                return False, None
+            raise
 
     def example_batch(self, num_rows: int) -> dict[str, tf.Tensor]:
         """Returns observations and actions of zeros, to call the module with.
@@ -212,6 +266,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
     def check_state(self, state: StateDict) -> None:
         """Raises `ModuleError` listing all weights of `state` that do not fit."""
         check_is_dict(f"{type(self).__name__}.set_state()", state)
+        state = _weights_in(state)
         shapes = {k: tuple(w.shape) for k, w in self._weights_by_key().items()}
         problems = [f"missing {key!r}" for key in shapes if key not in state]
         problems += [f"unexpected {key!r}" for key in state if key not in shapes]
@@ -235,11 +290,15 @@ class TfRLModule(RLModule, keras.layers.Layer):
     def set_state(self, state: StateDict) -> None:
         """Replaces all weights.
 
+        Args:
+            state: The weights by key; or a learner's state with those of one module.
+
         Raises:
             ModuleError: If weights are missing, unexpected or of another shape; none
                 is changed then.
         """
         self.check_state(state)
+        state = _weights_in(state)
         for key, weight in self._weights_by_key().items():
             weight.assign(state[key])
 
@@ -282,3 +341,11 @@ class TfRLModule(RLModule, keras.layers.Layer):
 def _value(variable: Any) -> np.ndarray:
     """Returns the value of a variable; arrays stay what they are."""
     return variable if isinstance(variable, np.ndarray) else variable.numpy()
+
+
+def _weights_in(state: StateDict) -> StateDict:
+    """Returns the weights in a learner's state of one module, or those given."""
+    modules = state.get(COMPONENT_RL_MODULE)
+    is_of_one = isinstance(modules, dict) and len(modules) == 1
+    weights = next(iter(modules.values())) if is_of_one else state
+    return weights if isinstance(weights, dict) else state
