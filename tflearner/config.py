@@ -570,7 +570,7 @@ class AlgorithmConfig:
         self._check_policies(self.policies)
         self._check_overrides(self.algorithm_config_overrides_per_module)
         self._check_overridden()
-        ids = self.policies_to_train
+        ids: Any = self.policies_to_train
         is_ids = _is_several(ids) and all(isinstance(one, str) for one in ids)
         if not (ids is None or callable(ids) or is_ids):
             raise ConfigError(
@@ -580,13 +580,13 @@ class AlgorithmConfig:
             )
 
     def _check_learner_class(self) -> None:
-        cls, where = self.learner_class, f"{type(self).__name__}.learner_class"
+        where, cls = f"{type(self).__name__}.learner_class", self.learner_class
         if cls is None:
             return
         if not isinstance(cls, type) or not hasattr(cls, "compute_loss_for_module"):
             raise ConfigError(where, shown(cls), "a subclass of TfLearner")
         if inspect.isabstract(cls):
-            lacking = ", ".join(sorted(cls.__abstractmethods__))
+            lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
             got = f"{cls.__name__}, which lacks {lacking}"
             raise ConfigError(where, got, "a class with all methods of a learner")
 

@@ -188,7 +188,7 @@ class OffPolicyConfig(AlgorithmConfig):
                     f"some of {', '.join(known)}",
                     setting_names.hint_for(key, known, setting_names.BUFFER),
                 )
-        capacity = given.get("capacity")
+        capacity: Any = given.get("capacity")
         most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]
         is_int = isinstance(capacity, int) and not isinstance(capacity, bool)
         if not is_int or not 2 <= capacity < 2**63:

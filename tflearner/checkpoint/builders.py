@@ -381,7 +381,7 @@ def _known_names() -> str:
 def _registered(name: str) -> Builder | None:
     """Returns a builder by its registered name, or by where it is from."""
     project, _, public = name.partition("/")
-    if project == "tflearner" and public in tflearner.__all__:
+    if project == "tflearner" and public in dir(tflearner):
         # Public names of this library load, and so register, when they are first used.
         getattr(tflearner, public)
     if name in _BUILDERS:

@@ -90,10 +90,10 @@ class SumTree:
     def _renew_level(self, level: int) -> None:
         """Makes all nodes of a level anew: without indices, one takes less time."""
         own, below = slice(level, 2 * level), slice(2 * level, 4 * level)
-        pairs = self._sums[below].reshape(-1, 2)
-        np.add(pairs[:, 0], pairs[:, 1], out=self._sums[own])
-        pairs = self._least[below].reshape(-1, 2)
-        np.maximum(pairs[:, 0], pairs[:, 1], out=self._least[own])
+        sums = self._sums[below].reshape(-1, 2)
+        np.add(sums[:, 0], sums[:, 1], out=self._sums[own])
+        least = self._least[below].reshape(-1, 2)
+        np.maximum(least[:, 0], least[:, 1], out=self._least[own])
 
     def find(self, sums: np.ndarray) -> np.ndarray:
         """Returns the positions at which the running sum of the weights exceeds `sums`.

@@ -70,7 +70,7 @@ def check_kinds(where: str, state: StateDict) -> None:
     if type(seq_no) is not int or not 0 <= seq_no < _MAX_COUNT:
         name = constants.WEIGHTS_SEQ_NO
         raise UsageError(f"{where}, {name!r}", type(seq_no).__name__, "an int >= 0")
-    ids = state.get(SHOULD_BE_UPDATED)
+    ids: Any = state.get(SHOULD_BE_UPDATED)
     is_known = ids is None or callable(ids)
     if not is_known and not (_is_collection(ids) and all(type(i) is str for i in ids)):
         want = "ids of modules, a function or None"

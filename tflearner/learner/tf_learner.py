@@ -462,7 +462,9 @@ class TfLearner(Learner):
         """Returns the guard of what an update of some modules may change."""
         variables: dict[ModuleID, list[Any]] = {}
         if self.config.non_finite_updates != "off":
-            modules = {mid: self.module[mid].unwrapped() for mid in module_ids}
+            modules: dict[ModuleID, Any] = {
+                mid: self.module[mid].unwrapped() for mid in module_ids
+            }
             variables = {mid: [*m.weights] for mid, m in modules.items()}
             with self._updates_only(module_ids):
                 for record in self._records_to_step():

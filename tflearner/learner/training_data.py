@@ -247,8 +247,11 @@ def _kind_of_loss(error: Exception) -> str | None:
     innermost cause: a task fails for the loss of an argument, too.
     """
     of_a_task = _errors_of_ray("RayTaskError")
-    while isinstance(error, of_a_task) and getattr(error, "cause", None) is not None:
-        error = error.cause
+    while isinstance(error, of_a_task):
+        cause = getattr(error, "cause", None)
+        if cause is None:
+            break
+        error = cause
     if isinstance(error, LostDataError):
         return type(error).__name__
     if not isinstance(error, _errors_of_ray("RayError")):

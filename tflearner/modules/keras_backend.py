@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from typing import Any
 
 from tflearner.errors import ConfigError
 
@@ -31,7 +32,7 @@ def check() -> None:
 
 def _configured() -> tuple[str, object, str]:
     """Returns where Keras' backend is set, what it is and how to change it."""
-    keras = sys.modules.get("keras")
+    keras: Any = sys.modules.get("keras")
     if hasattr(keras, "config"):
         remedy = f"start a new process with KERAS_BACKEND={BACKEND}"
         return "import keras", keras.config.backend(), remedy

@@ -81,14 +81,15 @@ def agrees(policy: NumpyPolicy, module: Any) -> bool:
     space.seed(0)
     rows = [tree.map_structure(_moderate, space.sample()) for _ in range(_NUM_ROWS)]
     batch = {Columns.OBS: tree.map_structure(lambda *parts: np.stack(parts), *rows)}
+    outputs: Any
     if policy.is_stateful():
         batch[Columns.STATE_IN] = tree.map_structure(
             lambda x: np.repeat(x[None], _NUM_ROWS, axis=0), module.get_initial_state()
         )
-        want = without_time_axis(module.forward_inference(with_time_axis(batch)))
+        outputs = without_time_axis(module.forward_inference(with_time_axis(batch)))
     else:
-        want = module.forward_inference(batch)
-    want = np.asarray(want[Columns.ACTION_DIST_INPUTS])
+        outputs = module.forward_inference(batch)
+    want = np.asarray(outputs[Columns.ACTION_DIST_INPUTS])
     got = policy.forward(batch, explore=False)[Columns.ACTION_DIST_INPUTS]
     scale = max(1.0, float(np.abs(want).max()))
     return got.shape == want.shape and np.abs(got - want).max() <= 1e-4 * scale

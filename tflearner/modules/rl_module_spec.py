@@ -251,11 +251,11 @@ class MultiRLModuleSpec:
             UnknownModuleError: If there is no such id; none is removed then.
         """
         is_several = isinstance(module_ids, Mapping | AbstractSet | list | tuple)
-        module_ids = [*module_ids] if is_several else [module_ids]
-        for module_id in module_ids:
+        removed: list[Any] = [*module_ids] if is_several else [module_ids]
+        for module_id in removed:
             self[module_id]
         self.rl_module_specs = {
-            mid: spec for mid, spec in self.by_id().items() if mid not in module_ids
+            mid: spec for mid, spec in self.by_id().items() if mid not in removed
         }
 
     def update(

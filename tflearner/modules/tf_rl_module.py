@@ -345,7 +345,7 @@ def _value(variable: Any) -> np.ndarray:
 
 def _weights_in(state: StateDict) -> StateDict:
     """Returns the weights in a learner's state of one module, or those given."""
-    modules = state.get(COMPONENT_RL_MODULE)
+    modules: Any = state.get(COMPONENT_RL_MODULE)
     is_of_one = isinstance(modules, dict) and len(modules) == 1
     weights = next(iter(modules.values())) if is_of_one else state
     return weights if isinstance(weights, dict) else state

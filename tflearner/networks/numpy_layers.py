@@ -392,10 +392,10 @@ def with_arrays(layer: Any, function: Callable[[Any], Any]) -> Any:
     """
     if isinstance(layer, _CONSTANT):
         return layer
-    if dataclasses.is_dataclass(layer):
+    if dataclasses.is_dataclass(layer) and not isinstance(layer, type):
         names = [field.name for field in dataclasses.fields(layer)]
         parts = {name: with_arrays(getattr(layer, name), function) for name in names}
-        return type(layer)(**parts)
+        return dataclasses.replace(layer, **parts)
     if isinstance(layer, tuple):
         return tuple(with_arrays(part, function) for part in layer)
     if isinstance(layer, dict):
