@@ -415,6 +415,7 @@ def test_threads_that_train_and_export_do_not_meet(tmp_path):
     config.env_runners(env_to_module_connector=tfl.MeanStdFilter)
     config.rl_module(model_config=tfl.DefaultModelConfig(fcnet_hiddens=[4]))
     algo, is_done = config.build_algo(), threading.Event()
+    algo.train()  # Traces, so that the thread moves weights at once.
 
     def train():
         while not is_done.is_set():
