@@ -20,7 +20,7 @@ LOST = object()
 LATE = "late"  # The kind of loss that came after the deadline.
 DEEPEST = 32  # Promises that bring promises.
 # Errors of Ray that stand for an error of the code that a task ran.
-_OF_CODE = ("RayTaskError", "UnserializableException", "UserCodeException")
+_OF_CODE = ("UnserializableException", "UserCodeException")
 INFINITE_CARDINALITY = -1  # What a `tf.data.Dataset` that never ends says.
 
 
@@ -240,18 +240,14 @@ def _check_depth(depth: int) -> None:
         )
 
 
-def _kind_of_loss(error: Exception) -> str | None:
+def _kind_of_loss(error: Exception | None) -> str | None:
     """Returns how data were lost; `None` for an error of the code that makes them.
 
     An error of a task says what became of the task. What became of the data is its
     innermost cause: a task fails for the loss of an argument, too.
     """
-    of_a_task = _errors_of_ray("RayTaskError")
-    while isinstance(error, of_a_task):
-        cause = getattr(error, "cause", None)
-        if cause is None:
-            break
-        error = cause
+    while isinstance(error, _errors_of_ray("RayTaskError")):
+        error = getattr(error, "cause", None)
     if isinstance(error, LostDataError):
         return type(error).__name__
     if not isinstance(error, _errors_of_ray("RayError")):
