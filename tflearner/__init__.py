@@ -134,6 +134,7 @@ _PUBLIC = {
     "ShardBatchIterator": "data.shards",
     "ShardEpisodesIterator": "data.shards",
     "ShardObjectRefIterator": "data.shards",
+    "RunnerSettings": "env.runner_settings",
     "SingleAgentEnvRunner": "env.single_agent_env_runner",
     "SingleAgentEpisode": "data.single_agent_episode",
     # What is saved, and rebuilt from files.

@@ -130,6 +130,7 @@ from tflearner.data.shards import ShardObjectRefIterator as ShardObjectRefIterat
 from tflearner.data.single_agent_episode import SingleAgentEpisode as SingleAgentEpisode
 from tflearner.distributed.learner_group import LearnerGroup as LearnerGroup
 from tflearner.env.env_runner import EnvRunner as EnvRunner
+from tflearner.env.runner_settings import RunnerSettings as RunnerSettings
 from tflearner.env.single_agent_env_runner import (
     SingleAgentEnvRunner as SingleAgentEnvRunner,
 )
@@ -158,6 +159,7 @@ from tflearner.modules.default_model_config import (
 from tflearner.modules.dqn import DQNCatalog as DQNCatalog
 from tflearner.modules.dqn import DQNModelConfig as DQNModelConfig
 from tflearner.modules.dqn import DQNTfRLModule as DQNTfRLModule
+from tflearner.modules.numpy_policy import NumpyPolicy as NumpyPolicy
 from tflearner.modules.rl_module import MultiRLModule as MultiRLModule
 from tflearner.modules.rl_module import RLModule as RLModule
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec as MultiRLModuleSpec
