@@ -203,7 +203,7 @@ CALLED = {
     *("self._argument", "self._arguments", "self._build", "self._find", "self._miss"),
     *("self.build", "self.refuse", "type(description)", "budget.spend", "own_error"),
 }
-HARMLESS = {"isinstance", "len", "map", "next", "repr", "sorted", "str", "type"}
+HARMLESS = {"dir", "isinstance", "len", "map", "next", "repr", "sorted", "str", "type"}
 METHODS = {"add", "get", "items", "join", "keys", "partition", "split", "values"}
 METHODS |= {"startswith"}  # Of texts and containers.
 

@@ -15,6 +15,8 @@ import tree
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from tflearner.checkpoint import machine
+from tflearner.checkpoint.kinds import declaration_of
 from tflearner.columns import Columns
 from tflearner.constants import (
     COMPONENT_ENV_RUNNER,
@@ -519,7 +521,8 @@ def run_digest(algo: Any) -> str:
 
     It covers the learner as `learner_digest` does, the environment runner, connectors,
     counters and, where there is one, the replay buffer. What a clock measured is left
-    out, and so are the ids of episodes, which no seed decides.
+    out, and so are the ids of episodes, which no seed decides, and settings that belong
+    to a machine.
 
     Args:
         algo: An `Algorithm`.
@@ -532,7 +535,11 @@ def run_digest(algo: Any) -> str:
         transitions = state[COMPONENT_REPLAY_BUFFER]["transitions"]
         running = [own for _, *own in transitions["open_episodes"]]
         transitions["open_episodes"] = running
-    return state_digest({"config": repr(algo.learner.config), "state": state})
+    settings = algo.learner.config.settings()
+    defaults = declaration_of(type(algo.learner.config)).machine
+    found = machine.found(settings, defaults)
+    settings = machine.replaced(settings, {path: defaults[path] for path in found})
+    return state_digest({"config": repr(settings), "state": state})
 
 
 def state_digest(state: Any) -> str:

@@ -104,6 +104,7 @@ def test_saved_run_goes_on_like_the_uninterrupted_one(
         algo.train()
     again = continued(algo.save("checkpoints"), kind)
     assert run_digest(again) == run_digest(algo)
+    assert again.replay_buffer.memmap_dir is None  # A directory is given again.
     for run, place in ((algo, "checkpoints"), (again, "of-another")):
         run.train()
         run.train()

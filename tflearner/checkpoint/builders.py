@@ -72,6 +72,9 @@ def register_builder(
         @tfl.register_builder("my_project/MyModule")
         class MyModule(tfl.TfRLModule): ...
 
+    What is registered is found wherever a setting may hold an object. A class of
+    algorithms, learners or environment runners is named by files, and never called.
+
     Args:
         name: The name in files; by custom "<project>/<class>".
         builder: What is called to build; left out in a decorator.
@@ -383,7 +386,7 @@ def _registered(name: str) -> Builder | None:
     project, _, public = name.partition("/")
     if project == "tflearner" and public in dir(tflearner):
         # Public names of this library load, and so register, when they are first used.
-        getattr(tflearner, public)
+        getattr(tflearner, public, None)
     if name in _BUILDERS:
         return _BUILDERS[name]
     # It was saved before it was registered.
