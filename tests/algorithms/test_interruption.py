@@ -377,7 +377,12 @@ PHASES = {
 @pytest.mark.deep
 @pytest.mark.parametrize(
     ("phase", "number"),
-    zip(PHASES, (signal.SIGTERM, signal.SIGINT, signal.SIGTERM, signal.SIGINT)),
+    [
+        ("sampling", signal.SIGTERM),
+        ("evaluating", signal.SIGINT),
+        ("callback", signal.SIGTERM),
+        ("replay", signal.SIGINT),
+    ],
 )
 def test_a_signal_to_the_group_with_workers(tmp_path, phase, number):
     script = tmp_path / "script.py"
