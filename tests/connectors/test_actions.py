@@ -161,6 +161,16 @@ def test_normalized_actions(name, actions, want):
     assert_close(got[0], want)
 
 
+def test_bools_are_rounded():
+    space = Box(0, 1, (4,), np.bool_)
+    actions = np.float32([[-1, -0.3, 0.3, 9]])
+    for got in (
+        for_env(space, actions),
+        NormalizeAndClipActions(None, space).to_tensors(actions),
+    ):
+        assert np.asarray(got).tolist() == [[False, False, True, True]]
+
+
 def test_clipping_alone_does_not_stretch():
     settings = {"normalize_actions": False, "clip_actions": True}
     got = for_env(SPACES["bounded"], np.float32([[-9, 0.5, 9]]), **settings)
