@@ -79,6 +79,8 @@ def wrong_values():
         "dict of dicts": {"p": {"lr": "x"}, 5: 5},
         "set": {1, "a"},
         "ids": ["p0", "p1"],
+        "pair": (-(2**70), 2**70),
+        "schedule": [[0, 2**70], [2**70, 1e30]],
         "array": np.array([1.0, 2.0]),
         "scalar array": np.array(1.0),
         "object": object(),

@@ -19,6 +19,7 @@ from tflearner.config import TRAINING, AlgorithmConfig, register_config
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
 from tflearner.distributed.learner_group import LearnerGroup
+from tflearner.errors import ConfigError, shown
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.losses import ppo, reductions
 from tflearner.modules.actor_critic import PPOTfRLModule
@@ -104,6 +105,9 @@ class PPOConfig(AlgorithmConfig):
         for name in ("vf_loss_coeff", "kl_coeff"):
             self._check_finite(name, 0.0)
         self._check_schedule("entropy_coeff", least=0.0)
+        if not isinstance(self.use_kl_loss, bool):
+            where = f"{type(self).__name__}.use_kl_loss"
+            raise ConfigError(where, shown(self.use_kl_loss), "a bool")
 
 
 class PPO(Algorithm):

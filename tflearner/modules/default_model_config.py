@@ -125,6 +125,7 @@ class DefaultModelConfig:
         if not is_bound or bound < 0:
             want = "a float32 number >= 0, or inf"
             raise _error("log_std_clip_param", bound, want)
+        self.log_std_clip_param = float(bound)
         for field in dataclasses.fields(self):
             # Keras would make objects of dicts, and files must not choose which.
             is_layer_part = field.name.endswith(("_activation", "_initializer"))

@@ -81,6 +81,8 @@ class DQNModelConfig(DefaultModelConfig):
             if not is_float32(getattr(self, name)):
                 got = shown(getattr(self, name))
                 raise ConfigError(f"{where}.{name}", got, "a finite float32 number")
+        # NumPy has no numbers of the kind of an int above 2**63.
+        self.v_min, self.v_max = float(self.v_min), float(self.v_max)
         if self.num_atoms > 1 and not self.v_min < self.v_max:
             raise ConfigError(
                 where, f"v_min={self.v_min}, v_max={self.v_max}", "v_min below v_max"

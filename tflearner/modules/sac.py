@@ -79,7 +79,8 @@ class SACModelConfig(DefaultModelConfig):
         if not isinstance(self.twin_q, bool):
             raise ConfigError(f"{where}.twin_q", shown(self.twin_q), "a bool")
         check_log_std_bounds(where, self.log_std_bounds)
-        self.log_std_bounds = (self.log_std_bounds[0], self.log_std_bounds[1])
+        low, high = self.log_std_bounds
+        self.log_std_bounds = (float(low), float(high))
 
 
 def check_log_std_bounds(where: str, bounds: Any) -> None:
