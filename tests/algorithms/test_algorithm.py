@@ -96,7 +96,7 @@ def test_both_ways_to_an_algorithm_mean_the_same(make_algo):
     ("arguments", "error", "text"),
     [
         ({"clip_parm": 0.1}, ConfigError, "'clip_parm'.*did you mean 'clip_param'"),
-        ({"n_steps": 64}, ConfigError, "'train_batch_size_per_learner' here"),
+        ({"n_steps": 64}, ConfigError, "train_batch_size_per_learner="),
         ({"env": None}, ConfigError, r'no environment.*PPO\("CartPole-v1"\)'),
         ({"minibatch_size": 64}, ConfigError, "minibatch_size=64 larger than.*=32"),
         ({"env": "CartPole-v99"}, EnvError, "CartPole-v99"),
