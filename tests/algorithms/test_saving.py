@@ -391,7 +391,7 @@ def test_what_breaks_amid_a_restore_is_put_back(make_algo, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(algo.env_runner, "set_state", fail)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(CheckpointError, match="ZeroDivisionError: a bug"):
         algo.restore_from_path("c")
     monkeypatch.undo()
     assert run_digest(algo) == run_digest(twin)
