@@ -7,6 +7,7 @@ for Discrete Action Settings" (2019), https://arxiv.org/abs/1910.07207.
 
 import dataclasses
 import math
+import zlib
 from dataclasses import field
 from typing import Any, ClassVar
 
@@ -212,6 +213,7 @@ class SACTfLearner(OffPolicyTfLearner):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.curr_log_alpha: dict[ModuleID, Any] = {}
+        self._noise_seed = 0
 
     def _set_up_module(self, module_id: ModuleID) -> None:
         super()._set_up_module(module_id)
@@ -254,6 +256,11 @@ class SACTfLearner(OffPolicyTfLearner):
                 lr_or_lr_schedule=rate,
             )
 
+    def _checked_columns(self, batch):
+        # One draw for all modules of a batch: none changes the noise of another.
+        self._noise_seed = int(self._rng.integers(2**63))
+        return super()._checked_columns(batch)
+
     def complete_columns(self, module_id, columns):
         columns = super().complete_columns(module_id, columns)
         module: Any = self.module[module_id].unwrapped()
@@ -261,9 +268,12 @@ class SACTfLearner(OffPolicyTfLearner):
         if is_drawn and isinstance(module, SACTfRLModule):
             actions = columns[Columns.ACTIONS]
             columns[Columns.ACTIONS] = actions = actions.reshape(len(actions), -1)
+            rng = np.random.default_rng(
+                [self._noise_seed, zlib.crc32(module_id.encode())]
+            )
             for name in (Columns.NOISE, Columns.NEXT_NOISE):
                 if name not in columns:
-                    noise = self._rng.standard_normal(actions.shape, np.float32)
+                    noise = rng.standard_normal(actions.shape, np.float32)
                     columns[name] = noise
         return columns
 
