@@ -1,17 +1,21 @@
 """The table of algorithms: each row is held to every promise of this directory."""
 
+import copy
 import dataclasses
 from collections.abc import Callable
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import tree
 
 from tflearner.algorithms.dqn import DQNConfig
 from tflearner.algorithms.off_policy import UNIFORM
 from tflearner.algorithms.ppo import PPOConfig
 from tflearner.algorithms.sac import SACConfig
+from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
+from tflearner.modules import acting
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.testing import random_batch, random_transitions
 
@@ -72,6 +76,42 @@ class Row:
         )
         config.update_from_dict({"seed": 1, "jit_compile": False} | settings)
         return config.build_learner()
+
+    def masked(self):
+        """Returns this row with three actions and a mask of them in observations.
+
+        Returns:
+            `None` for actions that no mask goes along with.
+        """
+        space, action_space = self.spaces
+        if not isinstance(action_space, gym.spaces.Discrete):
+            return None
+        mask = gym.spaces.MultiBinary(3)
+        observation_space = gym.spaces.Dict(action_mask=mask, observations=space)
+        spaces = (observation_space, gym.spaces.Discrete(3))
+        return dataclasses.replace(self, spaces=spaces)
+
+    def act(self, module, observations, *, explore=False, seed=0):
+        """Returns the actions of a module for observations [N, ...] at first steps."""
+        batch = {Columns.OBS: observations}
+        if module.is_stateful():
+            batch[Columns.STATE_IN] = initial_state(module, num_rows(observations))
+        rng = np.random.default_rng(seed)
+        outputs = acting.make_actor(module)(batch, explore=explore, rng=rng)
+        if Columns.ACTIONS in outputs:
+            return outputs[Columns.ACTIONS]
+        inputs = outputs[Columns.ACTION_DIST_INPUTS]
+        if explore:
+            return module.get_exploration_action_dist_cls().sample_np(inputs, rng)
+        return module.get_inference_action_dist_cls().deterministic_np(inputs)
+
+    def observations(self, num, seed=0):
+        """Returns observations of the space, drawn at random. [num, ...]."""
+        space = copy.deepcopy(self.spaces[0])
+        space.seed(seed)
+        samples = [space.sample() for _ in range(num)]
+        empty = gym.vector.utils.create_empty_array(space, num)
+        return gym.vector.utils.concatenate(space, samples, empty)
 
     def make_batches(self, learner, num_rows=24, seed=0):
         """Returns {module id: columns}."""
@@ -173,10 +213,31 @@ TABLE = {
 }
 
 
-@pytest.fixture(scope="module", params=TABLE)
+# One row of each algorithm is in the plain run, with all properties.
+PLAIN = ("ppo", "dqn", "sac")
+PARAMS = [
+    pytest.param(name, marks=() if name in PLAIN else pytest.mark.deep)
+    for name in TABLE
+]
+
+
+@pytest.fixture(scope="module", params=PARAMS)
 def row(request):
     """Each row of the table in turn."""
     return TABLE[request.param]
+
+
+def initial_state(module, num):
+    """Returns the state of `num` episodes that begin. [num, ...] each."""
+    return tree.map_structure(
+        lambda x: np.repeat(np.asarray(x)[None], num, axis=0),
+        module.get_initial_state(),
+    )
+
+
+def num_rows(observations):
+    """Returns the number of observations."""
+    return len(tree.flatten(observations)[0])
 
 
 @pytest.fixture

@@ -28,7 +28,9 @@ def line_by_line(row):
     return trained(row, run_eagerly=True)[1:]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", ["traced", pytest.param("xla", marks=pytest.mark.deep)]
+)
 def test_result_is_that_of_a_line_by_line_update(row, line_by_line, mode):
     learner, weights, loss = trained(row, **MODES[mode])
     if mode == "xla":

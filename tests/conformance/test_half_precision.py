@@ -1,0 +1,33 @@
+"""Modules that compute in 16 bits learn with weights and outputs of 32."""
+
+import keras
+import numpy as np
+import pytest
+import tree
+
+ME = "default_policy"
+
+
+@pytest.fixture(autouse=True)
+def global_policy():
+    before = keras.config.dtype_policy()
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_update_is_that_of_float32_within_rounding(row, dtype):
+    wanted = row.make_learner()
+    keras.config.set_dtype_policy(f"mixed_{dtype}")
+    learner = row.make_learner()
+    learner.module[ME].set_state(wanted.module[ME].get_state())
+    assert dtype in learner.module[ME].compute_dtypes()
+    batches = row.make_batches(wanted)
+    losses = [
+        each.update_from_batch(batches)[ME]["total_loss"] for each in (learner, wanted)
+    ]
+    np.testing.assert_allclose(*losses, rtol=0.1, atol=0.1)
+    weights = learner.get_state("rl_module")["rl_module"][ME]
+    assert all(x.dtype == np.float32 for x in tree.flatten(weights))
+    actions = row.act(learner.module[ME], row.observations(8), explore=True)
+    assert np.isfinite(actions).all() and actions.dtype != np.float16

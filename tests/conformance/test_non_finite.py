@@ -1,0 +1,29 @@
+"""A module whose loss is not finite changes neither itself nor another."""
+
+import numpy as np
+import tree
+
+SICK, WELL = "sick", "well"
+
+
+def trained(row, *, poisoned):
+    """Returns the weights of two modules before and after an update, and results."""
+    learner = row.make_learner(policies=[WELL, SICK])
+    if poisoned:
+        variable = learner.module[SICK].trainable_variables[0]
+        variable.assign(np.full(variable.shape, np.nan, np.float32))
+    before = learner.get_state("rl_module")["rl_module"]
+    results = learner.update_from_batch(row.make_batches(learner), minibatch_size=8)
+    return before, learner.get_state("rl_module")["rl_module"], results
+
+
+def test_a_sick_module_stays_as_it_was_and_alone(row):
+    _, healthy, _ = trained(row, poisoned=False)
+    before, after, results = trained(row, poisoned=True)
+    equal = np.testing.assert_array_equal
+    tree.map_structure(equal, after[SICK], before[SICK])
+    tree.map_structure(equal, after[WELL], healthy[WELL])
+    assert results[SICK]["num_non_finite_updates_lifetime"] == 3
+    assert "num_non_finite_updates_lifetime" not in results[WELL] or (
+        results[WELL]["num_non_finite_updates_lifetime"] == 0
+    )
