@@ -40,6 +40,7 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(ROOT / "examples")
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_example_runs_and_ends_in_its_result(path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [path.name, "--seed", "1", "--steps", "500"])
@@ -48,6 +49,7 @@ def test_example_runs_and_ends_in_its_result(path, monkeypatch, capsys):
     assert re.fullmatch(LAST_LINE, lines[-1]), lines[-1]
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(
     "block", README_BLOCKS, ids=["keras", "rllib", "learner", "resume", "porting"]
 )

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.deep
 PROGRAMS = pathlib.Path(__file__).parent / "programs"
 ROOT = pathlib.Path(__file__).parents[2]
 

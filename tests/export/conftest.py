@@ -248,22 +248,43 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=KINDS)
+PLAIN = ("discrete", "lstm")
+PARAMS = [
+    pytest.param(name, marks=() if name in PLAIN else pytest.mark.deep)
+    for name in KINDS
+]
+
+
+@pytest.fixture(params=PARAMS)
 def kind(request):
     """The name of each kind in turn."""
     return request.param
 
 
+class Lazy(dict):
+    """Makes a value when it is asked for first.
+
+    Args:
+        make: Function of a key returning the value.
+    """
+
+    def __init__(self, make):
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, key):
+        self[key] = self._make(key)
+        return self[key]
+
+
 @pytest.fixture(scope="session")
 def kinds():
     """Every kind, made once: {name: Made}."""
-    return {name: kind.make() for name, kind in KINDS.items()}
+    return Lazy(lambda name: KINDS[name].make())
 
 
 @pytest.fixture(scope="session")
 def exported(kinds, tmp_path_factory):
     """Every kind as SavedModel, written once: {name: (path, report)}."""
     root = tmp_path_factory.mktemp("exports")
-    return {
-        name: (root / name, made.export(root / name)) for name, made in kinds.items()
-    }
+    return Lazy(lambda name: (root / name, kinds[name].export(root / name)))

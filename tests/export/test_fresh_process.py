@@ -12,6 +12,8 @@ import tree
 
 from tflearner.testing import assert_close
 
+pytestmark = pytest.mark.deep
+
 PROGRAM = pathlib.Path(__file__).with_name("serve.py")
 RNG_SEED = 7
 FILES = {  # Which kinds are exported as files, too.

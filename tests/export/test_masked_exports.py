@@ -73,6 +73,7 @@ def made(request):
     return Made(*KINDS[request.param])
 
 
+@pytest.mark.deep
 def test_saved_model_never_takes_a_forbidden_action(made, tmp_path):
     made.learner.export(tmp_path / "policy")
     policy = tf.saved_model.load(str(tmp_path / "policy"))
@@ -113,11 +114,13 @@ def test_keras_file_never_takes_a_forbidden_action(made, tmp_path):
     np.testing.assert_array_equal(actions, made.greedy())
 
 
+@pytest.mark.deep
 def test_tflite_file_never_takes_a_forbidden_action(made, tmp_path):
     report = made.learner.export(tmp_path / "policy.tflite", format="tflite")
     assert report.max_difference < 1e-5  # On masked observations.
 
 
+@pytest.mark.deep
 def test_masks_are_not_normalised(tmp_path):
     space = Dict({"observations": VECTOR, ACTION_MASK: Box(0, 1, (5,), np.int8)})
     made = Made(space, {})

@@ -33,6 +33,7 @@ def test_directory_is_made_and_named_to_tensorflow(flags, make_learner, tmp_path
     assert flags() == ["--tf_xla_clustering_debug", f"{FLAG}{tmp_path}/other"]
 
 
+@pytest.mark.deep
 def test_too_late_is_one_warning(flags, make_learner, make_batch, tmp_path):
     learner = make_learner(jit_compile="auto")
     learner.update(make_batch(learner, 8), minibatch_size=8)
@@ -53,6 +54,7 @@ def test_directory_that_stays_empty_is_one_warning(
     learner.update(make_batch(learner, 64), minibatch_size=8)
 
 
+@pytest.mark.deep
 def test_the_directory_in_use_is_no_warning(flags, make_learner, make_batch, tmp_path):
     (tmp_path / "program.pb").touch()
     learner = make_learner(jit_compile="auto", compile_cache=tmp_path)

@@ -247,6 +247,7 @@ def largest_difference(arrays, there, name):
     )
 
 
+@pytest.mark.deep
 @every_kind
 def test_it_ends_with_the_weights_of_the_learner(trained, kind):
     own = trained[kind]
@@ -254,6 +255,7 @@ def test_it_ends_with_the_weights_of_the_learner(trained, kind):
     assert difference <= 1e-6
 
 
+@pytest.mark.deep
 @every_kind
 def test_optimizers_go_on_where_they_were(trained, kind):
     own = trained[kind]
@@ -268,6 +270,7 @@ def test_optimizers_go_on_where_they_were(trained, kind):
         assert iterations == 2 + len(ROWS)
 
 
+@pytest.mark.deep
 @every_kind
 def test_it_reports_the_metrics_of_each_step(trained, kind):
     own = trained[kind]
@@ -285,12 +288,14 @@ def test_it_reports_the_metrics_of_each_step(trained, kind):
                 assert_close(own.there[name], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.deep
 def test_what_is_logged_twice_is_reduced_as_in_the_learner(trained):
     there = trained["own"].there
     assert there["metrics0/twice/sum"] == 7.0
     assert there["metrics0/last"] == 4.0
 
 
+@pytest.mark.deep
 @every_kind
 def test_other_endpoints_see_the_new_weights(trained, kind):
     own = trained[kind]
@@ -301,6 +306,7 @@ def test_other_endpoints_see_the_new_weights(trained, kind):
         assert np.abs(own.there["value_before"] - own.there["value"]).max() > 1e-3
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", WITHOUT_VALUES)
 def test_target_networks_follow_inside_of_it(trained, kind):
     """That later losses are those of the learner, others see to."""
@@ -310,6 +316,7 @@ def test_target_networks_follow_inside_of_it(trained, kind):
     assert own.metrics[-1]["num_target_updates"] == 2 + len(ROWS)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("kind", ["ppo", "lstm", *WITHOUT_VALUES])
 def test_a_sick_step_changes_nothing(trained, kind):
     own = trained[kind]
@@ -318,6 +325,7 @@ def test_a_sick_step_changes_nothing(trained, kind):
     assert largest_difference(own.weights, own.there, "after_sick") <= 1e-6
 
 
+@pytest.mark.deep
 @every_kind
 def test_the_spec_says_what_goes_in(trained, kind):
     own = trained[kind]
@@ -334,6 +342,7 @@ def test_the_spec_says_what_goes_in(trained, kind):
     assert "update" in own.report.endpoints
 
 
+@pytest.mark.deep
 def test_modules_beside_it_stay_out(trained):
     own = trained["ppo"]
     assert own.module_id == "p1"

@@ -41,6 +41,7 @@ def batch_of(learner, num_rows=16):
     return random_batch(learner.module[DEFAULT_MODULE_ID], num_rows)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 @pytest.mark.parametrize("model_config", [{}, LSTM], ids=["dense", "lstm"])
 def test_nested_observations_are_trained_on(learner_of, space, model_config):

@@ -174,7 +174,9 @@ def test_hard_updates_may_be_soft():
     assert_all_close(targets, [0.5 * (m + t) for m, t in zip(mains, before)])
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize(
+    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.deep)]
+)
 def test_a_step_that_is_not_finite_moves_no_target_of_its_module(run_eagerly):
     learner = make_learner(
         policies=["p0", "p1"],
@@ -358,7 +360,16 @@ def errors_by_hand(learner, batch, gamma=0.99):
 @pytest.mark.parametrize(
     ("minibatch_size", "shuffle"), [(8, False), (8, True), (None, False)]
 )
-@pytest.mark.parametrize("mode", ["eager", "traced", "xla", "two devices"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "eager",
+        *[
+            pytest.param(m, marks=pytest.mark.deep)
+            for m in ("traced", "xla", "two devices")
+        ],
+    ],
+)
 def test_errors_come_out_in_the_order_of_the_plan(mode, minibatch_size, shuffle):
     settings = {
         "eager": {},
@@ -445,6 +456,7 @@ def test_outside_of_an_update_rows_go_nowhere():
 
 
 # Every optimizer with every algorithm; clipping.
+@pytest.mark.deep
 @pytest.mark.parametrize(
     ("config_class", "actions", "optimizer", "clip_by"),
     [

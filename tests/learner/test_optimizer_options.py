@@ -7,6 +7,9 @@ import pytest
 from tflearner.algorithms.ppo import PPOTfLearner
 
 MODES = {"plain": False, "xla": "auto"}
+every_mode = pytest.mark.parametrize(
+    "mode", ["plain", pytest.param("xla", marks=pytest.mark.deep)]
+)
 
 
 class OwnOptimizer(PPOTfLearner):
@@ -33,7 +36,7 @@ def params_of(learner):
     return [p.numpy() for p in learner.get_parameters(learner.module)]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@every_mode
 def test_accumulated_gradients_are_those_of_a_larger_minibatch(make, make_batch, mode):
     accumulating = make(
         lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
@@ -60,7 +63,7 @@ def test_clipping_comes_before_gradients_are_accumulated(make, make_batch):
     assert 0 < np.sqrt(sum(np.sum(c**2) for c in change)) < 1e-3
 
 
-@pytest.mark.parametrize("mode", MODES)
+@every_mode
 def test_accumulation_goes_on_in_the_next_update_and_after_a_restore(
     make, make_batch, mode, tmp_path
 ):
@@ -84,7 +87,7 @@ def test_accumulation_goes_on_in_the_next_update_and_after_a_restore(
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@every_mode
 def test_averaged_weights_follow_the_weights(make, make_batch, mode):
     learner = make(
         lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75),

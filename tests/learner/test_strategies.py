@@ -57,13 +57,18 @@ def assert_same(learner, other, atol=ATOL):
     ("num_devices", "optimizer", "clip_by", "module_ids"),
     [
         (2, "sgd", None, ["p0"]),
-        (2, "adam", "value", ["p0", "p1"]),
-        (4, "sgd", "norm", ["p0", "p1"]),
-        (4, "adam", "global_norm", ["p0"]),
-        (2, "sgd", "global_norm", ["p0", "p1"]),
-        (4, "sgd", "value", ["p0"]),
-        (2, "adam", "norm", ["p0"]),
-        (4, "adam", None, ["p0", "p1"]),
+        *[
+            pytest.param(*case, marks=pytest.mark.deep)
+            for case in [
+                (2, "adam", "value", ["p0", "p1"]),
+                (4, "sgd", "norm", ["p0", "p1"]),
+                (4, "adam", "global_norm", ["p0"]),
+                (2, "sgd", "global_norm", ["p0", "p1"]),
+                (4, "sgd", "value", ["p0"]),
+                (2, "adam", "norm", ["p0"]),
+                (4, "adam", None, ["p0", "p1"]),
+            ]
+        ],
     ],
 )
 def test_replicas_give_the_weights_of_one_device(
@@ -116,7 +121,9 @@ class Weighing(PPOTfLearner):
         )
 
 
-@pytest.mark.parametrize("run_eagerly", [False, True])
+@pytest.mark.parametrize(
+    "run_eagerly", [pytest.param(False, marks=pytest.mark.deep), True]
+)
 def test_parts_of_unlike_size_weigh_as_many_rows_as_they_have(
     make_learner, make_batch, run_eagerly
 ):
@@ -130,6 +137,7 @@ def test_parts_of_unlike_size_weigh_as_many_rows_as_they_have(
     assert_same(several, one)
 
 
+@pytest.mark.deep
 def test_sequences_weigh_as_many_steps_as_they_have(make_config):
     def run(strategy):
         config = make_config(strategy=strategy, grad_clip=0.1, lr=0.01)
@@ -169,6 +177,7 @@ def test_rows_of_one_device_that_are_not_finite_stop_the_step_on_all(
     assert any((a != b).any() for a, b in zip(weights_of(learner), before))
 
 
+@pytest.mark.deep
 def test_modules_come_and_go_and_state_moves_between_numbers_of_devices(
     make_learner, make_config, make_batch, tmp_path
 ):
@@ -195,6 +204,7 @@ def test_modules_come_and_go_and_state_moves_between_numbers_of_devices(
     several.update({"default_policy": batch["default_policy"]}, minibatch_size=4)
 
 
+@pytest.mark.deep
 def test_algorithm_runs_evaluates_and_exports_on_several_devices(tmp_path):
     algo = PPO(
         "CartPole-v1",

@@ -378,9 +378,9 @@ class Glimpses(gym.Env):
     ("kind", "loop"),
     [
         ("layer norm", "XLA around the loop"),
-        ("cnn", "XLA per step, plain loop"),
+        pytest.param("cnn", "XLA per step, plain loop", marks=pytest.mark.deep),
         ("lstm", "plain loop"),
-        ("gru, separate", "plain loop"),
+        pytest.param("gru, separate", "plain loop", marks=pytest.mark.deep),
     ],
 )
 def test_an_update_changes_every_weight(kind, loop):
