@@ -622,7 +622,7 @@ class AlgorithmConfig:
         seconds, mode = self.env_step_timeout_s, self.gym_env_vectorize_mode
         where = f"{type(self).__name__}.env_step_timeout_s"
         if seconds is not None and not (is_real(seconds) and 0 < seconds <= 1e6):
-            raise ConfigError(where, repr(seconds), "a number in (0, 1e6], or None")
+            raise ConfigError(where, shown(seconds), "a number in (0, 1e6], or None")
         if seconds is not None and mode != "async":
             raise ConfigError(
                 where,
