@@ -200,3 +200,13 @@ def test_comings_and_goings_retrace_no_set_that_stays(make_learner):
     update(learner, DEFAULT_MODULE_ID)
     assert learner.num_traces == 3
     assert len(learner.describe_updates()) == 1
+
+
+def test_a_learner_that_is_dropped_takes_its_traced_steps_along(make_learner):
+    learner = make_learner(Mean, **SPEC)
+    update(learner, DEFAULT_MODULE_ID)
+    (program,) = learner._compiled._programs.values()
+    graphs = [weakref.ref(program._step.graph), weakref.ref(program._loop.graph)]
+    del learner, program
+    gc.collect()
+    assert [graph() for graph in graphs] == [None, None]

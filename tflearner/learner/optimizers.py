@@ -275,6 +275,21 @@ def new_adam(params: list[Any], *, scales_loss: bool) -> keras.optimizers.Optimi
     return optimizer
 
 
+def apply(optimizer: Optimizer, gradients: list[Any], params: list[Any]) -> None:
+    """Takes a step on a single device, without the exchange of gradients.
+
+    Keras exchanges them on one device, too, by an operation whose gradient TensorFlow
+    registers for good, and with it the whole traced step. A small PPO that is built,
+    trained once and dropped leaves 5.8 MB in memory that way, and 1.3 MB without.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda pairs: [*pairs]
+    try:
+        optimizer.apply(gradients, params)
+    finally:
+        del inner._all_reduce_sum_gradients
+
+
 def loss_scale(optimizer: Optimizer) -> Any:
     """Returns by what an optimizer wants losses to be scaled; `None` for not at all."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):

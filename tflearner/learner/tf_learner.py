@@ -380,7 +380,10 @@ class TfLearner(Learner):
             if self._replicas.num > 1:  # It adds gradients of all replicas up.
                 own = gradients.multiplied(own, 1.0 / self._replicas.num)
             params = [record.params[ref] for ref in own]
-            step = functools.partial(record.optimizer.apply, list(own.values()), params)
+            apply: Callable = functools.partial(optimizers.apply, record.optimizer)
+            if self._replicas.is_mirrored:
+                apply = record.optimizer.apply
+            step = functools.partial(apply, list(own.values()), params)
             guard = getattr(self._in_step, "guard", None)
             if guard is None:
                 step()
