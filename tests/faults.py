@@ -1,4 +1,4 @@
-"""Breaks the library in 30 places, one at a time, and sees the plain tests notice.
+"""Breaks the library in some 30 places, one at a time, and sees the plain tests notice.
 
     python tests/faults.py [--only NAME ...]
 
