@@ -272,7 +272,7 @@ def test_own_keras_model_trains(make_algo):
     [
         ({}, "NumPy copy of the policy"),
         (
-            {"model": lambda: keras.Sequential([keras.layers.Dense(6)])},
+            {"model": lambda: keras.Sequential([keras.layers.Dense(6, "gelu")])},
             "one TensorFlow function",
         ),
     ],
