@@ -205,8 +205,8 @@ FAULTS = {
     ),
     "noise": Fault(
         "algorithms/sac.py",
-        "[self._noise_seed, zlib.crc32(module_id.encode())]",
-        "[self._noise_seed]",
+        "self._noise_seed, zlib.crc32(module_id.encode())",
+        "self._noise_seed",
         "tests/algorithms/test_sac.py tests/conformance/test_modules.py",
     ),
     "KL coefficient": Fault(

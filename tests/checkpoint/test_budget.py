@@ -98,9 +98,9 @@ def _forge(run, values):
         ("image", {"conv_filters": [[2, 1, 1], [150_000, 8, 8]]}, "weights: 76,8"),
         ("image", {"conv_filters": [[20_000, 1, 1], [2, 8, 8]]}, "a convolution"),
         ("lstm", {"lstm_cell_size": 2000}, "weights: 64,0"),
-        ("lstm", {"lstm_cell_size": 10_000_000}, "a recurrent layer: 800,0"),
-        ("lstm", {"max_seq_len": 10**9}, "a recurrent layer: 16,0"),
-        ("atoms", {"num_atoms": 2_000_000}, "weights: 128,0"),
+        ("lstm", {"lstm_cell_size": 10_000_000}, "up to 1048576"),
+        ("lstm", {"max_seq_len": 10**9}, "up to 1048576"),
+        ("atoms", {"num_atoms": 2_000_000}, "up to 65536"),
         ("atoms", {"num_atoms": 10**400}, "num_atoms"),
     ],
 )

@@ -139,7 +139,9 @@ def test_current_directory_that_is_gone_is_an_error_of_checkpoints(
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    with pytest.raises(CheckpointError, match="directory 'c': .*No such file"):
+    with pytest.raises(
+        CheckpointError, match="directory 'c': .*the current directory was removed"
+    ):
         CheckpointDirectory("c")
 
 

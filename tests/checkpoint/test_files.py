@@ -252,9 +252,7 @@ def test_made_directories_are_flushed_into_their_parents(tmp_path, monkeypatch):
 
 def test_only_this_file_touches_the_disk():
     """Reads the source of what saves and reads; a builder may make a directory."""
-    banned = (
-        r"^import (?:shutil|fcntl|ctypes|tempfile|mmap|io)|\bos\.(?!PathLike)|\bopen\("
-    )
+    banned = r"^import (?:shutil|fcntl|ctypes|tempfile|mmap|io)|\bos\.(?!PathLike|fspath|fsencode)|\bopen\("
     for path in FOLDER.glob("*.py"):
         if path.name not in ("files.py", "checkpointable.py"):
             assert not re.findall(banned, path.read_text(), re.MULTILINE), path

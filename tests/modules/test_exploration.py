@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tflearner.modules import exploration
+from tflearner.modules import exploration, numpy_policy
 from tflearner.modules.action_masks import FORBIDDEN
 
 Q = np.float32(
@@ -33,7 +33,7 @@ def probabilities_of(q, epsilon):
 def logits_of(request):
     """Returns the function in each of its forms."""
     if request.param == "numpy":
-        return exploration.epsilon_greedy_logits_np
+        return numpy_policy.epsilon_greedy_logits_np
     function = exploration.epsilon_greedy_logits
     if request.param != "eager":
         function = tf.function(function, jit_compile=request.param == "xla")

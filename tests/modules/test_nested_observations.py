@@ -58,9 +58,9 @@ def test_all_ways_of_acting_agree_with_training(space, settings):
     if settings:
         want = want[:, 0]
     assert isinstance(acting.make_actor(module), acting.NumpyActor)
-    for actor_class in (acting.NumpyActor, inference.TracedActor):
+    for make_actor in (acting.make_actor, inference.TracedActor):
         for explore in (False, True):
-            outputs = acted(module, batch, actor_class, explore)
+            outputs = acted(module, batch, make_actor, explore)
             got = outputs[Columns.ACTION_DIST_INPUTS]
             assert_close(got, want, rtol=1e-4, atol=1e-5)
     if ACTION_MASK in getattr(space, "spaces", ()):

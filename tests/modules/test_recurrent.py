@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tflearner.modules.networks import MLP
+from tflearner.modules.numpy_forms import numpy_form
 from tflearner.modules.recurrent import RecurrentEncoder, apply_per_step
+from tflearner.networks.numpy_layers import with_arrays
 from tflearner.testing import assert_close
 
 CELLS = ("lstm", "gru")
@@ -57,13 +59,13 @@ def test_steps_one_by_one_equal_the_whole_sequence(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_numpy_copy_equals_one_step(cell):
+def test_numpy_form_equals_one_step(cell):
     encoder, x = make(cell), sequences(steps=1)
     for index, weight in enumerate(encoder.weights):
         weight.assign_add(np.full(weight.shape, 0.1 * index))
     state = state_of(encoder, 4, seed=2)
     want, want_state = encoder(x, state)
-    got, got_state = encoder.numpy_copy()(x[:, 0], state)
+    got, got_state = with_arrays(numpy_form(encoder), np.asarray)(x[:, 0], state)
     assert_close(got, want[:, 0], rtol=1e-5, atol=1e-6)
     assert got.dtype == np.float32
     for key, value in want_state.items():
@@ -71,19 +73,21 @@ def test_numpy_copy_equals_one_step(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_numpy_copy_does_not_write_into_the_state(cell):
+def test_numpy_form_does_not_write_into_the_state(cell):
     encoder = make(cell)
     state = state_of(encoder, 4, seed=2)
     before = {key: value.copy() for key, value in state.items()}
-    encoder.numpy_copy()(sequences()[:, 0], state)
+    with_arrays(numpy_form(encoder), np.asarray)(sequences()[:, 0], state)
     for key, value in before.items():
         np.testing.assert_array_equal(state[key], value)
 
 
-def test_other_tokenizers_have_no_numpy_copy():
-    assert make("lstm", tokenizer=keras.layers.Dense(4)).numpy_copy() is None
-    tokenizer = MLP((4,), "gelu", rng=np.random.default_rng(0))
-    assert make("lstm", tokenizer=tokenizer).numpy_copy() is None
+def test_other_tokenizers_have_no_numpy_form():
+    for tokenizer in (
+        keras.layers.UnitNormalization(),
+        MLP((4,), "gelu", rng=np.random.default_rng(0)),
+    ):
+        assert numpy_form(make("lstm", tokenizer=tokenizer)) is None
 
 
 @pytest.mark.parametrize("cell", CELLS)

@@ -33,7 +33,7 @@ TIERS = {
     "P5": ((2, 10, 1), (2, 20, 2), (8, 200, 4)),  # Writers, saves of each, readers.
     "P6": (2, 10, 500),  # Chains of kills.
     "P7": (8, 50, 1_000),  # Pairs of steps.
-    "P8": (30, 200, 2_000),  # Pairs of specifications.
+    "P8": (40, 200, 2_000),  # Pairs of specifications.
     "P27": (100, 500, 20_000),  # Sequences of saves.
     "P29": (4, 8, 200),  # Kills.
 }

@@ -139,7 +139,7 @@ CHANGES = {
         spec, mid, lambda w: [(w[0], [int(np.prod(w[1]))], *w[2:])]
     ),
     "weight retyped": lambda spec, mid, rng: with_weight(
-        spec, mid, lambda w: [(*w[:2], str(rng.choice(["float16", "float64"])), w[3])]
+        spec, mid, lambda w: [(*w[:2], str(rng.choice(["float16", "float64"])), False)]
     ),
     "weight frozen": lambda spec, mid, rng: with_weight(
         spec, mid, lambda w: [(*w[:3], False)]

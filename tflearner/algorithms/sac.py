@@ -213,7 +213,7 @@ class SACTfLearner(OffPolicyTfLearner):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.curr_log_alpha: dict[ModuleID, Any] = {}
-        self._noise_seed = 0
+        self._noise_seed: int | None = None
 
     def _set_up_module(self, module_id: ModuleID) -> None:
         super()._set_up_module(module_id)
@@ -257,8 +257,7 @@ class SACTfLearner(OffPolicyTfLearner):
             )
 
     def _checked_columns(self, batch):
-        # One draw for all modules of a batch: none changes the noise of another.
-        self._noise_seed = int(self._rng.integers(2**63))
+        self._noise_seed = None
         return super()._checked_columns(batch)
 
     def complete_columns(self, module_id, columns):
@@ -268,14 +267,20 @@ class SACTfLearner(OffPolicyTfLearner):
         if is_drawn and isinstance(module, SACTfRLModule):
             actions = columns[Columns.ACTIONS]
             columns[Columns.ACTIONS] = actions = actions.reshape(len(actions), -1)
-            rng = np.random.default_rng(
-                [self._noise_seed, zlib.crc32(module_id.encode())]
-            )
-            for name in (Columns.NOISE, Columns.NEXT_NOISE):
-                if name not in columns:
-                    noise = rng.standard_normal(actions.shape, np.float32)
-                    columns[name] = noise
+            missing = [
+                n for n in (Columns.NOISE, Columns.NEXT_NOISE) if n not in columns
+            ]
+            if missing:
+                rng = self._noise_generator(module_id)
+                for name in missing:
+                    columns[name] = rng.standard_normal(actions.shape, np.float32)
         return columns
+
+    def _noise_generator(self, module_id: ModuleID) -> np.random.Generator:
+        """Returns a module's generator for one batch; others in the batch change none."""
+        if self._noise_seed is None:
+            self._noise_seed = int(self._rng.integers(2**63))
+        return np.random.default_rng([self._noise_seed, zlib.crc32(module_id.encode())])
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         log_alpha = tf.convert_to_tensor(self.curr_log_alpha[module_id])

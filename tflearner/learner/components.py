@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from tflearner import constants
-from tflearner.errors import UnknownModuleError, UsageError, did_you_mean
+from tflearner.errors import UnknownModuleError, UsageError, did_you_mean, shown
 from tflearner.types import ModuleID, StateDict
 
 SHOULD_BE_UPDATED = "should_module_be_updated"
@@ -69,7 +69,7 @@ def check_kinds(where: str, state: StateDict) -> None:
     seq_no = state.get(constants.WEIGHTS_SEQ_NO, 0)
     if type(seq_no) is not int or not 0 <= seq_no < _MAX_COUNT:
         name = constants.WEIGHTS_SEQ_NO
-        raise UsageError(f"{where}, {name!r}", type(seq_no).__name__, "an int >= 0")
+        raise UsageError(f"{where}, {name!r}", shown(seq_no), "an int >= 0")
     ids: Any = state.get(SHOULD_BE_UPDATED)
     is_known = ids is None or callable(ids)
     if not is_known and not (_is_collection(ids) and all(type(i) is str for i in ids)):

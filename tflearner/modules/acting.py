@@ -30,11 +30,13 @@ def make_actor(module: Any, *, draws: bool = True) -> Any:
     returns NumPy columns; `refresh()` makes it use the module's present weights.
 
     Args:
-        module: A `RLModule` or `NumpyPolicy`.
+        module: A `RLModule`, a `NumpyPolicy`, or any object that has the methods of a
+            `RLModule` that acting calls.
         draws: Whether actions may be drawn along with what they are drawn from; not if
             somebody changes `ACTION_DIST_INPUTS` first.
     """
-    return module.make_actor(draws=draws)
+    make = getattr(module, "make_actor", None)
+    return ModuleActor(module) if make is None else make(draws=draws)
 
 
 class ModuleActor:
