@@ -1,6 +1,6 @@
-"""Processes that were forked when TensorFlow was in use cannot compute with it.
+"""Detects processes that were forked after TensorFlow was used.
 
-Its threads stay in the parent, and a call in the child would wait for them for ever.
+TensorFlow's threads stay in the parent, so a call in the child would never return.
 """
 
 import os
@@ -28,7 +28,7 @@ def check(where: str) -> None:
 
 def _after_fork() -> None:
     global _has_lost_threads
-    # Private, since every public function that could tell starts TensorFlow.
+    # A private attribute, since every public function for this starts TensorFlow.
     module = sys.modules.get("tensorflow.python.eager.context")
     context = getattr(module, "_context", None)
     _has_lost_threads |= bool(getattr(context, "_initialized", False))

@@ -1,12 +1,12 @@
-"""How much memory a description in a file may ask for: about what the file has.
+"""A memory budget for objects that a file describes: about the size of the file.
 
-A few words of a file can describe networks and spaces of any size. While an object is
-rebuilt, whoever makes something large says so first:
+A few words in a file can describe networks and spaces of any size. While an object is
+rebuilt, code that is about to use much memory asks the budget first:
 
     with budget.limited(num_bytes=size_of_the_file, num_arrays=its_tensors):
-        build(description)  # Calls budget.spend(...), which raises once it is too much.
+        build(description)  # Calls budget.spend(...), which raises above the budget.
 
-Outside of `limited` nothing is counted.
+Outside of `limited`, memory is not counted.
 """
 
 import contextlib
@@ -17,19 +17,19 @@ from typing import Any
 
 from tflearner.errors import BuilderError
 
-SPARE_BYTES = 32 * 2**20  # For what the tensors of a file do not tell.
+SPARE_BYTES = 32 * 2**20  # For memory that does not grow with a file's tensors.
 SPARE_ARRAYS = 100
-_OF_AN_OBJECT = 4096  # Bytes that anything takes that is built.
+_OF_AN_OBJECT = 4096  # Bytes to count for any object that is built.
 
 
 @dataclasses.dataclass
 class Budget:
-    """What is left.
+    """The memory and the variables that a description may still use.
 
     Attributes:
-        num_bytes: How many bytes may still be asked for.
-        num_arrays: How many variables may still be made.
-        counts_variables: Whether somebody counts variables already.
+        num_bytes: Bytes that are left.
+        num_arrays: Variables that are left.
+        counts_variables: Whether `counted_variables` is counting already.
     """
 
     num_bytes: int
@@ -44,11 +44,11 @@ _current: contextvars.ContextVar[Budget | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def limited(*, num_bytes: int, num_arrays: int) -> Iterator[None]:
-    """Limits what is built inside of the block.
+    """Limits the memory of objects that are built inside the block.
 
     Args:
-        num_bytes: The size of the file that describes it.
-        num_arrays: How many arrays that file has.
+        num_bytes: The size of the file that describes the objects.
+        num_arrays: The number of arrays in that file.
     """
     budget = Budget(num_bytes + SPARE_BYTES, 2 * num_arrays + SPARE_ARRAYS)
     token = _current.set(budget)
@@ -59,20 +59,20 @@ def limited(*, num_bytes: int, num_arrays: int) -> Iterator[None]:
 
 
 def current() -> Budget | None:
-    """Returns what is left; `None` if nothing is limited."""
+    """Returns the current budget; `None` outside of `limited`."""
     return _current.get()
 
 
 def spend(what: str, num_bytes: int = _OF_AN_OBJECT, num_arrays: int = 0) -> None:
-    """Notes that something is going to be made.
+    """Takes memory from the budget, before an object is made.
 
     Args:
-        what: What it is, "a Box of shape (3, 4)".
-        num_bytes: How much memory it takes.
-        num_arrays: How many variables it is.
+        what: The object in words, such as "a Box of shape (3, 4)".
+        num_bytes: The memory of the object.
+        num_arrays: The number of variables of the object.
 
     Raises:
-        BuilderError: If it is more than the file can be about.
+        BuilderError: If the budget is too small.
     """
     budget = current()
     if budget is None:
@@ -89,10 +89,10 @@ def spend(what: str, num_bytes: int = _OF_AN_OBJECT, num_arrays: int = 0) -> Non
 def refusing_above(
     most: Mapping[str, int],
 ) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """Returns what `register_builder` takes as `refuse`.
+    """Returns a `refuse` function for `register_builder` that limits settings.
 
     Args:
-        most: The largest number that a file may have in a setting, by name.
+        most: The largest value that a file may give to a setting, by its name.
     """
 
     def refuse(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -5,9 +5,10 @@ what was registered by `register_builder`, never imported:
 
     {"tflearner:builder": "tflearner/RLModuleSpec", "arguments": {"model_config": ...}}
 
-An argument that files cannot hold, such as a function, is {"tflearner:given": what it
-was}: whoever loads the file gives it again. So is an argument that is no object of the
-kinds it takes (`kinds`). A setting that belongs to a machine has its default again.
+An argument that files cannot hold, such as a function, is {"tflearner:given": words
+that describe it}. It has to be given again when the file is loaded, and so has an
+object of a kind that its argument does not take (see `kinds`). Settings of a machine
+get defaults.
 """
 
 import contextlib
@@ -27,11 +28,11 @@ Arguments = Callable[[Any], Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Builder:
-    """What a name in a file stands for.
+    """The class or function that a name in a file stands for.
 
     Attributes:
         build: The class or function.
-        of: The class of what it builds, if that is known.
+        of: The class of the objects that it builds, if known.
         refuse: As in `register_builder`.
     """
 
@@ -41,7 +42,7 @@ class Builder:
 
     @property
     def about(self) -> Declaration:
-        """What files may do with it."""
+        """How files may use it: the declaration of `of`, and `refuse`."""
         about = declaration_of(self.of, self.build)
 
         def refuse(described: Mapping[str, Any]) -> Mapping[str, str]:
@@ -72,8 +73,8 @@ def register_builder(
         @tfl.register_builder("my_project/MyModule")
         class MyModule(tfl.TfRLModule): ...
 
-    What is registered is found wherever a setting may hold an object. A class of
-    algorithms, learners or environment runners is named by files, and never called.
+    A file may use a registered class wherever a setting takes an object. Of algorithms,
+    learners and environment runners, settings only name the class and never call it.
 
     Args:
         name: The name in files; by custom "<project>/<class>".
@@ -185,7 +186,7 @@ def describe_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_machine(arguments: Mapping[str, Any], cls: type) -> dict[str, Any]:
-    """Returns the arguments of an object without what belongs to this machine."""
+    """Returns arguments with a mark in place of settings of this machine."""
     found = machine.found(arguments, declaration_of(cls).machine)
     mark = Given("a setting of the machine that wrote the file")
     return machine.replaced(arguments, dict.fromkeys(found, mark))
@@ -233,20 +234,20 @@ class Rebuilder:
     def arguments(
         self, described: Mapping[str, Any], of: type | None = None
     ) -> dict[str, Any]:
-        """Returns arguments by name; `None` for those that are missing.
+        """Builds arguments by name; a missing argument is `None`.
 
         Args:
-            described: Their descriptions.
-            of: The class that they are for.
+            described: The description of each argument.
+            of: The class that the arguments are for.
         """
         return self._arguments(described, declaration_of(of))
 
     def build(self, description: Any, takes: Collection[str] = kinds.ANY) -> Any:
-        """Returns what was described.
+        """Builds the object that a description stands for.
 
         Args:
             description: Plain Python with builders in place of objects.
-            takes: The kinds of objects that may be in it.
+            takes: The kinds of objects that the description may contain.
 
         Raises:
             BuilderError: If a builder is unknown, or makes an object of another kind.
@@ -261,7 +262,7 @@ class Rebuilder:
 
     @contextlib.contextmanager
     def telling(self, where: str, of: type[Exception] = Exception) -> Iterator[None]:
-        """Turns what broken descriptions lead to into `BuilderError`."""
+        """Raises `BuilderError` in place of errors that a broken description causes."""
         try:
             yield
         except TFLearnerError:
@@ -394,7 +395,7 @@ def _registered(name: str) -> Builder | None:
 
 
 def _as_builder(given: Callable) -> Builder:
-    """Returns a class or function that the caller gave, as what it is registered for."""
+    """Returns the registered builder of a class or function; a new one if none is."""
     known = [builder for builder in _BUILDERS.values() if builder.build is given]
     of = given if isinstance(given, type) else None
     return known[0] if known else Builder(given, of)

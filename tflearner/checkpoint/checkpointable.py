@@ -49,7 +49,7 @@ class Checkpointable(abc.ABC):
     Files hold JSON and tensors, never code: see `CheckpointDirectory`.
 
     Attributes:
-        restore_report: What `from_checkpoint` restored, if it made this object.
+        restore_report: The report of `from_checkpoint`, if it made this object.
     """
 
     restore_report: RestoreReport | None = None
@@ -123,7 +123,7 @@ class Checkpointable(abc.ABC):
             CheckpointError: If it cannot be written.
             StepExistsError: If there is such a step; it is never overwritten.
             NonFiniteStateError: If weights or optimizers hold NaN or infinities.
-            UsageError: If the path ends like the file of an export.
+            UsageError: If the path has the suffix of an export, such as ".keras".
         """
         check_is_no_export("save_to_path()", path)
         if path is None:
@@ -202,10 +202,10 @@ class Checkpointable(abc.ABC):
         allow_nonfinite: bool = False,
         **settings: Any,
     ) -> Self:
-        """Returns a new object that goes on where the saved one was.
+        """Returns a new object in the state of the saved one.
 
-        Settings that belong to a machine, such as caches, directories and devices, have
-        their defaults: `restore_report.dropped` of the object names them.
+        Settings that belong to a machine, such as caches, directories and devices, get
+        their defaults. `restore_report.dropped` of the new object names them.
 
         Args:
             path: A directory of checkpoints, of which the newest is taken, or the
@@ -272,11 +272,11 @@ class Checkpointable(abc.ABC):
         return self.get_state()
 
     def _next_step(self, directory: CheckpointDirectory) -> int:
-        """Returns the number of a new step, above all that are there."""
+        """Returns the number of a new step, above all existing ones."""
         return directory.next_step()
 
     def _plan_restore(self, state: StateDict, component: list[str]) -> RestorePlan:
-        """Returns how to take over a saved state, or that of a component."""
+        """Returns the plan to restore a saved state, or the state of a component."""
         if component:
             first, *rest = component
             plan = self._part(first)._plan_restore(state, rest)
@@ -382,7 +382,7 @@ def _without(state: StateDict, parts: Collection[str]) -> StateDict:
 
 @contextlib.contextmanager
 def telling(where: str) -> Iterator[None]:
-    """Turns what a state of another form leads to into `CheckpointMismatchError`."""
+    """Raises `CheckpointMismatchError` in place of errors of a malformed state."""
     try:
         yield
     except TFLearnerError:
@@ -407,7 +407,7 @@ def _warn_of_machine(where: str, dropped: Mapping[str, Any]) -> None:
 
 
 def _size(checkpoint: Checkpoint) -> dict[str, int]:
-    """Returns what `budget.limited` wants to know of a checkpoint."""
+    """Returns the size of a checkpoint, as arguments of `budget.limited`."""
     files = checkpoint.manifest["files"].values()
     return {
         "num_bytes": sum(file["bytes"] for file in files),
@@ -435,7 +435,7 @@ def _about(checkpoint: Checkpoint, names: list[str]) -> dict[str, Any]:
 
 
 def _parts(metadata: Any) -> dict[str, Any]:
-    """Returns what metadata say of components, if it is what they can say."""
+    """Returns the metadata of components; an empty dict if they are malformed."""
     parts = metadata.get(COMPONENTS) if isinstance(metadata, dict) else None
     return parts if isinstance(parts, dict) else {}
 

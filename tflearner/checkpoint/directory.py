@@ -82,10 +82,10 @@ class CheckpointDirectory:
             return self._committed()
 
     def next_step(self, least: int = 1) -> int:
-        """Returns the number of a new step, above all that are there.
+        """Returns the number of a new step, above all existing ones.
 
         Args:
-            least: The smallest number it may have.
+            least: The smallest number to return.
 
         Raises:
             CheckpointError: If no number is left.
@@ -351,7 +351,7 @@ def read_checkpoint(
 
 
 def _absolute(path: str | os.PathLike) -> pathlib.Path:
-    """Returns the path from the root, if the operating system can be asked for it."""
+    """Returns an absolute path; raises `CheckpointError` for an invalid one."""
     try:
         if b"\0" in os.fsencode(path):
             raise ValueError("a path with a NUL character")
@@ -361,7 +361,7 @@ def _absolute(path: str | os.PathLike) -> pathlib.Path:
 
 
 def _checked(step: int, path: pathlib.Path) -> int:
-    """Returns the number of a new step, if a step can have it."""
+    """Returns the number of a new step; raises `CheckpointError` if it is too large."""
     if step > steps.MAX_STEP:
         raise CheckpointError(
             f"directory {path}",
@@ -373,10 +373,10 @@ def _checked(step: int, path: pathlib.Path) -> int:
 
 
 def check_is_no_export(where: str, path: Any) -> None:
-    """Raises `UsageError` for a path that ends like the file of an export.
+    """Raises `UsageError` for a path with the suffix of an exported file.
 
     Args:
-        where: What errors are about.
+        where: The call that the error names.
         path: A path, or `None`.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-# Neither follows a link nor waits at a pipe.
+# Opening neither follows a link nor waits for the other end of a pipe.
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _CHUNK = 4 * 2**20  # Bytes per write.
-_MAX_PIECES = 10_000  # Of a file with holes: all behind them counts as a hole.
+_MAX_PIECES = 10_000  # Pieces of data to look at; the rest of a file is a hole.
 
 
 class HeldError(Exception):
@@ -36,7 +36,7 @@ def absolute(path: str | os.PathLike) -> pathlib.Path:
     """Returns the path from the root, with `~` replaced and links kept.
 
     Raises:
-        OSError: If it starts at the current directory, and that is gone.
+        OSError: If the path is relative and the current directory was removed.
     """
     try:
         return pathlib.Path(os.path.abspath(os.path.expanduser(path)))
@@ -77,8 +77,8 @@ def size_of(path: pathlib.Path) -> int | None:
 def bytes_in_holes(path: pathlib.Path) -> int:
     """Returns how many bytes of a file were never written, and read as zeros.
 
-    A file system that compresses has fewer blocks than bytes as well; those are no
-    holes.
+    A file system that compresses also stores fewer blocks than bytes; that alone makes
+    no hole.
     """
     found = os.lstat(path)
     if found.st_size <= found.st_blocks * 512:
@@ -98,7 +98,7 @@ def bytes_in_holes(path: pathlib.Path) -> int:
 
 
 def identity(path: pathlib.Path) -> tuple[int, int] | None:
-    """Returns what tells a directory from a later one of its name."""
+    """Returns a key that distinguishes a directory from a later one of its name."""
     found = status(path)
     return (found.st_dev, found.st_ino) if found is not None else None
 
@@ -146,10 +146,10 @@ def open_regular(path: pathlib.Path, flags: int = os.O_RDONLY) -> int:
         The descriptor, which the caller closes.
 
     Raises:
-        OSError: If something else lies there, or nothing.
+        OSError: If the path does not exist or is not a regular file.
     """
     found = status(path)
-    if found is not None:  # Opening a device may do something already.
+    if found is not None:  # Merely opening a device can have an effect.
         _check_is_regular(found, path)
     descriptor = os.open(path, flags | _SAFE, 0o666)
     try:
@@ -188,7 +188,7 @@ def read_file(path: pathlib.Path, size: int) -> np.ndarray:
 
 
 def ends_with(path: pathlib.Path, end: bytes) -> bool:
-    """Returns whether a path is a regular file whose last bytes are these."""
+    """Returns whether a path is a regular file that ends with the bytes `end`."""
     size = size_of(path)
     if size is None or size < len(end):
         return False
@@ -310,9 +310,10 @@ def _sync_file(path: pathlib.Path) -> None:
 
 
 def _sign(descriptor: int) -> None:
-    """Says in a lock who holds it, unless the file may be somebody else's.
+    """Writes the holder into a lock file, unless it may be a file of another program.
 
-    A file with a second name, as a backup by hard links makes it, locks as well as any.
+    A file with a second name, such as a hard link in a backup, is locked but not
+    written.
     """
     found = os.fstat(descriptor)
     if found.st_nlink > 1 or (found.st_size and not _holder(descriptor)):
@@ -324,7 +325,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _holder(descriptor: int) -> dict[str, Any]:
-    """What the holder of a lock wrote into it; nothing if it has not yet."""
+    """Returns the holder that a lock file names; an empty dict if it names none."""
     try:
         holder = json.loads(os.pread(descriptor, 1024, 0))
         kinds = {"pid": int, "host": str, "since": str}

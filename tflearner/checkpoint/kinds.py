@@ -1,15 +1,15 @@
-"""What kind of object a builder makes, and where files may name which kind.
+"""Kinds of objects in files, and the kinds that each argument takes.
 
-A file describes objects by builders. Every class of this library that one of them makes
-has a kind, and so has every class below it:
+A file describes objects by builders. Every class of this library that a builder makes
+has a kind, which its subclasses inherit:
 
     @of_kind(SPEC, takes={"observation_space": (SPACE,)})
     class RLModuleSpec: ...
 
-Each argument says which kinds it takes. `SPACE` stands for an object that is built,
-`named(MODULE)` for a class that is named and not called. What users register is of the
-kind `OWN` as well, and goes wherever any object may be. Runs are the exception:
-algorithms, learners and environment runners are never built as an argument.
+Each argument declares the kinds it takes. `SPACE` stands for an object that is built,
+`named(MODULE)` for a class that is named and not called. Classes that users register
+are of the kind `OWN` as well, and fit every argument that takes objects. Runs are the
+exception: algorithms, learners and environment runners are never built as an argument.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ Refuse = Callable[[Mapping[str, Any]], Mapping[str, str]]
 
 
 def named(kind: str) -> str:
-    """Returns the kind of a class of objects of this kind.
+    """Returns the kind of a class whose objects are of the given kind.
 
     >>> named(MODULE)
     'module class'
@@ -43,25 +43,25 @@ def named(kind: str) -> str:
     return f"{kind} class"
 
 
-# What settings take that hold whatever an own class needs.
+# Kinds for settings that hold arguments of users' own classes.
 DATA = (SPACE, SPEC, MODEL_CONFIG, CONFIG, CONNECTOR)
-# What arguments of users' own builders take.
+# Kinds for arguments of users' own builders.
 ANY = (*DATA, MODULE, *map(named, (MODULE, CATALOG, CONNECTOR, BUFFER, LEARNER)), OWN)
 _OTHERS = "*"
 
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What files may do with a class.
+    """How files may use a class.
 
     Attributes:
         kinds: The kinds of its objects.
-        takes: Which kinds of objects each argument takes; "*" stands for all others,
-            and what is missing takes plain Python alone.
-        machine: The arguments that belong to a machine, with their defaults. Of a dict
-            "argument/key" is one entry.
-        refuse: Function of the arguments in a file returning those that have to be
-            given again, by name, and why.
+        takes: The kinds of objects that each argument takes; "*" stands for all other
+            arguments. An argument without an entry takes plain Python only.
+        machine: The arguments that belong to a machine, with their defaults.
+            "argument/key" is an entry of a dict.
+        refuse: Function of the arguments in a file. It returns the arguments that have
+            to be given again, by name, each with the reason.
     """
 
     kinds: Collection[str] = (OWN,)
@@ -75,7 +75,7 @@ class Declaration:
         return (*takes, OWN) if takes else ()
 
 
-# Of builders that are no classes, and of classes nobody has declared.
+# For builders that are not classes, and for classes without a declaration.
 OF_USERS = Declaration(takes={_OTHERS: ANY})
 _DECLARED: dict[type, tuple[str, Declaration]] = {}
 
@@ -87,12 +87,12 @@ def of_kind(
     machine: Mapping[str, Any] | None = None,
     refuse: Refuse = lambda described: {},
 ) -> Callable[[Any], Any]:
-    """Declares what files may do with a class, and with all classes below it.
+    """Declares how files may use a class and its subclasses.
 
     Args:
         kind: The kind of its objects.
-        takes: As in `Declaration`, besides those of its base classes.
-        machine: As in `Declaration`, besides those of its base classes.
+        takes: As in `Declaration`, in addition to the entries of base classes.
+        machine: As in `Declaration`, in addition to the entries of base classes.
         refuse: As in `Declaration`.
 
     Returns:
@@ -107,11 +107,11 @@ def of_kind(
 
 
 def declaration_of(cls: type | None, builder: Any = None) -> Declaration:
-    """Returns what was declared of a class and of its base classes.
+    """Returns the declaration of a class, joined with its base classes' declarations.
 
     Args:
         cls: The class; `None` if it is not known.
-        builder: What makes its objects, if that is another class or function.
+        builder: The class or function that makes its objects, if not `cls` itself.
     """
     bases = getattr(cls, "__mro__", ())
     found = [_DECLARED[base] for base in bases if base in _DECLARED]

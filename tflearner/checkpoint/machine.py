@@ -1,7 +1,7 @@
-"""Settings that belong to a machine: files neither hold nor decide them.
+"""Settings that belong to a machine: files neither hold nor set them.
 
-Each is a path with its default: "compile_cache", or "replay_buffer_config/memmap_dir" for
-an entry of a dict.
+Each setting is a path with its default: "compile_cache", or
+"replay_buffer_config/memmap_dir" for an entry of a dict.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def found(settings: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns by path which of them settings hold, without those at their defaults.
+    """Returns the machine settings that differ from their defaults, by path.
 
     >>> machine = {"cache": None, "gpu": 0, "buffer/dir": None}
     >>> found({"lr": 0.1, "gpu": 0, "buffer": {"size": 9, "dir": "/tmp"}}, machine)
@@ -20,7 +20,7 @@ def found(settings: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, 
 
 
 def replaced(settings: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns settings with other values at some paths.
+    """Returns a copy of settings with new values at some paths.
 
     >>> replaced({"buffer": {"size": 9, "dir": "/tmp"}}, {"buffer/dir": None})
     {'buffer': {'size': 9, 'dir': None}}

@@ -19,7 +19,7 @@ VERSION = 1
 OLDEST_VERSION = 1
 MAX_BYTES = strict_json.MAX_BYTES + 66  # With the second line.
 
-_MAX_NAMES = 50_000  # Some 4,000 modules.
+_MAX_NAMES = 50_000  # Enough for about 4,000 modules.
 _FILE = re.compile(r"state\.json|extra\.safetensors|m\d+\.(weights|slots)\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

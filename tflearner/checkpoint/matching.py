@@ -11,7 +11,7 @@ from tflearner.types import StateDict
 
 Path = tuple[str, ...]
 
-_MORE_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # NumPy knows no kind.
+_MORE_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # Not of kind "f".
 
 
 @dataclasses.dataclass
@@ -76,7 +76,7 @@ def merged(own: StateDict, saved: StateDict, paths: Collection[Path]) -> StateDi
 
 
 def as_numbers(value: Any) -> np.ndarray | None:
-    """Returns an array of real numbers or bools; `None` if that is none."""
+    """Returns a value as an array of real numbers or bools; `None` if it is neither."""
     try:
         array = np.asarray(value)
     except ValueError:  # A ragged list.

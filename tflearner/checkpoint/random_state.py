@@ -1,4 +1,4 @@
-"""Where a random number generator is, in saved states."""
+"""Checks saved states of random number generators."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ def checked(where: str, generator: np.random.Generator, state: Any) -> Any:
     """Returns a state that `generator.bit_generator.state` can be set to.
 
     Args:
-        where: What errors call it.
-        generator: A generator of the same kind; it stays as it is.
-        state: What was saved of one.
+        where: The name of the state in errors.
+        generator: The generator that the state is for; not changed.
+        state: The saved state.
 
     Raises:
-        CheckpointMismatchError: If it is no state of such a generator.
+        CheckpointMismatchError: If the generator cannot have this state.
     """
     bits: Any = type(generator.bit_generator)()
     kind = type(bits).__name__
@@ -28,7 +28,7 @@ def checked(where: str, generator: np.random.Generator, state: Any) -> Any:
         raise CheckpointMismatchError(
             where, f"no state of a {kind} ({type(error).__name__}: {error})"
         ) from error
-    if not _same(bits.state, state):  # 1.5 is taken for 1, say.
+    if not _same(bits.state, state):  # NumPy takes 1.5 as 1, for example.
         raise CheckpointMismatchError(where, f"no state that a {kind} can have")
     return bits.state
 

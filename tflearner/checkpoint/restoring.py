@@ -18,8 +18,8 @@ class RestoreReport:
         reset: Optimizers that start anew, since their variables are of another step.
         path: The directory of the step that was read.
         skipped: Newer steps that are damaged, with `on_corrupt="previous"`.
-        dropped: Settings that belong to the machine that wrote the checkpoint, such as
-            "compile_cache", and so have their defaults. Of `from_checkpoint` alone.
+        dropped: Settings of the machine that wrote the checkpoint, such as
+            "compile_cache". They have their defaults. Only `from_checkpoint` drops any.
     """
 
     loaded: tuple[str, ...] = ()

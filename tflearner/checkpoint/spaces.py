@@ -12,9 +12,8 @@ from tflearner.checkpoint.kinds import SPACE, of_kind
 
 
 def _box(low: Any, high: Any, shape: Any, dtype: str) -> gym.spaces.Box:
-    bytes_each = (
-        2 * np.dtype(dtype).itemsize + 2
-    )  # Both bounds, and where there are any.
+    # Two bounds, and two bools that say whether they are finite.
+    bytes_each = 2 * np.dtype(dtype).itemsize + 2
     budget.spend(f"a Box of shape {tuple(shape)}", math.prod(shape) * bytes_each)
     bounds: Any = [np.broadcast_to(np.asarray(b, dtype), shape) for b in (low, high)]
     of_type: Any = np.dtype(dtype).type
@@ -52,7 +51,7 @@ def _discrete(n: int, start: int = 0, **dtype: Any) -> gym.spaces.Discrete:
 
 def _multi_discrete(nvec: Any, start: Any, dtype: str) -> gym.spaces.MultiDiscrete:
     sizes = np.ravel(nvec)
-    # Distributions pad all of them to the longest.
+    # Distributions pad all parts to the length of the longest.
     _spend_on_values("a MultiDiscrete", int(sizes.max(initial=0)) * len(sizes))
     return gym.spaces.MultiDiscrete(
         np.asarray(nvec, dtype),
@@ -67,7 +66,7 @@ def _multi_binary(n: Any) -> gym.spaces.MultiBinary:
 
 
 def _spend_on_values(what: str, num: int) -> None:
-    """Notes that networks read or put out a number for each value."""
+    """Takes memory for networks that read or return a number for each value."""
     budget.spend(f"{what} of {num} values", 4 * num)
 
 

@@ -130,7 +130,7 @@ def decode(
     if {int(match[1]) for match in found} != set(numbers.values()):
         raise ValueError("manifest invalid: its modules are not those of its files")
     text = data[STATE].tobytes()
-    # No file has more tensors than the state mentions, so reading them costs little.
+    # Files with more tensors than the state mentions are refused before parsing.
     num_left, left = text.count(b'"$array"'), dict[str, dict[str, np.ndarray]]()
     for name, own in data.items():
         if name != STATE:

@@ -24,7 +24,7 @@ _NAME = re.compile(r"step-(\d{12,18})")
 _DEBRIS = re.compile(r"\.(stage|trash)-\d{12,18}-[0-9a-f]{16}")
 MAX_STEP = 10**18 - 1
 Digests = dict[str, Future[str]]
-_MAX_HOLES = 32 * 2**20  # Bytes; files of zeros may have some.
+_MAX_HOLES = 32 * 2**20  # Bytes; a file with many zeros may have holes.
 _NOT_AS_WRITTEN = (
     *(ValueError, TypeError, KeyError, AttributeError),
     *(IndexError, OverflowError, RecursionError),
@@ -243,7 +243,7 @@ def _checked_bytes(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _check_holes(path: pathlib.Path, sizes: dict[str, int]) -> None:
-    """Refuses files that take memory when they are read, and hardly a disk before."""
+    """Refuses sparse files, which take far more memory than they take of a disk."""
     holes = {name: files.bytes_in_holes(path / name) for name in sizes}
     written = sum(sizes.values()) - sum(holes.values())
     if sum(holes.values()) > written // 2 + _MAX_HOLES:
@@ -269,6 +269,6 @@ def _refusing(path: pathlib.Path) -> Iterator[None]:
         raise kind(where, str(error)) from error
     except _NOT_AS_WRITTEN as error:
         raise CheckpointCorruptError(where, str(error)) from error
-    except MemoryError as error:  # NumPy's says how much it was.
+    except MemoryError as error:  # NumPy's message has the size.
         what = f"more than this machine can hold ({error})"
         raise CheckpointError(where, what) from error

@@ -10,7 +10,7 @@ import numpy as np
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 64
 MAX_MARKS = 500_000  # Brackets and commas; about half a second.
-MAX_NAMES = 200_000  # Of values in objects; about 200 bytes of memory each.
+MAX_NAMES = 200_000  # Names in objects; each takes about 200 bytes of memory.
 
 _OPENING, _CLOSING, _QUOTE, _COLON = b"[{", b"]}", b'"', b":"
 _MARKS = _OPENING + _CLOSING + _QUOTE + b"," + _COLON
@@ -24,7 +24,7 @@ def dumps(value: Any, max_names: int = MAX_NAMES) -> bytes:
 
     Args:
         value: The value.
-        max_names: How many values in objects there may be.
+        max_names: The largest number of names in objects.
 
     Raises:
         ValueError: If the text is too long, or nested too deep.
@@ -39,11 +39,11 @@ def loads(data: bytes, max_names: int = MAX_NAMES) -> Any:
 
     Args:
         data: The text.
-        max_names: How many values in objects there may be.
+        max_names: The largest number of names in objects.
 
     Raises:
-        ValueError: For anything but JSON in UTF-8 without duplicate keys, NaN, infinite
-            numbers, over one of the limits above.
+        ValueError: For anything but JSON in UTF-8, and for duplicate keys, NaN,
+            infinite numbers, or text above one of the limits.
     """
     _check_limits(data, max_names)
     return json.loads(
@@ -55,7 +55,7 @@ def loads(data: bytes, max_names: int = MAX_NAMES) -> Any:
 
 
 def _check_limits(data: bytes, max_names: int) -> None:
-    """Counts marks, so that no parser has to recurse or take memory to find out."""
+    """Checks the limits by counting marks, before a parser recurses or takes memory."""
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data)} bytes of JSON, over the limit of {MAX_BYTES}")
     unescaped = data.replace(rb"\\", b"").replace(rb"\"", b"")

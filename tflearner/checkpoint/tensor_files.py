@@ -113,7 +113,7 @@ def parse(data: np.ndarray, max_tensors: int | None = None) -> dict[str, np.ndar
 
     Args:
         data: The contents of a file. uint8 [N].
-        max_tensors: How many there may be.
+        max_tensors: The largest number of tensors; `None` for no limit.
 
     Raises:
         ValueError: For anything but a safetensors file without overlaps and holes.

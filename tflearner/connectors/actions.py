@@ -65,7 +65,7 @@ class NormalizeAndClipActions(ConnectorV2):
         super().__init__(input_observation_space, input_action_space)
         self.normalize_actions = normalize_actions
         self.clip_actions = clip_actions
-        # What happens to an action, or to each leaf of one; `None` for nothing.
+        # The rule for an action, or for each leaf of one; `None` changes nothing.
         self.rule: Any = None
         if input_action_space is not None:
             rule = tree.map_structure(self._rule_of, leaf_spaces(input_action_space))
@@ -88,7 +88,7 @@ class NormalizeAndClipActions(ConnectorV2):
 
 
 def _for_each_leaf(rules: Any, actions: Any, function: Callable) -> Any:
-    """Returns what a function makes of each rule and its actions, where there is one."""
+    """Applies a function to each rule and its actions; leaves without one stay."""
     if not isinstance(rules, dict | tuple):  # Spares the 10 us of walking through it.
         return function(rules, actions)
     return tree.map_structure(
@@ -104,7 +104,7 @@ class ToBox:
         self.is_clipped = normalize or clip
         self.is_whole = space.dtype.kind in "iub"
         low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-        # The numbers alone do not tell: an unbounded int32 ends at 2,147,483,647.
+        # Bounds alone do not show it: those of an unbounded int32 are finite.
         is_stretched = space.bounded_below & space.bounded_above & normalize
         half = np.where(is_stretched, (high - low) / 2.0, 1.0)
         self.scale = half.astype(np.float32)

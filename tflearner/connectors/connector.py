@@ -12,7 +12,7 @@ from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
 
-# The rules in TensorFlow of the library's own pieces, see `tensor_forms`.
+# Class of a piece -> its rule in TensorFlow, see `tensor_forms`.
 _TENSOR_RULES: dict[type, Callable[[Any, Any], Any]] = {}
 
 
@@ -20,8 +20,8 @@ def register_tensor_rule(piece_class: type) -> Callable:
     """Returns a decorator for the rule of a piece in TensorFlow.
 
     Args:
-        piece_class: The class of the piece. Its `to_tensors(x)` returns what the
-            decorated function returns for the piece and `x`.
+        piece_class: The class of the piece. Its `to_tensors(x)` calls the decorated
+            function with the piece and `x`.
     """
 
     def register(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -15,10 +15,9 @@ BOOTSTRAP_ROWS = "bootstrap_rows"
 class AddOneTsToEpisodesAndTruncate(ConnectorV2):
     """Gives every episode one artificial last row, for the value that closes it.
 
-    The row holds the episode's last observation; `LOSS_MASK` is False there. The last
-    real row of an episode that was not terminated is truncated, as in RLlib: where the
-    environment truncated it, and where it merely was cut. The episodes themselves stay
-    as they are.
+    The row holds the episode's last observation; `LOSS_MASK` is False there. As in
+    RLlib, the last real row counts as truncated unless the episode was terminated. That
+    includes episodes that were merely cut. The episodes are not changed.
 
     Writes: LOSS_MASK, TRUNCATEDS. bool [T + 1] per episode.
     """
@@ -129,5 +128,5 @@ def _with_zero(rewards, extra: int) -> np.ndarray:
 
 def _flag_at_end(length: int, extra: int, flag: bool) -> np.ndarray:
     column = np.zeros(length + extra, bool)
-    column[length - 1 : length] = flag  # Of no row, if there are none.
+    column[length - 1 : length] = flag  # An empty slice, if there are no rows.
     return column

@@ -230,7 +230,7 @@ class MeanStdFilter(ConnectorV2):
             return np.ones_like(self._squares[name])
         return np.sqrt(self._squares[name] / self._count)
 
-    # The rule: (x - center) * scale, clipped. Numbers that float32 has no room for are
+    # The rule: (x - center) * scale, clipped. Numbers that do not fit into float32 are
     # centred in float64; all else is float32. `tensor_forms` has the rule in TensorFlow.
 
     def _set_rule(self) -> None:

@@ -1,6 +1,6 @@
-"""What the library's connector pieces do, in operations of Keras, for exports.
+"""The rules of the library's connector pieces in Keras operations, for exports.
 
-Kept apart from the pieces, so that acting imports no TensorFlow.
+They are apart from the pieces, so that acting imports no TensorFlow.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ def _for_leaf(rule: ToBox | ToStart | None, x: Any) -> Any:
 
 @register_tensor_rule(MeanStdFilter)
 def normalized(piece: MeanStdFilter, observations: Any) -> Any:
-    """Returns normalised observations; the present statistics become constants."""
+    """Returns normalised observations; the current statistics become constants."""
 
     def of_box(name: str, space: Any, values: Any) -> Any:
         center, scale = piece.rule[name]

@@ -108,13 +108,13 @@ def count_minibatches(
 
 
 def check_fits(num_minibatches: int, size: int) -> None:
-    """Raises `UsageError` for a plan that takes more than this machine's memory.
+    """Raises `UsageError` for a plan that needs more memory than this machine has.
 
     Args:
-        num_minibatches: How many minibatches it has.
-        size: How many items the largest of them have.
+        num_minibatches: The number of minibatches of the plan.
+        size: The number of items in the largest minibatch.
     """
-    # Orders are made as int64 and kept as int32; a loop counts in int32.
+    # Indices are made as int64 and kept as int32; the loop counts in int32.
     most = min(2**31 - 1, allocation.machine_memory() // (12 * size))
     if num_minibatches > most:
         raise UsageError(

@@ -15,7 +15,7 @@ from tflearner.errors import BatchError, UsageError
 from tflearner.types import AgentID, EpisodeID, ModuleID, StateDict
 
 Slice = slice  # In the class below `slice` is a method.
-Who = AgentID | Collection[AgentID] | None  # Agents, or one; `None` for all.
+Who = AgentID | Collection[AgentID] | None  # One agent, or several; `None` for all.
 
 MultiAgentDict = Mapping[AgentID, Any]
 MappingFn = Callable[[AgentID, "MultiAgentEpisode"], ModuleID]
@@ -340,7 +340,7 @@ class MultiAgentEpisode:
         }
         return self
 
-    # Reading. `None` stands for all items but the lookback.
+    # Reading. `None` stands for all items except the lookback.
 
     def get_observations(
         self,
@@ -356,12 +356,12 @@ class MultiAgentEpisode:
 
         Args:
             indices: Which ones: an int, a slice or a list of ints; `None` for all.
-                Negative ones count from the end and reach into the lookback.
-            agent_ids: Of which agents, or of which one; by default of all.
+                Negative indices count from the end and reach into the lookback.
+            agent_ids: One agent or several; by default all.
             env_steps: Whether the indices count environment steps: 0 is what came with
                 the reset (or with the step before this chunk), -1 what came with the
                 last step. Otherwise they count each agent's own steps.
-            neg_index_as_lookback: Whether negative ones count from the end of the
+            neg_index_as_lookback: Whether negative indices count from the end of the
                 lookback instead: -1 is the environment step before 0.
 
         Raises:
@@ -406,7 +406,7 @@ class MultiAgentEpisode:
         env_steps: bool = True,
         neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
-        """Returns what agents got for their steps in sum; as `get_actions`."""
+        """Returns the summed rewards of agents' steps; as `get_actions`."""
         where = indices, neg_index_as_lookback
         return self._get("get_rewards", 0, where, agent_ids, env_steps)
 
@@ -447,7 +447,7 @@ class MultiAgentEpisode:
         Args:
             extra_items: 1 for columns with one item more than there are steps, else 0.
             where: Indices, and whether negative ones count from the lookback's end.
-            *args: What the method takes in front of the indices.
+            *args: The method's arguments before the indices.
         """
         if isinstance(agent_ids, str) or not isinstance(agent_ids, Collection | None):
             agent_ids = [agent_ids]
@@ -472,7 +472,7 @@ class MultiAgentEpisode:
         return items
 
     def _env_steps(self, extra_items: int) -> LookbackBuffer:
-        """Returns the environment steps of a column; lookback as far as an agent's."""
+        """Returns a column's environment steps; the lookback of the earliest agent."""
         now = self.env_t_started
         first = min((times[0] for times in self._observed_at.values()), default=now)
         first = min(first, now)

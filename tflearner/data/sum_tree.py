@@ -28,8 +28,8 @@ class SumTree:
         self._num = num
         self._first = 1 << self._depth(num)  # The node of position 0.
         self._sums = np.zeros(2 * self._first)
-        # The least positive weight of a node's subtree, as the bits that it has not:
-        # they order as integers, and 0, for none, takes no memory before it is written.
+        # The least positive weight of each node's subtree, with its bits inverted. They
+        # order as integers, and 0, for none, takes no memory before it is written.
         self._least = np.zeros(2 * self._first, np.uint64)
 
     @staticmethod

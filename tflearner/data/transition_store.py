@@ -71,7 +71,7 @@ class TransitionStore:
         num_steps_added: How many steps were ever added.
         num_transitions: How many rows have a successor.
         open: The episodes that may go on, by id, in the order of their last rows.
-        links: The slots of the rows' successors; of slots without a row anything. int
+        links: The slots of the rows' successors; arbitrary in slots without a row. int
             [capacity].
     """
 

@@ -14,8 +14,8 @@ import threadpoolctl
 def one_blas_thread() -> contextlib.AbstractContextManager:
     """Returns a context in which NumPy's products run on the calling thread.
 
-    The limit holds for the whole process; leaving the context gives back what was set
-    before, after errors as well.
+    The limit holds for the whole process. Leaving the context restores the former
+    limit, after errors as well.
     """
     return _controller().limit(limits=1, user_api="blas")
 

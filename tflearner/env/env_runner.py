@@ -9,16 +9,16 @@ from tflearner.types import ResultDict
 
 
 class BrokenOff(BaseException):
-    """Sampling ended before it was done, because its `StopWatch` ran out."""
+    """Raised to end sampling early, when its `StopWatch` has run out."""
 
 
 class StopWatch:
-    """Says when sampling has to end before it is done.
+    """Signals that sampling has to end early.
 
     Attributes:
-        has_run_out: Whether it has to; looked at between vector steps.
-        is_in_env: Whether an environment is running, so that `BrokenOff` may be raised
-            right there, by a handler of signals.
+        has_run_out: Whether sampling has to end; checked between vector steps.
+        is_in_env: Whether an environment is running. If so, a signal handler may raise
+            `BrokenOff` inside it.
     """
 
     def __init__(self) -> None:

@@ -103,9 +103,9 @@ class GuardedEnv(gym.Wrapper):
         return observation, reward, terminated, truncated, info
 
     def _check_observation(self, observation: Any) -> None:
-        """Checks shape and dtype; needed only when they change, and that is seldom.
+        """Checks an observation; needed only when shape or dtype change.
 
-        What a cast to the space's dtype may change is checked in every step.
+        If a cast to the space's dtype may change values, every observation is checked.
         """
         is_exact = _check_fits(observation, self.observation_space, "observation")
         self._checked_form = _form(observation) if is_exact else None
@@ -144,7 +144,7 @@ def _check_fits(observation: Any, space: Any, name: str) -> bool:
     """Returns whether all observations of this form are exact in their space's dtype.
 
     Raises:
-        BrokenContract: Unless the observation has the form of its space.
+        BrokenContract: If the observation does not have the form of its space.
     """
     if isinstance(space, gym.spaces.Dict):
         if not isinstance(observation, dict) or space.spaces.keys() - observation:
@@ -165,7 +165,7 @@ def _check_fits(observation: Any, space: Any, name: str) -> bool:
 
 
 def _check_leaf_fits(observation: Any, space: Any, name: str) -> bool:
-    if space.shape is None:  # Of a sequence, say: there is nothing to compare.
+    if space.shape is None:  # A Sequence, for example: there is nothing to compare.
         return True
     try:
         array = np.asarray(observation)

@@ -1,11 +1,11 @@
-"""Wrappers that normalise by statistics which nothing else has."""
+"""Warnings about gymnasium wrappers whose statistics no checkpoint holds."""
 
 import warnings
 from typing import Any
 
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
 
-# What holds the statistics -> gymnasium's wrapper that has it.
+# Attribute with the statistics -> gymnasium's wrapper that has it.
 _WRAPPERS = {"obs_rms": "NormalizeObservation", "return_rms": "NormalizeReward"}
 _REMEDIES = {
     "NormalizeObservation": "for observations use "
@@ -20,7 +20,7 @@ def warn_of_normalizing(env: VectorEnv, name: str) -> None:
 
     Args:
         env: The vector environment.
-        name: What the warning calls it.
+        name: The environment's name in the warning.
     """
     found = normalizing_wrappers(env)
     if found:
@@ -34,7 +34,7 @@ def warn_of_normalizing(env: VectorEnv, name: str) -> None:
 
 
 def normalizing_wrappers(env: VectorEnv) -> list[str]:
-    """Returns which of the two wrappers an environment has, in a worker process, too."""
+    """Returns the names of an environment's normalising wrappers, in workers, too."""
     layers: list[Any] = [env]
     while isinstance(layers[-1], VectorWrapper):
         layers.append(layers[-1].env)

@@ -6,9 +6,9 @@ from typing import Any, Self
 
 @dataclasses.dataclass(frozen=True)
 class RunnerSettings:
-    """What a `SingleAgentEnvRunner` reads of an `AlgorithmConfig`, and nothing else.
+    """The settings that a `SingleAgentEnvRunner` reads from an `AlgorithmConfig`.
 
-    It takes the place of the config in a process without TensorFlow:
+    Use it in place of the config in a process without TensorFlow:
 
         settings = RunnerSettings.of(config)
         runner = SingleAgentEnvRunner(config=settings, module=module.numpy_policy())

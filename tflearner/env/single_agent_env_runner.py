@@ -61,14 +61,14 @@ class SingleAgentEnvRunner(EnvRunner):
 
     Args:
         config: An `AlgorithmConfig`, or the `RunnerSettings` of one.
-        module: The `RLModule` that acts, or a `NumpyPolicy`. It is not copied: what a
-            learner does to its weights shows from the next `sample()` on.
+        module: The `RLModule` that acts, or a `NumpyPolicy`. It is not copied: weights
+            that a learner changes are used from the next `sample()` on.
         env_to_module: The connector pipeline from observations to the module.
         module_to_env: The one from the module's outputs to actions; not needed if the
             module puts out actions.
         env: A vector environment that `make_vector_env` has made for this config, to be
             used, and closed, by this runner. By default the runner makes it.
-        stop_watch: Sampling raises `BrokenOff` once it has run out.
+        stop_watch: Sampling raises `BrokenOff` once this watch has run out.
 
     Attributes:
         env: The vector environment; `None` after an error, until the next `sample()`.
@@ -98,8 +98,8 @@ class SingleAgentEnvRunner(EnvRunner):
         self._actor: Any = (
             None if module is None else acting.make_actor(module, draws=draws)
         )
-        # A vector environment that the config brings, its maker closes.
         self._is_stateful = module is not None and module.is_stateful()
+        # If the config brings a vector environment, its maker closes it.
         self._owns_env = not isinstance(config.env, VectorEnv)
         self._stopped = False
         self._stop_watch = stop_watch or StopWatch()
@@ -204,7 +204,7 @@ class SingleAgentEnvRunner(EnvRunner):
         return cut.episodes
 
     def _reset(self, explore: bool) -> None:
-        # Forgotten before it is used: what fails with it would fail for ever.
+        # Cleared before use: a seed with which `reset()` fails would fail every time.
         seed, self._seed_of_reset = self._seed_of_reset, None
         if seed is None and self._needs_seed:
             seed = int(self._rng.integers(2**31))
@@ -424,12 +424,12 @@ class SingleAgentEnvRunner(EnvRunner):
         return self.get_state(not_components=() if has_weights else COMPONENT_RL_MODULE)
 
     def set_state(self, state: StateDict) -> None:
-        """Takes over what `get_state` returned; parts that are missing stay.
+        """Sets the parts that a state from `get_state` contains.
 
-        Episodes that are going on go on, now with the new weights.
+        Running episodes continue, now with the new weights.
 
         Raises:
-            TFLearnerError: If it is no such state; nothing is changed then.
+            TFLearnerError: If the state is invalid; nothing is changed then.
         """
         with telling(f"{type(self).__name__}.set_state()"):
             self._check_state(state)
@@ -441,7 +441,7 @@ class SingleAgentEnvRunner(EnvRunner):
                 raise
 
     def _plan_restore(self, state, component):
-        # Of one part, what it is to this runner.
+        # The state of one part, by name as in `get_state`.
         of_runner = {component[0]: state} if len(component) == 1 else {}
         self._check_state(of_runner if component else state)
         return super()._plan_restore(state, component)

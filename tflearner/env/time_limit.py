@@ -11,18 +11,17 @@ _BETWEEN_CALLS_S = 0.5
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises `TimeoutError` inside a block that takes longer.
+    """Raises `TimeoutError` inside a block that takes too long.
 
-    It cuts short what Python does, sleeping and waiting included; a call of other code
-    has to return first. On threads other than the main one, which signals do not reach,
-    there is no limit.
+    It interrupts Python code, sleeping and waiting included; a call of native code has
+    to return first. Signals reach the main thread only, so other threads have no limit.
 
     Args:
-        seconds: The most that the block may take.
+        seconds: The longest time that the block may take.
     """
     is_main = threading.current_thread() is threading.main_thread()
     before: Any = signal.getsignal(signal.SIGALRM)
-    if not is_main or before is None:  # `None` could not be given back.
+    if not is_main or before is None:  # `None` could not be restored.
         yield
         return
     main, is_over, is_late = threading.get_ident(), threading.Event(), False

@@ -24,7 +24,7 @@ from tflearner.modules.mask_spaces import has_action_mask
 
 EnvSource = str | EnvSpec | VectorEnv | Callable[..., gym.Env | VectorEnv]
 
-_LEAST_S = 0.2  # To close one environment, however long others took.
+_LEAST_S = 0.2  # Time to close one environment, however long others took.
 _VECTORIZE_MODES = ("sync", "async", "vector_entry_point")
 _CONFIG_NAMES = ("config", "env_config")
 
@@ -70,8 +70,8 @@ def make_vector_env(
         action_masks: Whether to put masks of actions that environments of the first two
             modes have elsewhere into their observations: `"auto"` does if there are
             any, which takes a reset to find out, `True` demands masks.
-        step_timeout_s: The most seconds that a step or reset of environments in
-            processes of their own may take; `None` does not bound it.
+        step_timeout_s: The most seconds that a step or reset of environments in worker
+            processes may take; `None` for no limit.
 
     Raises:
         UsageError: If a worker process is importing the script that started it.
@@ -118,11 +118,11 @@ def make_vector_env(
 
 
 def shown_name(env: EnvSource, made: VectorEnv) -> str:
-    """Returns what people see an environment called: its id, or else its class.
+    """Returns the name of an environment in output: its id, or else its class.
 
     Args:
-        env: What described it.
-        made: What `make_vector_env` made of that.
+        env: The setting that describes it.
+        made: The vector environment that `make_vector_env` made from `env`.
     """
     if isinstance(env, str):
         return env
@@ -164,16 +164,16 @@ def get_autoreset_mode(env: VectorEnv) -> AutoresetMode:
 def close_vector_env(env: VectorEnv, *, broken: bool = False) -> None:
     """Closes a vector environment; harmless when called again.
 
-    Environments have 5 seconds together, or 1 if `broken`. Then worker processes are
-    ended; in this process `time_limit` says what a `close()` can be cut short in.
+    All environments together have 5 seconds, or 1 if `broken`. Then worker processes
+    are ended, and a `close()` in this process is interrupted if `time_limit` can do so.
 
     Args:
         env: The vector environment.
-        broken: Whether an error came out of it; whatever else fails is of no interest.
+        broken: Whether it has raised an error; errors in closing are then ignored.
 
     Raises:
-        Exception: What the first environment raised whose `close()` did, once all are
-            closed; unless `broken`.
+        Exception: The first error of a `close()`, after all environments are closed;
+            unless `broken`.
     """
     errors: list[Exception] = []
     seconds = worker_env.CLOSING_AFTER_ERROR_S if broken else worker_env.CLOSING_S
@@ -185,7 +185,7 @@ def close_vector_env(env: VectorEnv, *, broken: bool = False) -> None:
         innermost.closed = True
     try:
         with time_limit(seconds):
-            env.close()  # What is around it, or an environment of another kind.
+            env.close()  # Its wrappers, or a vector environment of another class.
     except Exception as error:  # noqa: BLE001 - it is the user's code.
         errors.append(error)
     if errors and not broken:
@@ -314,7 +314,7 @@ def _vectorize(
     env_fns[0].ready = first
     env_fns[0].name = _name_of_one(first)
     with _making(env):
-        # The runner copies what it keeps, so nobody else needs to.
+        # The runner copies the observations that it keeps, so no other copy is needed.
         if not is_async:
             return SyncVectorEnv(env_fns, copy=False, autoreset_mode=mode)
         return WorkerVectorEnv(
@@ -357,7 +357,7 @@ class _SubEnvFactory:
 
 
 class _ExampleEnv(GuardedEnv):
-    """What `AsyncVectorEnv` looks at in this process, and closes before it goes on."""
+    """An example in this process: `AsyncVectorEnv` reads its spaces and closes it."""
 
     def close(self) -> None:
         with contextlib.suppress(TimeoutError), time_limit(worker_env.CLOSING_S):

@@ -235,11 +235,11 @@ class VectorStepper:
         return column
 
     def _check_observations(self, obs: Any, index: np.ndarray | None = None) -> None:
-        """Checks their numbers.
+        """Checks that observations are finite and in the ranges of their spaces.
 
         Args:
             obs: Observations [N, ...], or [D, ...] of some environments.
-            index: Of which environments they are; `None` is all of them.
+            index: The environments that they are from; `None` for all.
         """
         self._check_finite("observation", obs, index)
         for name, path, space, low, high in self._ranges:

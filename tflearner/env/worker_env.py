@@ -1,7 +1,7 @@
-"""Environments in worker processes, which live as long as the process that acts.
+"""Environments in worker processes, which end with the process that acts.
 
-Ctrl-C at a terminal and a SIGTERM to the process group reach workers, too. They ignore
-both: what acts decides when they end, and they end by themselves when it is gone.
+Ctrl-C at a terminal and a SIGTERM to the process group reach workers, too. Workers
+ignore both. The acting process ends them, and they end on their own if it dies.
 """
 
 import atexit
@@ -25,23 +25,23 @@ from tflearner.errors import UsageError
 
 # Seconds. `stop()` takes less than 10 in all.
 CLOSING_S = 5.0  # For environments to close.
-CLOSING_AFTER_ERROR_S = 1.0  # The same, where one of them is broken.
-ENDING_S = 1.0  # For a process to end that was told to.
+CLOSING_AFTER_ERROR_S = 1.0  # For environments to close after an error.
+ENDING_S = 1.0  # For a process to end after a signal.
 ORPHAN_S = 5.0  # How long a worker outlives its parent, to close its environment.
 
 _STARTER = "TFLEARNER_STARTS_WORKERS"  # The process that is starting workers.
 
 
-_running: weakref.WeakSet = weakref.WeakSet()  # Of `WorkerVectorEnv`.
+_running: weakref.WeakSet = weakref.WeakSet()  # Every `WorkerVectorEnv`.
 
 
 class LateError(multiprocessing.TimeoutError):
-    """Environments that did not answer in time.
+    """Raised when environments do not answer in time.
 
     Args:
-        name: What they were asked to do.
-        indices: Which environments.
-        seconds: How long they had.
+        name: The call that they did not answer: "step" or "reset".
+        indices: The environments that did not answer.
+        seconds: The time limit.
     """
 
     def __init__(self, name: str, indices: list[int], seconds: float):
@@ -50,12 +50,12 @@ class LateError(multiprocessing.TimeoutError):
 
 
 class WorkerVectorEnv(AsyncVectorEnv):
-    """An `AsyncVectorEnv` that bounds the time of a step and of its own end.
+    """An `AsyncVectorEnv` with time limits for steps, resets and closing.
 
     Args:
         env_fns: Functions that make the environments; in a worker they have to call
             `follow_parent` first.
-        timeout_s: The most seconds of a step or reset; `None` does not bound it.
+        timeout_s: The time limit of a step or reset; `None` for no limit.
         **kwargs: As for `AsyncVectorEnv`.
     """
 
@@ -68,9 +68,9 @@ class WorkerVectorEnv(AsyncVectorEnv):
         try:
             super().__init__(env_fns, context=_start_method(), **kwargs)
         finally:
-            os.environ.pop(_STARTER, None)  # Of another thread, it may be gone.
+            os.environ.pop(_STARTER, None)  # Another thread may have removed it.
         _running.add(self)
-        self._pollers = []  # `Connection.poll` takes 50 times as long.
+        self._pollers = []  # `Connection.poll` would take 50 times as long.
         for pipe in self.parent_pipes:
             poller = select.poll()
             poller.register(pipe.fileno(), select.POLLIN)
@@ -113,11 +113,11 @@ class WorkerVectorEnv(AsyncVectorEnv):
 
 
 def end_workers(env: AsyncVectorEnv, closing_s: float) -> None:
-    """Asks workers to close their environments and to end, and ends those that do not.
+    """Asks workers to close their environments, and kills workers that do not end.
 
     Args:
-        env: The vector environment; it is closed then.
-        closing_s: Seconds to wait for them.
+        env: The vector environment; closed afterwards.
+        closing_s: Seconds to wait before killing workers.
     """
     workers = _Workers(env)
     workers.ask()
@@ -135,18 +135,18 @@ def end_workers(env: AsyncVectorEnv, closing_s: float) -> None:
 
 @atexit.register  # Before `multiprocessing` waits for all processes.
 def _end_all() -> None:
-    """Ends the workers of a program that ends without `stop()`."""
+    """Ends the workers of a program that exits without `stop()`."""
     for env in [*_running]:
         if not env.closed and env._starter == os.getpid():
             end_workers(env, CLOSING_AFTER_ERROR_S)
 
 
 class _Workers:
-    """Those worker processes of a vector environment that have not ended."""
+    """The worker processes of a vector environment that are still running."""
 
     def __init__(self, env: AsyncVectorEnv):
-        # The end of its pipe tells that a worker has ended. Its sentinel, which a dead
-        # fork server closes as well, has to do where there is no pipe.
+        # The end of a worker's pipe shows that it has ended. A sentinel is only used
+        # where there is no pipe, since a dead fork server closes sentinels as well.
         self._left: dict[Any, Any] = {
             (process.sentinel if pipe is None or pipe.closed else pipe): process
             for process, pipe in zip(env.processes, env.parent_pipes)
@@ -175,11 +175,11 @@ class _Workers:
 
 
 def _has_ended(handle: Any) -> bool:
-    """Whether a sentinel or pipe is one of a worker that has ended."""
+    """Returns whether the worker behind a sentinel or pipe has ended."""
     if isinstance(handle, int):
         return True
     try:
-        handle.recv()  # A late answer, or that to what `ask` sent.
+        handle.recv()  # A late answer, or the answer to `ask`.
     except (EOFError, OSError):
         return True
     except Exception:  # noqa: BLE001 - answers hold objects of the user's.
@@ -188,8 +188,8 @@ def _has_ended(handle: Any) -> bool:
 
 
 def _start_method() -> str | None:
-    # A fork of a process with TensorFlow's threads may inherit a lock that nobody will
-    # ever release, so workers start from a clean process.
+    # A fork of a process with TensorFlow's threads may inherit a lock that is never
+    # released, so workers start from a clean process.
     methods = multiprocessing.get_all_start_methods()
     return "forkserver" if "forkserver" in methods else None
 
@@ -213,20 +213,20 @@ def _ignore(number: int, frame: Any) -> None:
 
 def _end_with(sentinel: int) -> None:
     multiprocessing.connection.wait([sentinel])
-    # A worker that waits for orders sees the end of its pipe, and closes its
-    # environment; one that hangs does not.
+    # A worker that waits for commands sees the end of its pipe, closes its environment
+    # and ends. A worker that hangs in its environment does not.
     time.sleep(ORPHAN_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def refuse_in_import_of_script(where: str, *, any_module: bool = False) -> None:
-    """Raises `UsageError` while a worker of ours imports the script that started it.
+    """Raises `UsageError` while a worker imports the script that started it.
 
-    A new process imports the program's script to know its classes. Without a guard the
-    script would do in each worker all that it does.
+    A new process imports the program's script to know its classes. Without a guard,
+    each worker would run the whole script again.
 
     Args:
-        where: What is to be built.
+        where: The object to be built, which the error names.
         any_module: Whether to raise as well while the worker imports other modules.
     """
     process = multiprocessing.current_process()
@@ -244,7 +244,7 @@ def refuse_in_import_of_script(where: str, *, any_module: bool = False) -> None:
 
 
 def _is_called_by_script() -> bool:
-    """Whether the module whose import has got here is the script of the program."""
+    """Returns whether the module that is being imported is the program's script."""
     frame: Any = sys._getframe()
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""Where weights change."""
+"""Learners, which update the weights of modules."""
 
 from tflearner.modules import keras_backend
 

@@ -88,11 +88,11 @@ class UpdateOutputs:
         values: Key -> one value per minibatch and per `log_value` under that key, in
             order. float32 [num_values].
         settings: Key -> the settings of its `log_value`.
-        rows: Key -> what `put_out_rows` was given for each row of each minibatch, in
-            the order of the plan. float32 [num_minibatches, rows per minibatch].
-        put_back: Modules that the update would have left with numbers that are not
-            finite, and the first variable of each group of which that is so.
-        overflowed: Module id -> a few words on that variable, of those put back.
+        rows: Key -> the values of `put_out_rows` for each row of each minibatch, in the
+            order of the plan. float32 [num_minibatches, rows per minibatch].
+        put_back: The groups of modules that were put back, because the update made a
+            variable infinite or NaN; each with the first such variable.
+        overflowed: Module id -> the name of that variable, for modules put back.
     """
 
     values: dict[MetricKey, np.ndarray]
@@ -120,7 +120,7 @@ class _OutputLayout:
     def outputs(
         self, values: np.ndarray, groups: Sequence[Group], overflowed: np.ndarray
     ) -> UpdateOutputs:
-        """Sorts [num_minibatches, numbers] by key, and names what was put back."""
+        """Sorts values [num_minibatches, numbers] by key; lists modules put back."""
         positions: dict[MetricKey, list[int]] = {}
         for position, key in enumerate(self.keys):
             positions.setdefault(key, []).append(position)
@@ -148,7 +148,7 @@ class CompiledUpdate:
     Args:
         update: Takes {module id: {column: tensor}}; returns losses by module, {key:
             [logged tensors]} and {key: tensor [rows]}.
-        overflow_guard: Returns the guard of an update of some modules.
+        overflow_guard: Takes module ids; returns the guard of an update of the modules.
         metrics: The logger that `update` logs to.
         replicas: The devices that it runs on.
         jit_compile: True, False or "auto".

@@ -57,10 +57,10 @@ def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
 
 
 def check_kinds(where: str, state: StateDict) -> None:
-    """Raises `UsageError` for components that are of the wrong type.
+    """Raises `UsageError` for components of the wrong type.
 
     Args:
-        where: What the error is about.
+        where: The call or class that the error names.
         state: Components by name.
     """
     for name in _NESTED:

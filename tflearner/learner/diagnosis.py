@@ -54,7 +54,7 @@ def first_bad_tensor(
 
 
 def name_of(learner: Any, module_id: ModuleID, variable: tf.Variable) -> str:
-    """Returns what a variable of a module, or of its optimizers, is called."""
+    """Returns a readable name for a variable of a module or of its optimizers."""
     keys, ref = learner._weight_keys(), variable.ref()
     if ref in keys:
         return f"weight {keys[ref].removeprefix(f'{module_id}/')!r}"

@@ -11,19 +11,19 @@ from tflearner.types import ModuleID, Tensor
 
 
 def forget(modules: Iterable[Any]) -> None:
-    """Makes layers forget what they added in calls so far, such as those for acting."""
+    """Clears the losses that layers added in earlier calls, such as in acting."""
     for module in modules:
         module.unwrapped()._clear_losses()
 
 
 def collect(modules: Mapping[ModuleID, Any]) -> dict[ModuleID, Tensor]:
-    """Returns the sum of what the layers of each module added since `forget`.
+    """Returns the sum of the losses that each module's layers added since `forget`.
 
-    Every call of a layer counts, but for those of target networks. The regularizer of a
-    weight that several modules have counts for the first of them alone.
+    Every call of a layer counts, except in target networks. The regularizer of a weight
+    that several modules share counts only for the first of them.
 
     Returns:
-        float32 scalars, of those modules whose layers have losses.
+        float32 scalars, for modules whose layers have losses.
     """
     found: dict[ModuleID, Tensor] = {}
     seen: set[Any] = set()

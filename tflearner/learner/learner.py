@@ -273,7 +273,8 @@ class Learner(LearnerState):
             batch: A `MultiAgentBatch`; or, with one module, a `SampleBatch` or a dict
                 of its columns, NumPy arrays or tensors [N, ...], of sequences [S, T,
                 ...] with "seq_lens" [S]; or a function without arguments, or a Ray
-                object reference, that brings one; so may its values be. Not changed.
+                object reference, that returns a batch. The columns of a dict may be
+                functions and references, too. Not changed.
             timesteps: Schedules read "num_env_steps_sampled_lifetime" from it; without
                 it they stay where they are.
             num_epochs: Passes over the batch.
@@ -319,12 +320,12 @@ class Learner(LearnerState):
         """Turns episodes into a train batch and takes gradient steps on it.
 
         Args:
-            episodes: `SingleAgentEpisode`s and `MultiAgentEpisode`s; not changed. In
-                place of the list or of any episode there may be a function without
-                arguments, or a Ray object reference, that brings it or several, or
-                more of these; what is lost on the way is counted and left out, and so
-                are references that take longer than `deferred_data_timeout_s`. An empty
-                list is a skipped update.
+            episodes: `SingleAgentEpisode`s and `MultiAgentEpisode`s; not changed. The
+                list and its items may be functions without arguments, or Ray object
+                references. They return an episode, a list, or another function or
+                reference. Lost episodes are counted and skipped; so are references that
+                take longer than `deferred_data_timeout_s`. An empty list is a skipped
+                update.
             timesteps: As for `update_from_batch`, like the other settings.
             num_epochs: Passes over the batch.
             minibatch_size: Rows per gradient step.
@@ -528,7 +529,7 @@ class Learner(LearnerState):
                 own = settings
                 if batch is not None:
                     columns = self._checked_columns(batch)
-                    # Of several processes, each has to take minibatches of one size.
+                    # Several processes have to take minibatches of one size.
                     if not self.distributed:
                         own = settings.fitted_to(columns)
                     self._check_minibatches(columns, own)

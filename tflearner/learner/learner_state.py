@@ -311,5 +311,5 @@ def _copied(module_ids: Any) -> Any:
 def _is_finite(weight: np.ndarray) -> bool:
     if weight.dtype.kind != "f":
         return True
-    with np.errstate(over="ignore"):  # What is finite as float64 may be too large.
+    with np.errstate(over="ignore"):  # A finite float64 may be too large for float32.
         return bool(np.isfinite(weight.astype(np.float32, copy=False)).all())

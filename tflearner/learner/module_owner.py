@@ -80,7 +80,7 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self.metrics = MetricsLogger()
         self._module_spec = module_spec
         self._given_spec = module_spec
-        self._turns = Turns()  # Updates and exports are not torn by one another.
+        self._turns = Turns()  # Updates and exports exclude each other.
         self._in_step = threading.local()  # Each device of a step has a thread.
         self._module_obj = module
         self._module: MultiRLModule | None = None

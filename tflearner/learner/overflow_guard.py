@@ -1,7 +1,7 @@
-"""Puts modules back whose variables an update made infinite.
+"""Puts back modules whose variables became infinite during an update.
 
-A gradient step from finite gradients can overflow all the same: its learning rate is too
-large, a momentum adds up, or a layer keeps statistics of what it saw.
+Finite gradients can still overflow variables: by a large learning rate, a momentum that
+adds up, or the statistics that a layer keeps of its inputs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +14,11 @@ from tflearner.types import ModuleID, Tensor
 
 
 class Group(NamedTuple):
-    """Modules that have variables in common, and are put back together.
+    """Modules that share variables, and so are put back together.
 
     Attributes:
         module_ids: The modules, or `ALL_MODULES` for optimizers under that name.
-        variables: What an update may change of them.
+        variables: The variables that an update may change.
     """
 
     module_ids: tuple[ModuleID, ...]
@@ -26,17 +26,17 @@ class Group(NamedTuple):
 
 
 class OverflowGuard:
-    """Looks at variables once for an update, when all of its gradient steps are taken.
+    """Checks variables once per update, after all of its gradient steps.
 
-    The copies that `save` takes are made anyway, by the first gradient step: it writes
-    into new memory while the old one is in use.
+    `save` costs no further copy. While the old values are in use, the first gradient
+    step writes into new memory anyway.
 
     Args:
-        variables: What an update may change, by module: weights, and the variables of
-            their optimizers.
+        variables: The variables that an update may change, by module: weights, and the
+            variables of their optimizers.
 
     Attributes:
-        groups: The modules, together with those that they share variables with.
+        groups: The modules, grouped by the variables that they share.
     """
 
     def __init__(self, variables: Mapping[ModuleID, Iterable[tf.Variable]]):
@@ -47,14 +47,14 @@ class OverflowGuard:
         return [[tf.identity(v) for v in group.variables] for group in self.groups]
 
     def put_back(self, saved: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Puts each group back of which a number stopped being finite.
+        """Puts back each group in which a finite number became infinite or NaN.
 
         Args:
             saved: What `save` returned before the update.
 
         Returns:
-            The position of a group's first such variable, or -1 if the group stays as it
-            is. int32 [num_groups]
+            For each group the position of its first such variable, or -1 if the group
+            was not put back. int32 [num_groups]
         """
         found = [_put_back(*pair) for pair in zip(self.groups, saved, strict=True)]
         return tf.stack(found) if found else tf.zeros([0], tf.int32)
@@ -64,7 +64,7 @@ def _put_back(group: Group, saved: Sequence[Tensor]) -> Tensor:
     values = [tf.convert_to_tensor(variable) for variable in group.variables]
 
     def look_closer() -> Tensor:
-        # What was not finite before is meant to be so, like the -inf of a mask.
+        # A number that was infinite before is meant to be, like the -inf of a mask.
         lost = tf.stack(
             [
                 tf.reduce_any(_is_finite(before) & ~_is_finite(now))
@@ -77,7 +77,7 @@ def _put_back(group: Group, saved: Sequence[Tensor]) -> Tensor:
         first = tf.argmax(tf.cast(lost, tf.int32), output_type=tf.int32)
         return tf.where(is_lost, first, -1)
 
-    # Squares overflow before their roots do; that costs a closer look, no more.
+    # Squares can overflow where numbers do not; that only costs the closer look.
     floats = [value for value in values if value.dtype.is_floating]
     seems_finite = tf.math.is_finite(sum_of_squares(floats)) if floats else True
     return tf.cond(seems_finite, lambda: tf.constant(-1), look_closer)

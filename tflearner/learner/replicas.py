@@ -101,7 +101,7 @@ class Replicas:
         num: Replicas of all processes.
         num_local: Those of this process.
         devices: Their devices; `[None]` leaves the choice to TensorFlow.
-        is_mirrored: Whether replicas exchange gradients, be there only one.
+        is_mirrored: Whether the strategy exchanges gradients, even for one replica.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
@@ -345,7 +345,7 @@ class Replicas:
         return own
 
     def assign(self, variables: Sequence[Any], values: Sequence[Tensor]) -> None:
-        """Assigns to variables what is the same on every replica."""
+        """Assigns values to variables; they are the same on every replica."""
         if not self.is_mirrored:
             for variable, value in zip(variables, values):
                 variable.assign(value)

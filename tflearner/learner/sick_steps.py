@@ -33,8 +33,9 @@ class SickRun(NamedTuple):
         """Returns the error to raise.
 
         Args:
-            first_bad: Which tensor was the first that was not finite.
-            overflowed: Whether it is what the steps made, and not what they began with.
+            first_bad: The name of the first tensor that was not finite.
+            overflowed: Whether new weights were not finite, and not a loss or
+                gradients.
         """
         what = "new weights" if overflowed else "a loss or gradients"
         began = "that began in an earlier batch"

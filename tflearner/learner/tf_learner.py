@@ -193,7 +193,7 @@ class TfLearner(Learner):
                     "'tf_saved_model', which can hold variables that change",
                 )
             further = export_update(self, module_id, example_batch).arguments()
-        with own_random_numbers(self.config.seed):  # Keras makes layers once more.
+        with own_random_numbers(self.config.seed):  # Keras creates the layers again.
             return export_policy(
                 module,
                 path,
@@ -204,7 +204,7 @@ class TfLearner(Learner):
             )
 
     def _check_is_built(self, error: bool = True) -> bool:
-        if error:  # Whoever asks is about to compute.
+        if error:  # The caller is about to compute.
             tensorflow_settings.check()
         return super()._check_is_built(error)
 
@@ -224,7 +224,7 @@ class TfLearner(Learner):
             The forward outputs by module, the loss by module, and the logged tensors
             as {key: [tensors]}.
         """
-        # The tape goes on watching, for a `compute_gradients` that adds up losses.
+        # The tape keeps recording, for a `compute_gradients` that adds up losses.
         with self.metrics.collect() as logged, tf.GradientTape() as tape:
             fwd_out, loss_per_module = self._forward_and_losses(batch)
             with self._updates_only(loss_per_module):
@@ -236,7 +236,7 @@ class TfLearner(Learner):
         return fwd_out, loss_per_module, logged.values
 
     def _forward_and_losses(self, batch: dict[ModuleID, Any]) -> tuple[dict, dict]:
-        """Returns the forward outputs, and the losses with those of Keras layers."""
+        """Returns forward outputs, and losses including the losses of Keras layers."""
         modules = {module_id: self.module[module_id] for module_id in batch}
         layer_losses.forget(modules.values())
         with _no_new_weights(modules):
@@ -252,7 +252,7 @@ class TfLearner(Learner):
         return fwd_out, losses
 
     def _update_with_rows(self, batch: dict[ModuleID, Any]) -> tuple:
-        """Returns the losses, the logged tensors and what was put out for each row."""
+        """Returns the losses, the logged tensors and the per-row values."""
         rows: dict[tuple[ModuleID, str], Tensor] = {}
         self._in_step.rows = rows
         try:
@@ -451,7 +451,7 @@ class TfLearner(Learner):
             side_effects.warn_of_changes(self, self.module, before)
         for module_ids, variable in outputs.put_back:
             name = constants.NUM_NON_FINITE_UPDATES_LIFETIME
-            # Optimizers count; a module that was put back may have none of its own.
+            # Steps are counted by optimizer; a module put back may not have its own.
             counting = [mid for mid in module_ids if (mid, name) in outputs.values]
             for module_id in counting or module_ids:
                 where = diagnosis.name_of(self, module_id, variable)
@@ -462,7 +462,7 @@ class TfLearner(Learner):
         return outputs
 
     def _overflow_guard(self, module_ids: Collection[ModuleID]) -> OverflowGuard:
-        """Returns the guard of what an update of some modules may change."""
+        """Returns a guard of the variables that an update of modules may change."""
         variables: dict[ModuleID, list[Any]] = {}
         if self.config.non_finite_updates != "off":
             modules: dict[ModuleID, Any] = {
@@ -484,7 +484,7 @@ class TfLearner(Learner):
     def _after_undone_steps(
         self, module_id: ModuleID, outputs: UpdateOutputs, num_steps: int
     ) -> None:
-        """Corrects what the gradient steps logged of a module that was put back."""
+        """Corrects the metrics of the gradient steps of a module that was put back."""
         key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
         outputs.values[key] = np.ones(num_steps, np.float32)
         outputs.settings.setdefault(key, {"reduce": "sum"})
@@ -515,7 +515,7 @@ class TfLearner(Learner):
             return
         was_run, outputs = module.try_forward_train(2)
         if not was_run:
-            return  # It reads columns of train batches; those are still to come.
+            return  # It reads columns that only train batches have.
         where = f"module {module_id!r}, forward_train()"
         if not isinstance(outputs, dict) or not set(required) <= outputs.keys():
             got = sorted(outputs) if isinstance(outputs, dict) else type(outputs)
@@ -671,7 +671,7 @@ class TfLearner(Learner):
 
 @contextlib.contextmanager
 def _no_new_weights(module_ids: Collection[ModuleID]) -> Iterator[None]:
-    """Refuses variables that no optimizer knows: they would never learn."""
+    """Raises `ModuleError` for new trainable variables: no optimizer updates them."""
     names = " or ".join(map(repr, module_ids))
 
     def refuse(next_creator: Callable, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What an update may be given: data or the promise of data, once or again and again."""
+"""Data for updates: batches, episodes and iterators, or promises that return them."""
 
 import collections
 import copy
@@ -17,11 +17,11 @@ from tflearner.errors import (
 )
 
 LOST = object()
-LATE = "late"  # The kind of loss that came after the deadline.
-DEEPEST = 32  # Promises that bring promises.
-# Errors of Ray that stand for an error of the code that a task ran.
+LATE = "late"  # The kind of loss of a reference that missed the deadline.
+DEEPEST = 32  # The deepest nesting of promises and lists.
+# Ray's errors for an error in the code that a task ran.
 _OF_CODE = ("UnserializableException", "UserCodeException")
-INFINITE_CARDINALITY = -1  # What a `tf.data.Dataset` that never ends says.
+INFINITE_CARDINALITY = -1  # Of a `tf.data.Dataset` that never ends.
 
 
 def only_one(where: str, given: Mapping[str, Any]) -> str:
@@ -45,11 +45,11 @@ def only_one(where: str, given: Mapping[str, Any]) -> str:
 
 
 class Lost:
-    """Brings deferred data, and counts by kind what cannot be brought.
+    """Fetches deferred data, and counts lost data by kind.
 
     Args:
         timeout_s: Seconds that `resolve` or `resolve_all` waits for references. A
-            function bounds its own waiting, and raises `LostDataError`.
+            function has to limit its own waiting, and raises `LostDataError`.
     """
 
     def __init__(self, timeout_s: float):
@@ -58,31 +58,31 @@ class Lost:
         self._last: Exception | None = None
 
     def resolve(self, data: Any) -> Any:
-        """Returns the data behind a promise, or data as they are.
+        """Returns the data behind a promise; data that are no promise are returned.
 
-        A promise may bring another promise, and a dict may hold promises as values.
+        A promise may return another promise, and a dict may hold promises as values.
 
         Args:
             data: Data; or a function without arguments that returns them; or, with Ray
                 in use, an object reference.
 
         Returns:
-            The data; `LOST` for data that are lost, which are counted. A dict of which
-            one value is lost is lost.
+            The data; `LOST` if they are lost, which is counted. A dict is lost if one
+            of its values is.
 
         Raises:
-            BatchError: If promises bring promises without an end.
+            BatchError: If promises are nested more than `DEEPEST` deep.
         """
         return self._resolve(data, self._deadline(), 0)
 
     def resolve_all(self, items: Any) -> Any:
-        """Returns a list of what stands behind each item; lists among it are joined.
+        """Returns a list of the data behind all items; nested lists are joined.
 
         Args:
-            items: A list of data and promises of data, or the promise of such a list.
+            items: A list of data and promises, or a promise that returns one.
 
         Raises:
-            BatchError: If promises bring promises without an end.
+            BatchError: If promises and lists are nested more than `DEEPEST` deep.
         """
         deadline = self._deadline()
         items = self._resolve(items, deadline, 0)
@@ -91,11 +91,11 @@ class Lost:
         return [*self._flat(items, deadline, 0)]
 
     def resolve_each(self, items: Iterable) -> Iterator[Any]:
-        """Yields the batches of an iterator, without those that are lost.
+        """Yields the batches of an iterator, except lost ones.
 
         Args:
-            items: Batches, promises of batches, and either as RLlib wraps them, in
-                {"batch": array of one batch}.
+            items: Batches and promises of batches. RLlib wraps either in {"batch":
+                array of one batch}, which is unwrapped.
         """
         for item in items:
             found = self.resolve(item)
@@ -139,7 +139,7 @@ class Lost:
         return data
 
     def _with_values(self, data: dict, deadline: float, depth: int) -> Any:
-        """Returns a dict with its values resolved; the dict itself if all were."""
+        """Returns a dict with its values resolved; the dict itself without promises."""
         found = {
             key: self._resolve(value, deadline, depth + 1)
             for key, value in data.items()
@@ -148,12 +148,12 @@ class Lost:
             return LOST
         if all(value is data[key] for key, value in found.items()):
             return data
-        resolved = copy.copy(data)  # Of its class, with what that knows besides.
+        resolved = copy.copy(data)  # Keeps its class and other attributes.
         resolved.update(found)
         return resolved
 
     def _flat(self, items: Iterable, deadline: float, depth: int) -> Iterator[Any]:
-        """Yields what is not lost, out of lists in lists."""
+        """Yields the data in nested lists, except lost data."""
         _check_depth(depth)
         for item in items:
             found = self._resolve(item, deadline, depth)
@@ -225,7 +225,7 @@ def _unwrapped(item: Any) -> Any:
 
 
 def _bring(data: Any, deadline: float) -> Callable[[], Any] | None:
-    ray = sys.modules.get("ray")  # Whoever has a reference has imported Ray.
+    ray = sys.modules.get("ray")  # Code that has a reference has imported Ray.
     if ray is not None and isinstance(data, getattr(ray, "ObjectRef", ())):
         return lambda: ray.get(data, timeout=max(deadline - time.monotonic(), 0.0))
     return data if callable(data) else None
@@ -241,10 +241,10 @@ def _check_depth(depth: int) -> None:
 
 
 def _kind_of_loss(error: Exception | None) -> str | None:
-    """Returns how data were lost; `None` for an error of the code that makes them.
+    """Returns the kind of a loss; `None` for an error in the code that makes the data.
 
-    An error of a task says what became of the task. What became of the data is its
-    innermost cause: a task fails for the loss of an argument, too.
+    An error of a Ray task is judged by its innermost cause, because a task also fails
+    if one of its arguments is lost.
     """
     while isinstance(error, _errors_of_ray("RayTaskError")):
         error = getattr(error, "cause", None)

@@ -10,20 +10,20 @@ _Method = TypeVar("_Method", bound=Callable)
 
 
 class Turns:
-    """A lock that a thread may hold several times, and that no thread starves of.
+    """A reentrant lock that threads which wait for it get in turn.
 
-    A thread that trains in a loop would take a plain lock again before any other
-    thread wakes up.
+    With a plain lock, a thread that trains in a loop would take it again before any
+    other thread wakes up.
     """
 
     def __init__(self) -> None:
-        self._next = threading.Lock()  # Whoever waits for the lock holds this one.
+        self._next = threading.Lock()  # Held by the thread that is next.
         self._lock = threading.Lock()
         self._holder: int | None = None
 
     @contextlib.contextmanager
     def take(self) -> Iterator[None]:
-        """Waits for the threads that came before, and keeps others out."""
+        """Holds the lock for a block; waits for the other threads first."""
         own = threading.get_ident()
         if self._holder == own:
             yield

@@ -12,12 +12,12 @@ from tflearner.data.minibatches import MinibatchPlan
 from tflearner.errors import UsageError
 from tflearner.types import ModuleID
 
-# Rows of a minibatch that is larger than its batch; it keeps its size, and so its trace.
+# The most rows of a minibatch that repeats rows of its batch to keep its traced size.
 MOST_REPEATED = 2**14
 
 
 class Outlook(enum.Enum):
-    """What a process has to say to the others when it has no batch."""
+    """The message of a process without a batch to the other processes."""
 
     END = "no more batches"
     ERROR = "a batch that it refused"
@@ -39,7 +39,7 @@ class UpdateSettings(NamedTuple):
     num_total_minibatches: int = 0
 
     def check(self) -> None:
-        """Raises `UsageError` for numbers that are no counts, and no bool."""
+        """Raises `UsageError` if a count or `shuffle` has a wrong type or value."""
         if not isinstance(self.shuffle, bool | np.bool_):
             raise UsageError("shuffle_batch_per_epoch", repr(self.shuffle), "a bool")
         minibatches.check_count("num_epochs", self.num_epochs)
@@ -52,10 +52,10 @@ class UpdateSettings(NamedTuple):
     def fitted_to(
         self, columns: Mapping[ModuleID, Mapping[str, Any]]
     ) -> "UpdateSettings":
-        """Returns settings whose minibatches are no larger than a plan can have.
+        """Returns settings whose minibatch size suits the batch.
 
-        A minibatch with more rows than its batch repeats some, up to `MOST_REPEATED`;
-        a larger one takes the batch once.
+        A minibatch with more rows than its batch repeats rows, up to `MOST_REPEATED`
+        rows. With a larger size, the whole batch is the minibatch.
 
         Raises:
             UsageError: If there are too many minibatches.

@@ -1,4 +1,4 @@
-"""What acts and learns: modules, networks and distributions."""
+"""Modules that act and learn, with their networks and distributions."""
 
 from tflearner.modules import keras_backend
 

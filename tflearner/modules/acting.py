@@ -1,17 +1,17 @@
-"""Acting without TensorFlow: what an environment runner calls once per vector step.
+"""Actors, which an environment runner calls once per vector step.
 
 A Python-to-TensorFlow call costs 0.25 to 0.7 ms whatever it computes. So modules whose
 layers all have a NumPy form act through a copy of their policy (`NumpyPolicy`), and other
 TensorFlow modules through one concrete function (`inference.TracedActor`).
 
-A module that computes in half precision acts through a function, too: log-probabilities
-are then those of its forward pass in training, to the bit unless XLA compiles that. A
-float32 copy's differ, with two layers of 64 units by 0.0006 to 0.013 on average in
-bfloat16 and 0.00005 to 0.001 in float16. (XLA on CPUs rounds bfloat16 less often, so
-that its log-probabilities differ as much from both, those in float16 by 1e-7.)
+A module in half precision acts through a function, too. Its log-probabilities then
+equal those of its forward pass in training to the bit, unless XLA compiles that pass.
+Those of a float32 copy would differ: with two layers of 64 units, on average by 0.0006
+to 0.013 in bfloat16 and by 0.00005 to 0.001 in float16. (XLA on CPUs rounds bfloat16
+less often: its log-probabilities differ as much from both, and in float16 by 1e-7.)
 
-A module with a state sees sequences of one step, [N, 1, ...]; actors add the time axis
-to all columns but STATE_IN, and take it away from all outputs but STATE_OUT.
+A module with a state sees sequences of one step, [N, 1, ...]. Actors add the time axis
+to all columns except STATE_IN, and remove it from all outputs except STATE_OUT.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ def make_actor(module: Any, *, draws: bool = True) -> Any:
     """Returns the fastest way to act with `module`.
 
     The result is called as `actor(batch, explore=..., rng=...)` with NumPy columns and
-    returns NumPy columns; `refresh()` makes it use the module's present weights.
+    returns NumPy columns; `refresh()` makes it use the module's current weights.
 
     Args:
         module: A `RLModule`, a `NumpyPolicy`, or any object that has the methods of a
             `RLModule` that acting calls.
-        draws: Whether actions may be drawn along with what they are drawn from; not if
-            somebody changes `ACTION_DIST_INPUTS` first.
+        draws: Whether the actor may draw actions itself; not if a connector piece
+            changes `ACTION_DIST_INPUTS` first.
     """
     make = getattr(module, "make_actor", None)
     return ModuleActor(module) if make is None else make(draws=draws)
@@ -69,7 +69,7 @@ class NumpyActor:
     """Acts with the NumPy form of a module's policy.
 
     Args:
-        policy: Function that returns a `NumpyPolicy` with the present weights.
+        policy: Function that returns a `NumpyPolicy` with the current weights.
     """
 
     description = "NumPy copy of the policy"
@@ -89,7 +89,7 @@ class NumpyActor:
 
 
 def with_time_axis(columns: dict[str, Any]) -> dict[str, Any]:
-    """Turns [N, ...] into sequences of one step, [N, 1, ...], all but STATE_IN."""
+    """Adds the time axis of one step to all columns except STATE_IN: [N, 1, ...]."""
     return {
         name: column
         if name == Columns.STATE_IN
@@ -99,7 +99,7 @@ def with_time_axis(columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_time_axis(outputs: dict[str, Any]) -> dict[str, Any]:
-    """Turns sequences of one step, [N, 1, ...], into [N, ...], all but STATE_OUT."""
+    """Removes the time axis of one step from all outputs except STATE_OUT: [N, ...]."""
     return {
         name: output
         if name == Columns.STATE_OUT

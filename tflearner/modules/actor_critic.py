@@ -134,7 +134,7 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         )
 
     def has_default_policy(self) -> bool:
-        """Whether what acts is exactly this file's code and the default layers."""
+        """Returns whether acting uses only this file's code and the default layers."""
         hooks = ("_forward", "_forward_exploration", "_forward_inference", "_policy")
         names = (
             *hooks,

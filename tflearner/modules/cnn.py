@@ -116,7 +116,7 @@ def check_conv_filters(filters: ConvFilters, shape: Sequence[int]) -> None:
                 "use smaller kernels, smaller strides or fewer layers",
             )
         left = [(size - k) // s + 1 for size, k, s in zip(left, kernel, stride)]
-        budget.spend("a convolution", 4 * math.prod(left) * num)  # What it puts out.
+        budget.spend("a convolution", 4 * math.prod(left) * num)  # Its outputs.
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Counts the variables that a description in a file makes, before they are made."""
+"""Counts the variables of objects that a file describes, before they are made."""
 
 import contextlib
 import math
@@ -12,7 +12,7 @@ from tflearner.checkpoint import budget
 
 @contextlib.contextmanager
 def counted_variables() -> Iterator[None]:
-    """Lets variables of the block be no more than the file has; see `budget`."""
+    """Takes the memory of variables that the block makes from the `budget`."""
     limits = budget.current()
     if limits is None or limits.counts_variables:
         yield
@@ -27,8 +27,8 @@ def counted_variables() -> Iterator[None]:
 
 def _create(make: Callable, **arguments: Any) -> Any:
     value = arguments["initial_value"]
-    if callable(value):  # What is an array already takes no more memory.
-        with tf.Graph().as_default():  # There an initializer computes nothing.
+    if callable(value):  # A value that is an array takes no further memory.
+        with tf.Graph().as_default():  # In a graph, an initializer computes nothing.
             value = value()
         num_bytes = math.prod(value.shape) * value.dtype.size
         budget.spend("weights", num_bytes, num_arrays=1)

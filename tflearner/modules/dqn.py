@@ -81,7 +81,7 @@ class DQNModelConfig(DefaultModelConfig):
             if not is_float32(getattr(self, name)):
                 got = shown(getattr(self, name))
                 raise ConfigError(f"{where}.{name}", got, "a finite float32 number")
-        # NumPy has no numbers of the kind of an int above 2**63.
+        # NumPy makes Python objects of ints that are too large for 64 bits.
         self.v_min, self.v_max = float(self.v_min), float(self.v_max)
         if self.num_atoms > 1 and not self.v_min < self.v_max:
             raise ConfigError(
@@ -274,7 +274,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         )
 
     def has_default_policy(self) -> bool:
-        """Whether what acts is exactly this file's code and the default heads."""
+        """Returns whether acting uses only this file's code and the default heads."""
         names = ("_forward_exploration", "_forward_inference", "_values", "masked")
         cls = type(self)
         return (

@@ -46,14 +46,15 @@ class ActorCriticEncoder(CompositeLayer):
         return embedding, self.critic(encoded)
 
     def numpy_form(self) -> Any:
-        """Returns `embed_for_actor` behind the encoding in NumPy, see `numpy_forms`."""
+        """Returns the policy's network in NumPy, without the encoding: see `numpy_forms`."""
         return numpy_forms.numpy_form(self.actor)
 
 
 class StatefulActorCriticEncoder(CompositeLayer):
-    """Embeds sequences for both, with a recurrent layer and so a state.
+    """Embeds sequences for policy and value function, with recurrent layers.
 
-    The state is that of the shared encoder, or that of both under "actor" and "critic".
+    A shared layer has one state; separate layers have theirs under "actor" and
+    "critic".
 
     Args:
         encoding: Turns raw observations into float32.
@@ -107,7 +108,7 @@ class StatefulActorCriticEncoder(CompositeLayer):
         return for_actor, for_critic, {"actor": actor_state, "critic": critic_state}
 
     def numpy_form(self) -> Any:
-        """Returns one step behind the encoding in NumPy, see `numpy_forms`."""
+        """Returns one step without the encoding in NumPy: see `numpy_forms`."""
         actor = numpy_forms.numpy_form(self.actor)
         if actor is None or self.critic is None:
             return actor

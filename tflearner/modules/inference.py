@@ -1,7 +1,7 @@
-"""Calling modules through concrete functions: a policy that acts, and values.
+"""Concrete functions of modules, for acting and for values.
 
-Each function returns all that is asked of it in one call: a Python-to-TensorFlow call
-costs 0.25 to 0.7 ms whatever it computes.
+Each function returns all of its results in one call, because a Python-to-TensorFlow
+call costs 0.25 to 0.7 ms whatever it computes.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.tensors import from_numpy
 from tflearner.types import Tensor
 
-# The most bytes of observations that values are predicted of in one call.
+# The most bytes of observations for which values are predicted in one call.
 BYTES_AT_ONCE = 2**21
 
 
@@ -26,7 +26,7 @@ class TracedActor:
 
     Args:
         module: A `TfRLModule`.
-        draws: Whether to draw actions along with what they are drawn from.
+        draws: Whether to draw actions, besides computing `ACTION_DIST_INPUTS`.
     """
 
     def __init__(self, module: Any, *, draws: bool = True):
@@ -37,7 +37,7 @@ class TracedActor:
         self._functions: dict[bool, Any] = {}
 
     def refresh(self) -> None:
-        """Only checks the process: the functions read the module's variables."""
+        """Checks TensorFlow's settings; the functions read the module's variables."""
         tensorflow_settings.check()
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):

@@ -1,4 +1,4 @@
-"""Whether Keras can run here; to be asked before it is imported."""
+"""Checks that Keras runs on TensorFlow, before Keras is imported."""
 
 import json
 import os
@@ -11,10 +11,10 @@ BACKEND = "tensorflow"
 
 
 def check() -> None:
-    """Raises `ConfigError` if Keras, in this process, is not the Keras of TensorFlow.
+    """Raises `ConfigError` if Keras does not run on TensorFlow in this process.
 
-    Needs the standard library only. Keras decides once, when it is imported; a backend
-    that is not installed would end in an error of its own.
+    It needs the standard library only. Keras chooses its backend once, when it is
+    imported, and with a backend that is not installed the import would fail.
     """
     if sys.flags.optimize > 1:
         raise ConfigError(
@@ -48,5 +48,5 @@ def _backend_of_file(path: str) -> object:
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file).get("backend", BACKEND)
-    except (OSError, ValueError, AttributeError):  # Keras passes over such a file, too.
+    except (OSError, ValueError, AttributeError):  # Keras ignores such a file, too.
         return BACKEND

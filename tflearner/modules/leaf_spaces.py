@@ -12,7 +12,7 @@ WHOLE = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
 
 def leaf_spaces(space: gym.Space) -> Any:
-    """Returns dicts and tuples, as the space's elements are, with its leaves in them.
+    """Returns the leaves of a space, in dicts and tuples as in its elements.
 
     A space that is not nested is returned as it is. (`tree` and `tf.nest` would take the
     space Dict itself for a mapping.)
@@ -29,7 +29,7 @@ def leaf_spaces(space: gym.Space) -> Any:
 
 
 def named_leaves(space: Any, name: str = "") -> Iterator[tuple[str, tuple, gym.Space]]:
-    """Yields name, path and space of each leaf; a Dict or Tuple without parts is one.
+    """Yields name, path and space of each leaf; an empty Dict or Tuple is a leaf.
 
     >>> inner = gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.MultiBinary(3)])
     >>> [leaf[:2] for leaf in named_leaves(gym.spaces.Dict({"a": inner}), "obs")]
@@ -55,8 +55,8 @@ def check_has_numbers(
 
     Args:
         space: The space; `None` and spaces without a shape pass.
-        name: What the error calls it.
-        hint: What to do about it.
+        name: The name of the space in the error.
+        hint: The hint of the error.
     """
     for leaf_name, _, leaf in named_leaves(space, name):
         is_nest = isinstance(leaf, gym.spaces.Dict | gym.spaces.Tuple)
@@ -70,7 +70,7 @@ def check_has_numbers(
 
 
 def bounds_of(space: Any) -> tuple[Any, Any]:
-    """Returns the least and the largest number of one of `WHOLE`."""
+    """Returns the smallest and the largest number of a space of a class in `WHOLE`."""
     if isinstance(space, gym.spaces.Discrete):
         return int(space.start), int(space.start) + int(space.n) - 1
     if isinstance(space, gym.spaces.MultiDiscrete):

@@ -177,7 +177,7 @@ def default_initializer(seed: int | None = None) -> keras.initializers.Initializ
     100,000 steps, with Keras' Glorot uniform 223 to 354 (three seeds each).
 
     Args:
-        seed: Of the kernels; `None` draws one.
+        seed: The seed of the kernels; `None` draws one.
     """
     return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform", seed=seed)
 

@@ -1,4 +1,4 @@
-"""From raw observations to the float32 numbers that networks read, in NumPy, as data.
+"""Encodings of raw observations as float32 for networks: in NumPy, and as data.
 
 Shapes: `B` observations at a time; `d` numbers of each.
 """
@@ -17,13 +17,13 @@ Path = tuple[Any, ...]  # The keys and indices that lead to a leaf of a nested s
 
 @dataclasses.dataclass(frozen=True)
 class LeafEncoding:
-    """How observations of one space that is no Dict or Tuple are encoded.
+    """The encoding of a space that is not a Dict or Tuple.
 
     Attributes:
-        shape: Of one encoded observation.
-        sizes: Of the one-hot parts; none of a Box or MultiBinary.
-        starts: The number that each one-hot part counts from.
-        scale: What numbers are divided by; `None` leaves them as they are.
+        shape: The shape of one encoded observation.
+        sizes: The sizes of the one-hot parts; empty for a Box or MultiBinary.
+        starts: The first number of each one-hot part.
+        scale: The divisor of all numbers; `None` does not divide.
         one_channel: Whether an image gets an axis for its one channel.
     """
 
@@ -68,12 +68,12 @@ class LeafEncoding:
 
 @dataclasses.dataclass(frozen=True)
 class NumpyEncoding:
-    """How observations of a space are encoded, nested ones leaf by leaf.
+    """The encoding of a space; nested spaces are encoded leaf by leaf.
 
     Attributes:
-        leaves: (path, name, encoding) of each leaf; of a space that is not nested the
-            path is empty.
-        apart: Whether the leaves of a nested space stay apart: a dict by name.
+        leaves: (path, name, encoding) of each leaf; the path is empty if the space is
+            not nested.
+        apart: Whether the leaves of a nested space stay separate, in a dict by name.
     """
 
     leaves: tuple[tuple[Path, str, LeafEncoding], ...]
@@ -96,7 +96,7 @@ class NumpyEncoding:
 
     @property
     def flat(self) -> LeafEncoding | None:
-        """The encoding of a space that is not nested."""
+        """The encoding of a space that is not nested; `None` if it is."""
         path, _, leaf = self.leaves[0]
         return None if path else leaf
 
@@ -116,8 +116,8 @@ class NumpyEncoding:
 def leaves_of(space: Any) -> Iterator[tuple[Path, Any]]:
     """Yields path and space of each leaf of observations that networks read.
 
-    The path of a space that is not nested is empty. An "action_mask" at the top is left
-    out.
+    The path is empty if the space is not nested. An "action_mask" at the top is
+    skipped.
     """
     return (leaf for leaf in _leaves_of(space, ()) if leaf[0] != (ACTION_MASK,))
 

@@ -1,7 +1,7 @@
-"""From Keras layers to layers in NumPy, found by walking a model.
+"""Converts Keras layers and models to layers in NumPy.
 
-A form keeps the layers' variables in the place of arrays: `with_weights` of a policy
-puts in their values of a moment. So a model is walked once, however often it acts.
+A form has the layers' variables in place of arrays; `with_weights` of a policy replaces
+them by their current values. So a model is converted once, however often it acts.
 """
 
 import copy
@@ -19,8 +19,8 @@ from tflearner.networks import numpy_layers as forms
 
 _NUM_ROWS = 8  # Random observations on which a policy is compared with its module.
 
-# Names of activations by their Keras function, because a user's own function may have
-# the name of one of Keras'.
+# Keras' activation functions -> their names. A user's own function may have the name of
+# one of them, so names alone are not enough.
 _ACTIVATIONS: dict[Any, str] = {
     getattr(keras.activations, name): name
     for name in forms.ACTIVATIONS
@@ -32,8 +32,8 @@ def numpy_form(layer: Any) -> Any:
     """Returns the NumPy form of a layer or model, with its variables in it.
 
     Args:
-        layer: A Keras layer or model; or one of our layers, which have a method of that
-            name.
+        layer: A Keras layer or model; or one of our layers, which have a method
+            `numpy_form`.
 
     Returns:
         A layer of `networks.numpy_layers`; `None` if any part has no NumPy form or was
@@ -41,7 +41,7 @@ def numpy_form(layer: Any) -> Any:
     """
     cls = type(layer)
     if hasattr(cls, "numpy_form"):
-        # A subclass that computes something else inherits a form of something else.
+        # A subclass with its own `call` inherits a form that does not fit.
         is_same = _definer(cls, "call") is _definer(cls, "numpy_form")
         return layer.numpy_form() if is_same else None
     make = _functional if _is_functional(layer) else _FORMS.get(type(layer))
@@ -49,7 +49,7 @@ def numpy_form(layer: Any) -> Any:
 
 
 def _is_functional(layer: Any) -> bool:
-    # Keras exports no name for the class; a user's subclass has another one.
+    # Keras does not export this class; a user's subclass is in another module.
     cls = type(layer)
     is_keras = cls.__module__.startswith("keras.")
     return issubclass(cls, keras.Model) and is_keras and cls.__name__ == "Functional"
@@ -71,7 +71,7 @@ def chain(layers: Iterable[Any]) -> Any:
 
 
 def agrees(policy: NumpyPolicy, module: Any) -> bool:
-    """Returns whether a policy computes what a module does, on random observations.
+    """Returns whether a policy and a module agree on random observations.
 
     Args:
         policy: A form of the module's policy.
@@ -96,7 +96,7 @@ def agrees(policy: NumpyPolicy, module: Any) -> bool:
 
 
 def _moderate(leaf: Any) -> Any:
-    """Returns an observation within reach of float32; a Box may be as wide as that."""
+    """Clips floats to [-10, 10], because those of a wide Box may overflow float32."""
     leaf = np.asarray(leaf)
     return np.clip(leaf, -10.0, 10.0) if leaf.dtype.kind == "f" else leaf
 
@@ -106,7 +106,7 @@ def _dense(layer: keras.layers.Dense) -> Any:
     has_adapter = getattr(layer, "lora_enabled", False) or layer.quantization_mode
     if name is None or has_adapter:
         return None
-    # A Dense layer takes the last axis; so does a product of matrices.
+    # Both a Dense layer and a matrix product work on the last axis.
     return forms.Dense(layer.kernel, layer.bias, name)
 
 
@@ -131,7 +131,7 @@ def _rescaling(layer: keras.layers.Rescaling) -> Any:
 def _normalization(layer: keras.layers.Normalization) -> Any:
     if layer.invert:
         return None
-    # Numbers, as the layer itself keeps them: a later adapt() changes neither.
+    # Constants, as in a traced step: a later adapt() does not change them.
     mean, variance = np.asarray(layer.mean), np.asarray(layer.variance)
     std = np.maximum(np.sqrt(variance), keras.config.epsilon())
     return forms.Standardize(mean.astype(np.float32), std.astype(np.float32))
@@ -157,7 +157,7 @@ def _softmax(layer: keras.layers.Softmax) -> Any:
 
 
 def _functional(model: Any) -> Any:
-    """Returns the graph of a functional model, read from its description."""
+    """Returns the graph of a functional model, read from its config."""
     layers = {layer.name: numpy_form(layer) for layer in model.layers}
     if any(form is None for form in layers.values()):
         return None
@@ -185,7 +185,7 @@ def _functional(model: Any) -> Any:
 
 
 def _single(places: Any) -> Any:
-    """Returns the only place; models with one tensor may hold it in a list or not."""
+    """Returns the place of the only tensor, which may be in a list."""
     return places if isinstance(places[0], str) else places[0]
 
 
@@ -198,7 +198,7 @@ def _result(name: str, node: int, tensor: int = 0) -> str:
 
 
 def _sources(arguments: Any) -> tuple[str, ...]:
-    """Returns the results that the arguments of a call are, in a model's description."""
+    """Returns the names of the results that a call in a model's config takes."""
     if (
         isinstance(arguments, dict)
         and arguments.get("class_name") == "__keras_tensor__"

@@ -1,4 +1,4 @@
-"""A policy as data: it acts in a process that never imports TensorFlow.
+"""Policies as data, which act in processes that never import TensorFlow.
 
 Shapes: `N` environments, `n` actions.
 """
@@ -20,28 +20,27 @@ from tflearner.types import StateDict
 
 @dataclasses.dataclass(eq=False)
 class NumpyPolicy:
-    """A module's policy in NumPy: arrays, names of activations, and a distribution.
+    """A module's policy in NumPy: arrays, names of activations, and distributions.
 
-    `module.numpy_policy()` makes it. It holds no TensorFlow, so it pickles as data and
-    acts wherever NumPy is; `SingleAgentEnvRunner` takes it in place of a module:
+    `module.numpy_policy()` makes it. It has no parts of TensorFlow, so it pickles as
+    data and needs only NumPy. `SingleAgentEnvRunner` takes it in place of a module:
 
         runner = SingleAgentEnvRunner(
-            config=config.runner_settings(),
+            config=RunnerSettings.of(config),
             module=algo.get_module().numpy_policy(),
             module_to_env=algo.env_runner.module_to_env,
         )
 
-    A policy without a state is a function of observations, one with a state of
-    observations and state.
+    Call it with observations; a policy with a state takes observations and state.
 
     Attributes:
         encoding: Turns observations into float32 [N, ...].
-        network: Turns these into the distribution's inputs, float32 [N, inputs]. With a
-            state it is the part that reads and returns the state.
-        head: Follows on `network` in a policy with a state; `None` without one.
+        network: Turns encoded observations into the distribution's inputs, float32 [N,
+            inputs]. With a state, it is the part that reads and returns the state.
+        head: The layers after `network`, in a policy with a state; `None` without one.
         is_masked: Whether observations hold an action mask.
-        epsilon: While exploring, the probability of an action drawn at random; `None`
-            explores by drawing from the distribution alone.
+        epsilon: The probability of a random action while exploring; `None` draws from
+            the distribution only.
         exploration_dist: The distribution while exploring.
         inference_dist: The distribution while acting greedily.
     """
@@ -79,7 +78,7 @@ class NumpyPolicy:
     # The part of `RLModule` that acting needs.
 
     def make_actor(self, *, draws: bool = True) -> NumpyActor:
-        """Returns what an environment runner calls once per vector step."""
+        """Returns the actor that an environment runner calls once per vector step."""
         return NumpyActor(lambda: self)
 
     def numpy_policy(self) -> "NumpyPolicy":
@@ -87,13 +86,13 @@ class NumpyPolicy:
         return self
 
     def forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Computes what acting greedily needs, from single steps [N, ...]."""
+        """Returns the outputs for acting greedily, from single steps [N, ...]."""
         return self.forward(batch, explore=False)
 
     def forward_exploration(
         self, batch: dict[str, Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Computes what acting while exploring needs, from single steps [N, ...]."""
+        """Returns the outputs for exploring, from single steps [N, ...]."""
         return self.forward(batch, explore=True)
 
     def forward(self, batch: dict[str, Any], *, explore: bool) -> dict[str, Any]:
@@ -131,7 +130,7 @@ class NumpyPolicy:
     def get_state(self, *args: Any, **kwargs: Any) -> StateDict:
         """Returns the weights, numbered in the order of the layers.
 
-        All policies of equally built modules have the same numbers for the same weights.
+        Policies of modules with equal settings number their weights alike.
         """
         arrays: list[np.ndarray] = []
         self.with_weights(lambda array: arrays.append(array))
@@ -141,7 +140,7 @@ class NumpyPolicy:
         """Replaces the weights.
 
         Raises:
-            ModuleError: If they are not those of such a policy. None is changed then.
+            ModuleError: If their names or shapes differ. None is changed then.
         """
         own = self.get_state()
         shapes = {name: np.shape(array) for name, array in state.items()}
@@ -159,7 +158,7 @@ class NumpyPolicy:
             setattr(self, name, getattr(new, name))
 
     def with_weights(self, function: Any) -> "NumpyPolicy":
-        """Returns a policy like this one whose weights are `function` of these."""
+        """Returns a copy of this policy, with `function` applied to each weight."""
         parts = {
             name: with_arrays(getattr(self, name), function) for name in _WITH_WEIGHTS
         }
@@ -170,7 +169,7 @@ _WITH_WEIGHTS = ("network", "head", "epsilon")
 
 
 def epsilon_greedy_logits_np(q_values: np.ndarray, epsilon: float) -> np.ndarray:
-    """Does what `exploration.epsilon_greedy_logits` does, in NumPy."""
+    """Computes `exploration.epsilon_greedy_logits` in NumPy."""
     allowed = q_values > 0.5 * FORBIDDEN
     number = np.maximum(allowed.sum(-1, keepdims=True), 1)
     probs = (allowed * (epsilon / number)).astype(np.float32)

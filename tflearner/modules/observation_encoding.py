@@ -21,7 +21,7 @@ from tflearner.types import Tensor
 
 
 class ObservationEncoding(CompositeLayer):
-    """Turns raw observations into what networks read: float32, one-hot if discrete.
+    """Encodes raw observations for networks: as float32, one-hot if discrete.
 
     | space | becomes |
     |---|---|
@@ -84,7 +84,7 @@ class ObservationEncoding(CompositeLayer):
         return self.encode(observations)
 
     def encode(self, observations: Any) -> Any:
-        """Does what `call` does, in operations of Keras that it can write to files."""
+        """Computes `call` in operations of Keras, which it can write to files."""
         form = self.numpy_form
         if form.flat is not None:
             return _encode(form.flat, observations)
@@ -104,7 +104,7 @@ _SUPPORTED = (
 
 
 def _encode(leaf: LeafEncoding, observations: Tensor) -> Tensor:
-    """Does what `leaf` does, in operations of Keras."""
+    """Encodes observations as `leaf` does, in operations of Keras."""
     if not leaf.sizes:
         encoded = ops.cast(observations, "float32")
         if leaf.scale is not None:

@@ -1,4 +1,4 @@
-"""Random numbers that Keras takes from Python's global generator, drawn from a seed."""
+"""Seeds the random numbers that Keras draws from Python's global generator."""
 
 import contextlib
 import random
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def own_random_numbers(seed: int | None) -> Iterator[None]:
-    """Seeds Python's global generator for a while, and puts it back as it was.
+    """Seeds Python's global generator for a block, and restores its state afterwards.
 
-    Keras draws the seeds of layers and initializers that are given none from it.
+    Keras seeds layers and initializers without a seed from this generator.
 
     Args:
-        seed: Of the numbers in between; `None` draws them anew each time.
+        seed: The seed; `None` takes a new one each time.
     """
     before = random.getstate()
     random.seed(None if seed is None else int(seed))

@@ -180,7 +180,7 @@ class MultiDistribution(Distribution):
     @functools.lru_cache(_NUM_KEPT)
     def of(parts: tuple[Part, ...], *, is_dict: bool) -> type["MultiDistribution"]:
         """Returns the class for actions of this form."""
-        # A part with an own class acts through that class, here and nowhere else.
+        # A part without a NumPy half acts through its class, so the form is not data.
         numpy_parts = tuple(
             NumpyPart(p.key, numpy_form_of(p.dist_class) or p.dist_class, p.size)
             for p in parts

@@ -55,7 +55,7 @@ OF_STATES = (
 )
 
 
-# Which kinds of objects files may name for the arguments of modules.
+# The kinds of objects that files may have in the arguments of modules.
 TAKES = {
     "observation_space": (SPACE,),
     "action_space": (SPACE,),
@@ -172,11 +172,11 @@ class RLModule(Checkpointable):
     # Acting.
 
     def numpy_policy(self) -> NumpyPolicy | None:
-        """Returns the policy as data, with the weights of this moment.
+        """Returns the policy as data, with the current weights.
 
         Returns:
-            A `NumpyPolicy`, which acts without TensorFlow; `None` where a forward pass
-            is overridden, a layer has no NumPy form or computes in half precision.
+            A `NumpyPolicy`, which acts without TensorFlow. `None` if a forward pass is
+            overridden, or a layer has no NumPy form or computes in half precision.
         """
         return None
 
@@ -385,15 +385,15 @@ class MultiRLModule(RLModule):
         """Replaces the weights of the modules named in `state`.
 
         Args:
-            state: {module id: weights}; or a learner's state with such weights under
-                "rl_module", of which nothing else is read.
+            state: {module id: weights}; or a learner's state with these under
+                "rl_module", whose other parts are ignored.
 
         Raises:
             UnknownModuleError: If `state` names a module that is not here.
             ModuleError: If weights do not fit. None is changed in either case.
         """
         self.check_state(state)
-        state = state.get(COMPONENT_RL_MODULE, state)  # It can be no module's id.
+        state = state.get(COMPONENT_RL_MODULE, state)  # Never a module's id.
         for module_id, part in state.items():
             self[module_id].set_state(part)
 
@@ -424,7 +424,7 @@ register_builder("tflearner/MultiRLModule", MultiRLModule)
 
 
 def check_is_dict(where: str, state: Any) -> None:
-    """Raises `ModuleError` for a state that is no dict."""
+    """Raises `ModuleError` if a state is not a dict."""
     if not isinstance(state, dict):
         raise ModuleError(where, f"a {type(state).__name__}", "a dict")
 

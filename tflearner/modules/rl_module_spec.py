@@ -88,7 +88,7 @@ class RLModuleSpec:
         except Exception as error:
             if (own := own_error(error)) is not None:
                 raise own from None
-            text = re.sub("\x1b\\[[01]m", "", str(error))  # Keras writes in bold.
+            text = re.sub("\x1b\\[[01]m", "", str(error))  # Keras' codes for bold text.
             raise ModuleBuildError(
                 made.__name__,
                 f"{type(error).__name__}: {text}",
@@ -182,7 +182,7 @@ class MultiRLModuleSpec:
         self.check()
 
     def check(self) -> None:
-        """Raises `ModuleError` for parts that are something else."""
+        """Raises `ModuleError` for parts of a wrong type."""
         where, specs = type(self).__name__, self.rl_module_specs
         if not isinstance(specs, Mapping | RLModuleSpec):
             raise ModuleError(
@@ -228,8 +228,8 @@ class MultiRLModuleSpec:
 
         Args:
             module_specs: Specifications by id.
-            override: Whether one of a known id replaces ours. Otherwise, as in RLlib,
-                the parts that it has replace parts of ours: `RLModuleSpec.update`.
+            override: Whether a specification of a known id replaces ours. Otherwise it
+                updates ours part by part, as in RLlib: see `RLModuleSpec.update`.
         """
         if not isinstance(module_specs, Mapping):
             where, want = "MultiRLModuleSpec.add_modules()", "a dict of RLModuleSpecs"
@@ -261,11 +261,11 @@ class MultiRLModuleSpec:
     def update(
         self, other: "MultiRLModuleSpec | RLModuleSpec", override: bool = False
     ) -> None:
-        """Adds the specifications of `other`, or completes all of ours by a single one.
+        """Adds the specifications of `other`; a single one completes all of ours.
 
         Args:
-            other: Another specification. Of a single one only parts that ours lack are
-                taken, whatever `override` is, as in RLlib.
+            other: Another specification. A single one only adds parts that ours lack,
+                whatever `override` is, as in RLlib.
             override: As in `add_modules`.
         """
         if isinstance(other, MultiRLModuleSpec):

@@ -365,7 +365,7 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         )
 
     def has_default_policy(self) -> bool:
-        """Whether what acts is exactly this file's code and the default head."""
+        """Returns whether acting uses only this file's code and the default head."""
         hooks = ("_forward", "_forward_exploration", "_forward_inference")
         names = (*hooks, "_policy", "masked")
         cls = type(self)

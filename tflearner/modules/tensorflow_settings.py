@@ -1,4 +1,4 @@
-"""Whether TensorFlow and Keras are set up, in this process, as modules need them."""
+"""Checks the settings of TensorFlow and Keras that modules depend on."""
 
 import keras
 import tensorflow as tf
@@ -6,14 +6,14 @@ from tensorflow.python.framework import ops
 
 from tflearner.errors import ConfigError, ModuleError
 
-# Private, since nothing public tells; without it, every mode counts as off.
+# Private, since there is no public function; without it, every mode counts as off.
 _converts_dtypes = getattr(ops, "is_auto_dtype_conversion_enabled", lambda: False)
 
 
 def check() -> None:
-    """Raises `ConfigError` for settings of the process that modules cannot work under.
+    """Raises `ConfigError` for settings with which modules cannot work.
 
-    Takes 2 µs, so that every update can ask.
+    It takes 2 µs, so that every update can call it.
     """
     if not tf.executing_eagerly():
         raise ConfigError(
@@ -60,11 +60,11 @@ def check() -> None:
 def refuse_keras_2(where: str, part: object) -> None:
     """Raises `ModuleError` for a layer or model of Keras 2.
 
-    Keras 3 does not track its weights, so that they would not learn.
+    Keras 3 does not track its weights, so they would not be trained.
 
     Args:
-        where: What the part is given as.
-        part: Anything.
+        where: The setting or attribute that holds the part.
+        part: Any object.
     """
     if isinstance(part, tf.Module) and hasattr(part, "call") and hasattr(part, "build"):
         raise ModuleError(

@@ -42,10 +42,10 @@ _PUT_OUT_TENSORS = (
 
 
 class _Curious(dict):
-    """Columns that note whether others are asked for.
+    """A batch that records whether a missing column was looked up.
 
     Attributes:
-        wants_more: Whether somebody looked for a column that is not there.
+        wants_more: Whether a missing column was looked up.
     """
 
     wants_more = False
@@ -70,8 +70,9 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     Layers and models assigned in `setup()` are tracked by Keras. The constructor calls
     `setup()` once and makes one forward pass, so every variable exists before an
-    optimizer is built: `forward_train` or, if that reads more than `example_batch` has,
-    `forward_inference`. Layers that are left then have to be built in `setup()`.
+    optimizer is built. This pass is `forward_train` or, if that reads more columns than
+    `example_batch` has, `forward_inference`. Build layers that it does not call in
+    `setup()`.
     Single variables come from `self.add_weight(...)` or are `keras.Variable`s: Keras
     does not track a `tf.Variable`.
 
@@ -159,11 +160,11 @@ class TfRLModule(RLModule, keras.layers.Layer):
             self.compute_values(self.example_batch(1))
 
     def try_forward_train(self, num_rows: int) -> tuple[bool, Any]:
-        """Runs `forward_train` on `example_batch`, if that is all it reads.
+        """Runs `forward_train` on `example_batch`, if it reads no other columns.
 
         Returns:
-            Whether it was run, and what it put out. It was not if it fails for want of a
-            column that only train batches have.
+            Whether it was run, and its outputs. It counts as not run if it fails
+            without a column that only train batches have.
         """
         batch = self.example_batch(num_rows)
         try:
@@ -221,7 +222,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
         return NumpyActor(present_policy)
 
     def _checked_numpy_form(self) -> NumpyPolicy | None:
-        """Returns the policy in NumPy with this module's variables for arrays."""
+        """Returns `_numpy_form` with distributions; `None` if it may differ from us."""
         if self.compute_dtypes() & HALF_DTYPES:
             return None
         form = self._numpy_form()
@@ -238,11 +239,11 @@ class TfRLModule(RLModule, keras.layers.Layer):
         return form
 
     def _numpy_form(self) -> NumpyPolicy | None:
-        """Returns the policy in NumPy, with variables in the place of arrays."""
+        """Returns the policy in NumPy, with variables in place of arrays, or `None`."""
         return None
 
     def compute_dtypes(self) -> set[str]:
-        """Returns what its layers compute in, by their Keras dtype policies.
+        """Returns the dtypes that its layers compute in, by their Keras dtype policies.
 
         `{"float32"}`, unless some of them have another policy, such as "mixed_float16".
         """
@@ -291,7 +292,8 @@ class TfRLModule(RLModule, keras.layers.Layer):
         """Replaces all weights.
 
         Args:
-            state: The weights by key; or a learner's state with those of one module.
+            state: The weights by key, or a learner's state with the weights of one
+                module.
 
         Raises:
             ModuleError: If weights are missing, unexpected or of another shape; none
@@ -339,12 +341,12 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
 
 def _value(variable: Any) -> np.ndarray:
-    """Returns the value of a variable; arrays stay what they are."""
+    """Returns the value of a variable; an array is returned as it is."""
     return variable if isinstance(variable, np.ndarray) else variable.numpy()
 
 
 def _weights_in(state: StateDict) -> StateDict:
-    """Returns the weights in a learner's state of one module, or those given."""
+    """Returns the weights in a learner's state of one module, or the state itself."""
     modules: Any = state.get(COMPONENT_RL_MODULE)
     is_of_one = isinstance(modules, dict) and len(modules) == 1
     weights = next(iter(modules.values())) if is_of_one else state

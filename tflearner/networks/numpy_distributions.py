@@ -1,6 +1,6 @@
-"""Action distributions in NumPy: how a policy that acts draws its actions.
+"""Action distributions in NumPy, from which policies draw actions.
 
-Each is the NumPy half of a distribution of `modules`, and data: it pickles.
+Each is the NumPy half of a distribution in `modules`, and plain data, so it pickles.
 
 Shapes: `B` is any number of leading dimensions, `n` a number of discrete actions, `d`
 the number of components of a continuous action.
@@ -25,7 +25,7 @@ _LOG_2 = np.float32(np.log(2.0))
 
 
 class NumpyDistribution(abc.ABC):
-    """A distribution over actions, from what a module's head puts out."""
+    """A distribution over actions, with parameters from the outputs of a head."""
 
     @abc.abstractmethod
     def sample_np(self, inputs: np.ndarray, rng: np.random.Generator) -> Any:
@@ -48,7 +48,7 @@ class NumpyCategorical(NumpyDistribution):
         weights = np.exp(inputs - inputs.max(-1, keepdims=True))
         thresholds = weights.cumsum(-1)
         draws = rng.random(inputs.shape[:-1], np.float32) * thresholds[..., -1]
-        # Counting the passed thresholds but the last keeps a draw of 1.0 - eps in range.
+        # Without the last threshold, a draw of 1.0 - eps stays in range.
         passed = draws[..., None] >= thresholds[..., :-1]
         return passed.sum(-1, dtype=np.int32)
 
@@ -104,7 +104,7 @@ class NumpySquashedGaussian(NumpyDistribution):
 
 @dataclasses.dataclass(frozen=True)
 class NumpyDeterministic(NumpyDistribution):
-    """Always one action. Inputs: the action itself, which may be nested."""
+    """One action with certainty. Inputs: the action itself, which may be nested."""
 
     def sample_np(self, inputs, rng):
         return inputs
@@ -118,14 +118,14 @@ class NumpyDeterministic(NumpyDistribution):
 
 @dataclasses.dataclass(frozen=True)
 class NumpyMultiCategorical(NumpyDistribution):
-    """Numbers from 0 up, as MultiDiscrete has them, from their logits side by side.
+    """Integers from 0, as in MultiDiscrete. Inputs: concatenated logits, float [B, n].
 
-    Components that have fewer numbers than others get logits of -inf for the rest, so
-    that all are evaluated at once.
+    Components with fewer values than others get logits of -inf for the rest, so that
+    all components are evaluated at once.
 
     Args:
         sizes: The number of values of each component, in C order.
-        shape: Of one action.
+        shape: The shape of one action.
     """
 
     sizes: tuple[int, ...]
@@ -135,7 +135,7 @@ class NumpyMultiCategorical(NumpyDistribution):
     def places(self) -> np.ndarray | None:
         """Indices of each component's logits among the inputs, int [K, M].
 
-        An index behind the inputs stands for -inf; `None` where all sizes are equal.
+        An index after the last input stands for -inf; `None` if all sizes are equal.
         """
         if len(set(self.sizes)) == 1:
             return None
@@ -169,10 +169,10 @@ class NumpyMultiCategorical(NumpyDistribution):
 
 @dataclasses.dataclass(frozen=True)
 class NumpyMultiBernoulli(NumpyDistribution):
-    """Bits, as MultiBinary has them, from their log-odds. Inputs: float [B, n].
+    """Bits, as in MultiBinary, from their log-odds. Inputs: float [B, n].
 
     Args:
-        shape: Of one action.
+        shape: The shape of one action.
     """
 
     shape: tuple[int, ...]
@@ -197,7 +197,7 @@ class NumpyPart(NamedTuple):
     Attributes:
         key: Its key in the dict, or index in the tuple.
         distribution: Its distribution.
-        size: The number of inputs that this needs.
+        size: The number of inputs of the distribution.
     """
 
     key: Hashable
@@ -207,7 +207,7 @@ class NumpyPart(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class NumpyMultiDistribution(NumpyDistribution):
-    """Dicts or tuples of actions. Inputs: those of the parts side by side.
+    """Dicts or tuples of actions. Inputs: the inputs of all parts, concatenated.
 
     Args:
         parts: The parts, in the order of the space.
