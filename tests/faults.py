@@ -1,10 +1,10 @@
-"""Breaks the library in some 30 places, one at a time, and sees the plain tests notice.
+"""Breaks the library in some 30 places, one at a time, and checks that tests fail.
 
     python tests/faults.py [--only NAME ...]
 
-Every fault changes one line of a copy of the library. The tests that are named beside it
-belong to the plain run, so the plain run notices as well. Exits with 1 if they pass all
-the same, or if a line is not there any more.
+Each fault changes one line in a copy of the library. The tests named beside it belong
+to the plain run, so the plain run fails as well. The exit status is 1 if the tests
+pass, or if a line no longer exists.
 """
 
 import argparse
@@ -21,13 +21,13 @@ MINUTES = 5  # The longest that the tests of one fault may take.
 
 
 class Fault(NamedTuple):
-    """A line that is changed.
+    """A change of one line, and the tests that have to fail.
 
     Attributes:
         path: The file, below `tflearner`.
-        line: A part of the line as it is, once in the file.
-        broken: What takes its place.
-        tests: Arguments for pytest: what notices.
+        line: The part of the line to replace; the first one in the file.
+        broken: The text in its place.
+        tests: Arguments for pytest: the tests that have to fail.
     """
 
     path: str
@@ -219,7 +219,7 @@ FAULTS = {
 
 
 def notices(fault: Fault) -> tuple[bool, str]:
-    """Returns whether the tests fail on a copy with this fault, and how they ended."""
+    """Returns whether the tests fail on a copy with this fault, and their last line."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder)
         for part in ("tflearner", "tests", "examples", "README.md", "setup.cfg"):

@@ -80,12 +80,12 @@ FRAMEWORK = {"section": "framework"}
 EVALUATION = {"section": "evaluation"}
 DEBUGGING = {"section": "debugging"}
 REPORTING = {"section": "reporting"}
-# Where RLlib had it, and where it has it now: both methods set it.
+# Settings that RLlib has moved: the former and the present method both set them.
 TRAINING_OR_LEARNERS = {"section": "training", "also": "learners"}
 TRAINING_OR_REPORTING = {"section": "training", "also": "reporting"}
 
 _A_CONNECTOR = "a function of (observation space, action space) returning pieces"
-# The largest count: TensorFlow's and NumPy's indices have 32 bits in many places.
+# The largest count: many indices in TensorFlow and NumPy have 32 bits.
 _MOST = 2**31 - 1
 
 
@@ -98,7 +98,7 @@ class AlgorithmConfig:
         config = PPOConfig().environment("CartPole-v1").training(lr=3e-4)
     """
 
-    # What people who come from other libraries call settings, see `setting_names`.
+    # Names of settings in other libraries, see `setting_names`.
     renamed: ClassVar[Names] = setting_names.ANY
     # Training settings that one update has for all of its modules.
     learner_wide: ClassVar[tuple[str, ...]] = (
@@ -146,8 +146,8 @@ class AlgorithmConfig:
     autoreset_mode: str = field(default="same_step", metadata=ENV_RUNNERS)
     """"same_step", "next_step" or "disabled", for "sync" and "async"."""
     env_step_timeout_s: float | None = field(default=None, metadata=ENV_RUNNERS)
-    """Most seconds of a step or reset with "async"; then its process is ended and an
-    `EnvError` names the environment. `None` does not bound it."""
+    """Time limit of a step or reset with "async", in seconds; after that its process is
+    ended, and an `EnvStepError` names the environment. `None` sets no limit."""
     rollout_fragment_length: int = field(default=200, metadata=ENV_RUNNERS)
     """Steps per environment of a `sample()` without arguments."""
     explore: bool = field(default=True, metadata=ENV_RUNNERS)
@@ -220,8 +220,8 @@ class AlgorithmConfig:
     num_aggregator_actors_per_learner: int = field(default=0, metadata=LEARNERS)
     """Above 0 the learner has no connector pipeline and takes ready batches."""
     deferred_data_timeout_s: float = field(default=60.0, metadata=LEARNERS)
-    """Seconds that an update waits for the Ray object references it was given; what is
-    not there by then is lost, of the kind "late"."""
+    """Seconds that an update waits for Ray object references; a reference that takes
+    longer is lost, of the kind "late"."""
 
     # --- rl_module ---
     rl_module_spec: RLModuleSpec | MultiRLModuleSpec | None = field(
@@ -366,7 +366,7 @@ class AlgorithmConfig:
     def from_settings(cls, **settings: Any) -> Self:
         """Returns the config of which `settings()` returned these."""
         config = cls()
-        # Files of former versions hold class variables as well.
+        # Files of former versions hold class variables, too.
         constants = cls.__dataclass_fields__.keys() - {*cls._field_names()}
         for name, value in settings.items():
             if name not in constants:
@@ -932,7 +932,7 @@ class AlgorithmConfig:
 
     @classmethod
     def _hint_for(cls, name: object, section: str | None = None) -> str | None:
-        """Returns what helps somebody who typed the name of no setting of a section."""
+        """Returns a hint for an unknown name, or for a setting of another section."""
         fields = cls._field_names()
         if name in fields:
             return f"{name!r} belongs to .{cls._section_of(str(name))}()"
@@ -958,7 +958,7 @@ class AlgorithmConfig:
             raise ConfigError(f"{type(self).__name__}.{name}", shown(value), want)
 
     def _check_number(self, name: str, low: float, high: float) -> None:
-        """Raises for a number out of bounds; infinity may be the upper one."""
+        """Raises for a number out of bounds; the upper bound may be infinity."""
         value = getattr(self, name)
         is_infinity = is_real(value) and value == high == math.inf
         if is_infinity or (is_float32(value) and low <= value <= high):
@@ -995,7 +995,7 @@ class AlgorithmConfig:
             )
 
 
-# Which kinds of objects files may name in a setting; all others take plain Python.
+# The kinds of objects that each setting takes in files; others take plain Python.
 _TAKES = {
     "env": (OWN,),
     "env_config": (SPACE,),
@@ -1014,8 +1014,8 @@ _TAKES = {
     "policies_to_train": (OWN,),
     "algorithm_config_overrides_per_module": DATA,
 }
-# Where a run goes on is for whoever continues it to say: these settings are neither
-# written to checkpoints nor taken from them.
+# Settings of the machine that a run is on. They are neither written to checkpoints nor
+# read from them.
 _OF_THE_MACHINE = {
     "num_gpus_per_learner": None,
     "local_gpu_idx": 0,
@@ -1025,7 +1025,7 @@ _OF_THE_MACHINE = {
 
 
 def _settings_that_import(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Environments whose id, or the id of one inside, may name a module to import."""
+    """Returns `env` or `env_config` if an id in it may name a module to import."""
     refused = {}
     for name in ("env", "env_config"):
         described = settings.get(name)
@@ -1038,7 +1038,7 @@ def _settings_that_import(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _texts_in(described: Any) -> Iterator[str]:
-    """Yields all texts in a description, without the names of builders."""
+    """Yields all strings in a description, except names of builders."""
     if isinstance(described, str):
         yield described
     elif isinstance(described, Mapping) and BUILDER in described:
@@ -1050,7 +1050,7 @@ def _texts_in(described: Any) -> Iterator[str]:
             yield from _texts_in(own)
 
 
-# Nothing else in a file tells how much memory these take, or how many processes.
+# The memory and processes that these settings take do not show in the size of a file.
 _settings_that_exhaust = budget.refusing_above(
     {
         "num_envs_per_env_runner": 1000,
@@ -1126,7 +1126,7 @@ def _with_spaces(
 
 
 def _is_several(value: Any) -> bool:
-    """Whether this is a collection of ids; a text is none."""
+    """Returns whether a value is a collection of ids; a string is not."""
     return isinstance(value, Mapping | AbstractSet | list | tuple)
 
 
@@ -1137,7 +1137,7 @@ def _check_module_id(where: str, module_id: Any) -> None:
 
 
 def check_path(where: str, path: Any) -> None:
-    """Raises `ConfigError` for what cannot be the path of a directory."""
+    """Raises `ConfigError` if a value cannot be the path of a directory."""
     try:
         text = os.fspath(path)
     except Exception as error:

@@ -72,5 +72,5 @@ NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
 TRAINING_ITERATION = "training_iteration"
 TIME_TOTAL_S = "time_total_s"
 
-# Files that exports are, and checkpoints are not: {format: suffix}.
+# The suffixes of exported files, which checkpoints cannot have: {format: suffix}.
 EXPORT_SUFFIXES = {"tflite": ".tflite", "keras": ".keras"}

@@ -12,7 +12,7 @@ Each class also derives from the built-in error that people expect in its place.
 import difflib
 from collections.abc import Iterable
 
-_LONGEST = 300  # Characters of a value in a text.
+_LONGEST = 300  # The most characters of a value in an error.
 
 
 class TFLearnerError(Exception):
@@ -25,10 +25,11 @@ class TFLearnerError(Exception):
         hint: What to do about it.
         unchanged: Whether the text may promise that nothing was changed.
 
-    What a terminal would obey, such as the escape codes of a file, is shown escaped.
+    Control characters, such as escape codes in a file, are shown escaped, so that a
+    terminal does not obey them.
     """
 
-    _kept = "\n"  # Of what is not printable.
+    _kept = "\n"  # Unprintable characters that are not escaped.
 
     def __init__(
         self,
@@ -169,7 +170,7 @@ class WorkerLostError(TFLearnerError, ConnectionError):
 class CheckpointError(TFLearnerError, OSError):
     """A checkpoint that cannot be written or read."""
 
-    _kept = ""  # A line of its own could be mistaken for another message.
+    _kept = ""  # Text on a new line could be mistaken for another message.
 
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
@@ -253,7 +254,7 @@ class ExportError(TFLearnerError, ValueError):
 
 
 def own_error(error: BaseException | None) -> TFLearnerError | None:
-    """Returns the error of this library that led to another, as one of Keras'."""
+    """Returns the error of this library that caused another, such as a Keras error."""
     while error is not None and not isinstance(error, TFLearnerError):
         error = error.__cause__ or error.__context__
     return error
@@ -266,8 +267,8 @@ def printable(text: str, kept: str = "\n") -> str:
     'red\\x1b[31m'
 
     Args:
-        text: What may come from a file.
-        kept: The characters that stay all the same.
+        text: The text, which may come from a file.
+        kept: Unprintable characters that are not escaped.
     """
     if text.isprintable():
         return text
@@ -285,7 +286,7 @@ def shown(value: object) -> str:
     """
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - An int of thousands of digits, say.
+    except Exception:  # noqa: BLE001 - an int of thousands of digits, for example.
         return f"an object of type {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

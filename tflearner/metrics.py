@@ -352,7 +352,7 @@ class MetricsLogger(Checkpointable):
         """Adds or replaces the metrics of `state`; others stay as they are.
 
         Raises:
-            UsageError: If it is no such state; nothing is changed then.
+            UsageError: If the state is invalid; nothing is changed then.
         """
         leaves = state.get("stats") if isinstance(state, dict) else None
         if not isinstance(leaves, list) or not all(map(_is_leaf, leaves)):
@@ -379,7 +379,7 @@ class MetricsLogger(Checkpointable):
         return RestorePlan(matching.problems_with_names(state, ["stats"]), apply)
 
     def check_mergeable(self, other: "MetricsLogger") -> None:
-        """Raises `UsageError` if metrics of both have another reduction there."""
+        """Raises `UsageError` if a metric of both loggers has different settings."""
         for path, stats in _leaves(self.stats):
             theirs = other._find_stats(path)
             if theirs is not None:

@@ -134,7 +134,7 @@ class Scheduler:
 
 
 def is_real(value: Any) -> bool:
-    """Returns whether a value is a number; a bool is none."""
+    """Returns whether a value is a real number; a bool is not."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 

@@ -1,8 +1,8 @@
-"""What people call settings who come from other libraries, and hints made of that.
+"""Names of settings in other libraries, and the hints that errors give for them.
 
-Each table maps a foreign name to the name of a setting, to a sentence where a name does
-not say it, or to `None` where there is no such thing: then no hint is better than a
-wrong one. The names are those of RLlib (former and current), Stable-Baselines3, CleanRL,
+Each table maps a foreign name to the name of a setting here, or to a sentence where a
+name is not enough. `None` means that there is no equivalent: no hint is better than a
+wrong one. The names come from RLlib (former and current), Stable-Baselines3, CleanRL,
 Keras and Spinning Up.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 
 Names = Mapping[str, str | None]
 
-# Names that are less alike are no misspellings of each other.
+# Less similar names are not taken for misspellings of each other.
 ALIKE = 0.8
 
 _ENV_RUNNERS = "environments are stepped in this process; num_envs_per_env_runner=... sets how many"
@@ -416,7 +416,7 @@ def hint_for(
     foreign: Names,
     where: Callable[[str], str] = lambda told: "",
 ) -> str | None:
-    """Returns what helps somebody who typed the name of no setting, or `None`.
+    """Returns a hint for an unknown name of a setting, or `None`.
 
     >>> hint_for("clip_parm", ["clip_param"], {})
     "did you mean 'clip_param'?"
@@ -424,10 +424,10 @@ def hint_for(
     "it is called 'lr' here"
 
     Args:
-        name: The name.
+        name: The unknown name.
         known: The names of settings.
         foreign: One of the tables above.
-        where: Function of a setting returning what to say behind its name.
+        where: Function of a setting, returning a text to put after its name.
     """
     if not isinstance(name, str):
         return None

@@ -22,7 +22,7 @@ _FOLDS: dict[Any, Callable] = {"sum": operator.add, "min": min, "max": max}
 _ARRAY_FOLDS: dict[Any, Callable] = {"sum": np.sum, "min": np.min, "max": np.max}
 _MAX_INT = 2**63
 _MISSING = object()
-_MOST = 2**1000  # Larger ints are no floats.
+_MOST = 2**1000  # Much larger ints do not fit into a float.
 _TIMER_LOCK = threading.Lock()
 
 
@@ -101,10 +101,10 @@ class Stats:
                 self.push(value)
 
     def __len__(self) -> int:
-        """Returns how many values are kept."""
+        """Returns the number of values that are kept."""
         return len(self.values)
 
-    def __bool__(self) -> bool:  # One without values is still a metric.
+    def __bool__(self) -> bool:  # Without values it is still a metric.
         return True
 
     def push(self, value: Any) -> None:
@@ -262,7 +262,7 @@ class Stats:
         """Returns the metric that `get_state` described.
 
         Raises:
-            UsageError: If it is no such state.
+            UsageError: If the state is invalid.
         """
         empty = cls(reduce=None, window=1).get_state()
         if not isinstance(state, dict) or state.keys() != empty.keys():
@@ -426,7 +426,7 @@ def _is_reduction(reduce: Any) -> bool:
 
 
 def _is_saved(value: Any) -> bool:
-    """Whether this is a number as `push` would have kept it."""
+    """Returns whether a value is a number that `push` can have stored."""
     return type(value) is float or (type(value) is int and abs(value) < _MAX_INT)
 
 
@@ -442,7 +442,7 @@ def _numbers(values: Any, ndim: int, name: str) -> np.ndarray:
             want,
             "log tensors of a traced function under `collect()`",
         ) from error
-    except ValueError as error:  # NumPy's, for lists of unequal lengths.
+    except ValueError as error:  # From NumPy, for lists of unequal lengths.
         raise UsageError(name, shown(values), want) from error
     # Other float types, such as bfloat16, say that they are "V".
     if array.ndim != ndim or array.dtype.kind not in "biufV" or array.dtype.names:

@@ -520,9 +520,8 @@ def run_digest(algo: Any) -> str:
     """Returns a hash of all that a run goes on with: equal for runs that go on equally.
 
     It covers the learner as `learner_digest` does, the environment runner, connectors,
-    counters and, where there is one, the replay buffer. What a clock measured is left
-    out, and so are the ids of episodes, which no seed decides, and settings that belong
-    to a machine.
+    counters and, where there is one, the replay buffer. It excludes measured times, ids
+    of episodes, which no seed determines, and settings that belong to a machine.
 
     Args:
         algo: An `Algorithm`.

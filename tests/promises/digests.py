@@ -2,12 +2,12 @@
 
     python tests/promises/digests.py REVISION
 
-Each version trains in a process of its own. The runs are equal if their digests of
-weights, optimizers and metrics are: to the bit. Nothing is stored, for processors differ
-in the last digits. Exits with 1 if a run differs, and then says how far its weights are
-apart.
+Each version trains in a process of its own. Runs are equal if their weights, optimizers
+and metrics are equal to the bit. No digests are stored, because processors differ in
+the last digits. The exit status is 1 if a run differs; the output then says how far its
+weights are apart.
 
-A change of structure leaves all twelve equal. Only a module that newly acts in NumPy may
+A refactoring leaves all twelve runs equal. Only a module that newly acts in NumPy may
 differ, by 1e-5 relative.
 """
 
@@ -76,7 +76,7 @@ RUNS = {
 
 
 class Seen(gym.Env):
-    """Shows random observations; the reward is for naming their last bit."""
+    """Shows random observations, and rewards actions that equal their last bit."""
 
     def __init__(self, space: gym.Space, masked: bool):
         self._space, self._masked = space, masked
@@ -193,7 +193,7 @@ def leaves(node) -> list:
 
 
 def metrics_of(node, path: str = ""):
-    """Yields path and value of each result but what a clock measured."""
+    """Yields path and value of each result, except measured times."""
     if not isinstance(node, dict):
         yield path, np.asarray(node).tolist()
         return

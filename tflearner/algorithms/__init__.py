@@ -1,4 +1,4 @@
-"""How it is put together."""
+"""Algorithms: environments, modules and learners put together."""
 
 from tflearner.modules import keras_backend
 

@@ -188,7 +188,7 @@ class Algorithm(AlgorithmState):
         }
 
     def _remarks(self, learner_results: ResultDict) -> Iterable[str]:
-        """Returns what a person should know of an update, in a sentence or two each."""
+        """Returns advice for the user after an update, in one or two sentences each."""
         return ()
 
     @property
@@ -213,14 +213,14 @@ class Algorithm(AlgorithmState):
         run restored after `training_iteration` 7 is epoch 7. Results also go to
         `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`, a new directory for each call.
 
-        A disk that is full or an output that is closed costs what cannot be written: the
-        first failure is a `RuntimeWarning`, and training continues.
+        If a disk is full or an output is closed, the first failed write gives a
+        `RuntimeWarning`, and training continues.
 
         Ctrl-C ends training after the iteration, and leaves a checkpoint in
-        "checkpoints" of that directory; pressed again it stops at once. SIGTERM does
-        the same, and then ends the process. Sampling or evaluation that takes more than
-        4 seconds from then on is broken off: what it sampled is thrown away, and the
-        checkpoint holds the state without it.
+        "checkpoints" of that directory; pressed again it stops at once. SIGTERM also
+        ends training with a checkpoint, and then ends the process. If sampling or
+        evaluation takes more than 4 seconds longer, it is interrupted. Its steps are
+        dropped, and the checkpoint does not contain them.
 
         Args:
             total_steps: Environment steps to take, at least.
@@ -231,8 +231,8 @@ class Algorithm(AlgorithmState):
             log_dir: Where run directories are made; "runs" by default.
 
         Returns:
-            The `History` of all iterations that `fit` has run on this object, those of
-            earlier calls included. It begins anew where a run is restored.
+            The `History` of all iterations that `fit` has run on this object, earlier
+            calls included. It starts again when a run is restored.
 
         Raises:
             UsageError: If `total_steps` is no int above 0, or no directory can be made
@@ -276,7 +276,7 @@ class Algorithm(AlgorithmState):
                 runner.break_off()
                 steps = self.num_env_steps_sampled_lifetime - first
                 message = f"interrupted after {steps:,} steps"
-            except (BrokenOff, EnvError):  # The latter as workers may end by a signal.
+            except (BrokenOff, EnvError):  # An `EnvError`: the signal ended a worker.
                 if not interruption.requested:
                     raise
                 steps = self.num_env_steps_sampled_lifetime - first
@@ -381,9 +381,9 @@ class Algorithm(AlgorithmState):
                 An older export there is replaced in one step.
             module_id: Which module; by default the one that acts in the environment.
             format: "tf_saved_model" for servers, "tflite" for small devices, "keras" to
-                go on working with the network; the latter two hold the greedy policy.
+                use the network in Keras; the latter two hold the greedy policy.
                 By default the path's suffix decides.
-            include_update: Whether a SavedModel can go on learning, by its endpoint
+            include_update: Whether a SavedModel can continue to learn, by its endpoint
                 "update".
             example_batch: A batch with the columns that "update" takes; by default
                 those of the last update.
@@ -405,11 +405,11 @@ class Algorithm(AlgorithmState):
         )
 
     def stop(self) -> None:
-        """Closes the environments, once what is being saved is saved.
+        """Closes the environments, after a save in the background has finished.
 
-        Environments have 5 seconds to close. Then the processes of those that have one
-        (`gym_env_vectorize_mode="async"`) are ended. A `close()` in this process is cut
-        short if Python runs it, on the main thread; other code cannot be.
+        Environments have 5 seconds to close. Then worker processes
+        (`gym_env_vectorize_mode="async"`) are ended. In this process, `close()` is
+        interrupted if it runs Python code on the main thread; native code cannot be.
         """
         try:
             self.wait_until_saved()

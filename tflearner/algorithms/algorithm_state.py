@@ -1,4 +1,4 @@
-"""What a run is at one moment: saved while it goes on, and continued elsewhere."""
+"""The state of a run: saved during training, and restored to continue elsewhere."""
 
 import math
 import os
@@ -58,7 +58,7 @@ class AlgorithmState(Checkpointable):
     config: AlgorithmConfig
     learner: Any
     env_runner: Any
-    _env_name: str  # What people see the environment called.
+    _env_name: str  # The environment's name in output.
 
     def __init__(self, config: AlgorithmConfig):
         self.config = config
@@ -102,7 +102,7 @@ class AlgorithmState(Checkpointable):
 
         Raises:
             CheckpointError: If it cannot be written. Those before are as they were.
-            UsageError: If the path ends like the file of an export.
+            UsageError: If the path has the suffix of an export, such as ".keras".
         """
         check_is_no_export("save()", path)
         if path is None:
@@ -120,7 +120,7 @@ class AlgorithmState(Checkpointable):
     def _save_in_background(self, path: str | os.PathLike, keep: int | None) -> str:
         if self._saver is None:
             self._saver = BackgroundSaver()
-        state = self._get_state_to_save()  # Episodes end, also where saving fails.
+        state = self._get_state_to_save()  # Ends episodes, even if saving fails.
         directory = CheckpointDirectory(path, keep=keep)
         step = self._next_step(directory)
         self._saver.save(directory, state, self.get_metadata(), step=step)
@@ -284,7 +284,7 @@ class AlgorithmState(Checkpointable):
 
     def _get_state_to_save(self):
         self._warn_unless_saved()  # Two saves at a time would meet at the lock.
-        with self.learner._turns.take():  # Not in the midst of another thread's step.
+        with self.learner._turns.take():  # Not during a step of another thread.
             self._num_saves += 1
             self._end_episodes()
             state = self.get_state()
@@ -328,7 +328,7 @@ class AlgorithmState(Checkpointable):
 
 
 def _faults_of_counters(state: StateDict) -> list[str]:
-    """Returns what is wrong with what is counted, in the state of a run."""
+    """Returns the faults in the counters of a run's state."""
     faults = [
         f"{name!r} is no count"
         for name, most in _COUNTERS.items()

@@ -8,34 +8,34 @@ from typing import Any, Self
 from tflearner.env.env_runner import StopWatch
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE_S = 4.0  # How long an iteration may go on after a signal.
+PATIENCE_S = 4.0  # How long sampling may continue after a signal.
 _BETWEEN_CALLS_S = 0.5
 
 
 class Interruption:
-    """Takes note of the first Ctrl-C or SIGTERM; a second one acts as it ever does.
+    """Records the first Ctrl-C or SIGTERM; a second one has its usual effect.
 
         with Interruption(stop_watch) as interruption:
             while not interruption.requested:
                 ...
 
-    Sampling that goes on some seconds after the signal is broken off: its stop watch
-    runs out, and `BrokenOff` is raised inside an environment that is just running.
+    If sampling continues for `PATIENCE_S` after the signal, its stop watch runs out.
+    `BrokenOff` is then raised, even inside an environment that is running.
 
     Signals reach the main thread only; on other threads nothing is caught.
 
     Args:
-        stop_watch: That of the environment runners.
+        stop_watch: The stop watch of the environment runners.
 
     Attributes:
-        requested: The signal that came; `None` as long as none did.
+        requested: The signal that was received; `None` before.
     """
 
     def __init__(self, stop_watch: StopWatch | None = None) -> None:
         self.requested: signal.Signals | None = None
         self._handlers: dict[signal.Signals, Any] = {}
         self._stop_watch = stop_watch or StopWatch()
-        # What a handler of signals may call; locks it may not take.
+        # A signal handler may use this queue, but must not take locks.
         self._news: queue.SimpleQueue = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_called = False  # By the thread, not by a second signal.
@@ -45,8 +45,8 @@ class Interruption:
             self._thread = threading.Thread(target=self._call, daemon=True)
             self._thread.start()
             for number in _SIGNALS:
-                # What the program ignores, as jobs in the background do Ctrl-C, stays
-                # ignored; a handler of `None` could not be given back.
+                # Ignored signals stay ignored, such as Ctrl-C in background jobs. A
+                # handler of `None` could not be restored.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._handlers[number] = signal.signal(number, self._take_note)
         return self
@@ -56,15 +56,15 @@ class Interruption:
         self._give_back()
 
     def finish(self) -> None:
-        """From now on nothing is broken off any more."""
+        """Ends the time limit: sampling is not interrupted from now on."""
         if self._thread is not None:
             self._news.put(None)
-            self._thread.join()  # A call that comes later would act as a signal.
+            self._thread.join()  # Its later signals would count as the user's.
             self._thread = None
         self._stop_watch.has_run_out = False
 
     def pass_on(self) -> None:
-        """Ends the process if SIGTERM asked for it; call it when all is saved.
+        """Ends the process if SIGTERM was received; call it when all is saved.
 
         Raises:
             SystemExit: With status 143, unless the program handles SIGTERM itself.
@@ -98,7 +98,7 @@ class Interruption:
             return
         self._stop_watch.has_run_out = True
         while not self._is_over_in(_BETWEEN_CALLS_S):
-            if self._stop_watch.is_in_env:  # Which may sleep: a signal wakes it.
+            if self._stop_watch.is_in_env:  # It may sleep; a signal wakes it.
                 self._is_called = True
                 signal.pthread_kill(main, number)
 

@@ -79,11 +79,11 @@ class OffPolicyConfig(AlgorithmConfig):
     replay_buffer_config: dict = field(default_factory=dict, metadata=TRAINING)
     """{"type": "EpisodeReplayBuffer" or "PrioritizedEpisodeReplayBuffer", "capacity":
     observations kept, "memmap_dir": a directory to keep them in instead of memory} and
-    for the latter "alpha" and "beta"; what is left out keeps its default. No checkpoint
-    keeps the directory: `from_checkpoint` is given it again."""
+    for the latter "alpha" and "beta"; omitted entries keep their defaults. Checkpoints
+    do not hold the directory: pass it to `from_checkpoint` again."""
     store_buffer_in_checkpoints: bool = field(default=True, metadata=TRAINING)
-    """Whether checkpoints hold the replay buffer; without it a continued run fills a new
-    one before it goes on learning."""
+    """Whether checkpoints hold the replay buffer; without it a restored run fills a new
+    one before it continues to learn."""
     num_steps_sampled_before_learning_starts: int = field(
         default=1000, metadata=TRAINING
     )

@@ -1,4 +1,4 @@
-"""What to say when the cap on value errors keeps a value function from learning."""
+"""Advice for a value function that the cap on value errors keeps from learning."""
 
 from tflearner.types import ModuleID
 
@@ -16,11 +16,11 @@ class ValueErrors:
     def remark(
         self, module_id: ModuleID, share: float, mean: float, cap: float
     ) -> str | None:
-        """Returns what to tell people after an update: once, if at all.
+        """Returns advice for the user after an update; at most once in a run.
 
         Args:
             module_id: The module that was updated.
-            share: How many of its squared value errors are larger than the cap.
+            share: The share of its squared value errors that exceed the cap.
             mean: The mean of its squared value errors, without the cap.
             cap: `vf_clip_param`.
         """

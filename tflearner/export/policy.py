@@ -26,7 +26,7 @@ from tflearner.export.report import TITLES, ExportReport, spec_of
 from tflearner.export.saved_model import load_functions, write_saved_model
 from tflearner.export.tflite import load_tflite, write_tflite
 
-# Threads that trace and save at once get in each other's way within TensorFlow.
+# TensorFlow does not support several threads that trace and save at once.
 _ONE_AT_A_TIME = threading.RLock()
 
 
@@ -54,7 +54,7 @@ def export_policy(
         format: "tf_saved_model", "tflite" or "keras"; see `format_of`.
         env_to_module: The connector pipeline in front of the module.
         module_to_env: The one behind it.
-        endpoints: What a SavedModel can be asked beside the policy's own.
+        endpoints: Endpoints of a SavedModel in addition to the policy's own.
         attributes: What it has to hold for these, such as lists of variables.
         spec: What `spec.json` says of these, by name.
 
@@ -69,7 +69,7 @@ def export_policy(
     format = format_of(path, format)
     suffix = EXPORT_SUFFIXES.get(format, "")
     target = staging.checked_target(path, suffix)
-    format_of(target, format)  # A link may lead to a name of another kind.
+    format_of(target, format)  # A link may lead to a name with another suffix.
     policy = Policy(module, env_to_module, module_to_env)
     with (
         _ONE_AT_A_TIME,
@@ -110,9 +110,9 @@ def format_of(path: Any, format: str | None = None) -> str:
     """Returns the format of an export.
 
     Args:
-        path: Where it goes: the suffixes `.keras` and `.tflite` mean these formats, and
-            all else a SavedModel's directory.
-        format: What the caller asked for; `None` leaves it to the suffix.
+        path: The path of the export. The suffixes `.keras` and `.tflite` choose these
+            formats; any other path is the directory of a SavedModel.
+        format: The format that the caller asked for; `None` leaves it to the suffix.
 
     Raises:
         ExportError: If there is no such format, or it contradicts the suffix.

@@ -1,9 +1,9 @@
-"""Puts an export in its place in one step, or leaves that place as it was.
+"""Puts an export in its place in one step, or does not change that place.
 
 An export replaces an older export or an empty directory, and nothing else. A directory
-is an export if `spec.json` says so and all names in it are those of a SavedModel; a file
-is one if it ends with our mark. What a killed process left behind is removed if it has
-the exact name of a staging directory and the mark of one in it.
+is an export if `spec.json` says so and all names in it belong to a SavedModel. A file
+is an export if it ends with our mark. A staging directory that a killed process left
+behind is removed if it has the exact name and the mark of one.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ _FILES = re.compile(
     r"spec\.json|saved_model\.pb|fingerprint\.pb"
     r"|variables/variables\.(index|data-\d{5}-of-\d{5})"
 )
-# The comment of a ZIP archive is the end of a file. A Keras file is such an archive, and
-# readers of TFLite files allow one behind the model.
+# The mark is the comment of a ZIP archive, which is the end of the file. A Keras file
+# is an archive, and readers of TFLite files allow one after the model.
 _MARK_OF_FILES = b"tflearner export"
 _MARK_OF_STAGES = "staged-by-tflearner"  # A file that holds the target's name.
 _STAGED = "export"
@@ -41,7 +41,7 @@ def text_of(path: Any) -> str:
     """Returns a path as text.
 
     Raises:
-        ExportError: If it is something else.
+        ExportError: If it is not a path.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text:
@@ -50,18 +50,18 @@ def text_of(path: Any) -> str:
 
 
 def where_of(path: Any) -> str:
-    """Returns what errors call an export to a path."""
+    """Returns the name of an export to a path in errors."""
     text = repr(text_of(path))
     return f"export({text if len(text) <= _SHOWN else text[:_SHOWN] + '...'})"
 
 
 @contextlib.contextmanager
 def telling(path: Any, *kinds: type[Exception]) -> Iterator[None]:
-    """Turns errors, such as those of the operating system, into `ExportError`.
+    """Raises `ExportError` in place of errors of some classes, such as `OSError`.
 
     Args:
-        path: Where the export goes.
-        *kinds: The errors to turn.
+        path: The path of the export.
+        *kinds: The classes of errors to replace.
     """
     try:
         yield
@@ -73,14 +73,14 @@ def telling(path: Any, *kinds: type[Exception]) -> Iterator[None]:
 
 
 def checked_target(path: Any, suffix: str = "") -> pathlib.Path:
-    """Returns where an export goes: it replaces what a link leads to, not the link.
+    """Returns the place of an export: if the path is a link, the place it leads to.
 
     Args:
         path: As the caller gave it.
         suffix: The end of a file's name; "" for a directory.
 
     Raises:
-        ExportError: If something else is there.
+        ExportError: If there is something that an export must not replace.
     """
     # NUL is a ValueError, and a loop of links a RuntimeError up to Python 3.12.
     with telling(path, OSError, ValueError, RuntimeError):
@@ -90,7 +90,7 @@ def checked_target(path: Any, suffix: str = "") -> pathlib.Path:
 
 
 def check_is_replaceable(path: Any, target: pathlib.Path, suffix: str) -> None:
-    """Raises `ExportError` unless there is an export, an empty directory or nothing."""
+    """Raises `ExportError` if a place holds more than an export or empty directory."""
     if files.status(target) is None:
         return
     is_ours, got, hint = False, "something that is no export of this format", None
@@ -112,11 +112,11 @@ def check_is_replaceable(path: Any, target: pathlib.Path, suffix: str) -> None:
 
 
 def _is_lived_in(directory: pathlib.Path) -> bool:
-    """Whether somebody needs this very directory, whatever is in it."""
+    """Returns whether a directory is a mount point, or has home or the current one."""
     if os.path.ismount(directory):
         return True
     places = [os.path.expanduser("~")]
-    with contextlib.suppress(FileNotFoundError):  # The current one may be gone.
+    with contextlib.suppress(FileNotFoundError):  # The current directory may be gone.
         places.append(os.getcwd())
     return any(
         pathlib.Path(place).resolve().is_relative_to(directory) for place in places
@@ -124,7 +124,7 @@ def _is_lived_in(directory: pathlib.Path) -> bool:
 
 
 def _strangers(directory: pathlib.Path, prefix: str = "") -> Iterator[str]:
-    """Yields the paths of what is in a directory and in no SavedModel of ours."""
+    """Yields the paths in a directory that are no part of a SavedModel of ours."""
     with os.scandir(directory) as entries:
         for entry in entries:
             name = f"{prefix}{entry.name}"
@@ -135,7 +135,7 @@ def _strangers(directory: pathlib.Path, prefix: str = "") -> Iterator[str]:
 
 
 def _is_marked(directory: pathlib.Path) -> bool:
-    """Whether `spec.json` says that a directory is an export."""
+    """Returns whether `spec.json` says that a directory is an export."""
     size = files.size_of(directory / SPEC)
     if size is None or size > strict_json.MAX_BYTES:
         return False
@@ -147,18 +147,18 @@ def _is_marked(directory: pathlib.Path) -> bool:
 
 
 def mark_file(file: pathlib.Path) -> None:
-    """Makes a file one that another export may replace."""
+    """Marks a file as an export, which a later export may replace."""
     with zipfile.ZipFile(file, "a") as archive:
         archive.comment = _MARK_OF_FILES
 
 
 @contextlib.contextmanager
 def staged(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a new directory beside the target, gone at the end whatever happens.
+    """Makes a staging directory beside the target, and removes it at the end.
 
-    Also removes what processes that were killed have left there: the lock on such a
-    directory ends with the process that made it. Missing parents of the target are made,
-    and stay if the target is there at the end.
+    It also removes staging directories of processes that were killed: the lock on such
+    a directory ends with its process. Missing parents of the target are made, and
+    removed again if they are empty at the end.
     """
     missing = [each for each in target.parents if not each.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from tflearner.types import Tensor
 class PPOLoss(NamedTuple):
     """The objective and its terms, all scalars averaged over the steps that count.
 
-    `value_clip_fraction` is the share of steps whose squared value error is cut off.
+    `value_clip_fraction` is the share of steps whose squared value error is capped.
     """
 
     total: Tensor

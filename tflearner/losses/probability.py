@@ -1,8 +1,8 @@
-"""TensorFlow Probability, imported without the warning that it begins with."""
+"""TensorFlow Probability, imported without its deprecation warning."""
 
 import warnings
 
-with warnings.catch_warnings():  # It would end the import under `python -W error`.
+with warnings.catch_warnings():  # The import would fail under `python -W error`.
     warnings.filterwarnings("ignore", "distutils Version", DeprecationWarning)
     import tensorflow_probability as tfp
 

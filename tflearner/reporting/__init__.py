@@ -1,4 +1,4 @@
-"""What people see: progress, history, callbacks and files."""
+"""Output for users: progress, history, callbacks and files."""
 
 from tflearner.modules import keras_backend
 

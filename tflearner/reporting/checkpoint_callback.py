@@ -16,18 +16,20 @@ class CheckpointCallback(keras.callbacks.Callback):
         algo = tfl.PPO.from_checkpoint("checkpoints")
 
     Each save ends the running episodes, see `Algorithm.save`, so save neither often nor
-    at random: with the same settings a run is then the same, interrupted or not. A save
-    that fails, for want of space say, is a `RuntimeWarning`, and training continues.
+    at random: with the same settings a run is then the same, interrupted or not. If a
+    save fails, for example on a full disk, it gives a `RuntimeWarning`, and training
+    continues.
 
     Args:
-        path: A directory of checkpoints; by default "checkpoints" in that of the run.
+        path: A directory of checkpoints; by default "checkpoints" in the run's
+            directory.
         every: Iterations between saves. The last one is always saved.
         keep: How many checkpoints to leave; `None` leaves all.
-        background: Whether training goes on while files are written.
+        background: Whether training continues while files are written.
 
     Raises:
-        UsageError: If `every` or `keep` is no int above 0, or the path ends like the
-            file of an export.
+        UsageError: If `every` or `keep` is no int above 0, or the path has the suffix
+            of an export.
     """
 
     def __init__(
@@ -75,5 +77,5 @@ class CheckpointCallback(keras.callbacks.Callback):
 
 
 def warn_not_saved(error: TFLearnerError) -> None:
-    """Warns that training goes on without a checkpoint it was to have."""
+    """Warns that a checkpoint was not saved."""
     warn(f"a checkpoint was not saved: {error}", 3)

@@ -1,4 +1,4 @@
-"""What `fit` returns: every interval's numbers, in Keras' shape."""
+"""The `History` that `fit` returns: every interval's numbers, as Keras keeps them."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ class History:
         >>> history
         History(3 iterations, 300 steps, episode_return: last 18.0, best 20.0)
 
-    A list may be shorter than `epoch`: before the first episode ends there is no
-    "episode_return", and "val_episode_return" is there for epochs with an evaluation.
+    A list may be shorter than `epoch`. There is no "episode_return" before the first
+    episode ends, and "val_episode_return" exists for epochs with an evaluation only.
     `series` returns values together with their epochs:
 
         >>> history.series("episode_return")
@@ -47,8 +47,8 @@ class History:
 
         Args:
             epoch: Its number, from 0.
-            logs: Flat name -> number. NaN of an episode value, which says that no
-                episode has ended, is left out.
+            logs: Flat name -> number. An episode value that is NaN is skipped: no
+                episode has ended.
         """
         row = len(self.epoch)
         self.epoch.append(epoch)
@@ -60,14 +60,14 @@ class History:
                 rows.append(row)
 
     def series(self, name: str, *, over: str = "epoch") -> tuple[list, list[float]]:
-        """Returns where a value was measured, and the values: two lists to plot.
+        """Returns two lists to plot: where a value was measured, and the values.
 
             plt.plot(*history.series("episode_return", over="steps"))
 
         Args:
             name: A name in `history`.
-            over: What the first list holds: "epoch", or a name in `history`. Intervals
-                in which only one of the two was measured are left out.
+            over: The first list: "epoch", or a name in `history`. Intervals in which
+                only one of the two was measured are skipped.
 
         Returns:
             Two lists of one length.
@@ -85,7 +85,7 @@ class History:
         return [xs[row] for row in rows], [ys[row] for row in rows]
 
     def copy(self, params: dict[str, Any]) -> "History":
-        """Returns a history of these intervals that later ones do not change."""
+        """Returns a copy, which later intervals do not change."""
         copied = History(params)
         copied.epoch = [*self.epoch]
         copied.history = {name: [*values] for name, values in self.history.items()}

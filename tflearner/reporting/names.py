@@ -18,7 +18,7 @@ RESULT_NAMES = {
     f"{constants.DEFAULT_OPTIMIZER}_{constants.LR_KEY}": "learning_rate",
 }
 EVALUATION_PREFIX = "val_"
-# Of quantities that nothing was measured of before an episode has ended.
+# Prefixes of values that are not measured before an episode has ended.
 _OF_EPISODES = ("episode_", f"{EVALUATION_PREFIX}episode_")
 
 
@@ -62,7 +62,7 @@ def flatten_result(result: ResultDict) -> dict[str, float]:
 
 
 def is_unmeasured(name: str, value: object) -> bool:
-    """Returns whether a value is NaN for want of an episode that has ended.
+    """Returns whether a value is NaN because no episode has ended.
 
     >>> is_unmeasured("episode_return", float("nan")), is_unmeasured("loss", float("nan"))
     (True, False)

@@ -1,4 +1,4 @@
-"""Text for people: a stream that fails costs a warning, and never a run."""
+"""Text for users: a stream that fails gives a warning, and does not end a run."""
 
 import contextlib
 import io
@@ -9,25 +9,25 @@ from rich.console import Console, RenderableType
 
 
 def warn(text: str, stacklevel: int = 2) -> None:
-    """Gives a `RuntimeWarning`; nothing if standard error is closed.
+    """Issues a `RuntimeWarning`, unless standard error is closed.
 
     Args:
-        text: What has happened.
-        stacklevel: Whose line it names, as in `warnings.warn`.
+        text: The text of the warning.
+        stacklevel: The line that it names, as in `warnings.warn`.
     """
-    with contextlib.suppress(ValueError):  # Of a write to a closed file.
+    with contextlib.suppress(ValueError):  # A write to a closed file.
         warnings.warn(text, RuntimeWarning, stacklevel + 1)
 
 
 def render(
     content: RenderableType, file: IO[str] | None, width: int | None = None
 ) -> str:
-    """Returns content as text, in the colours of a stream, and writes nothing.
+    """Returns content as text with the colours of a stream; writes nothing.
 
     Args:
-        content: What rich can print.
-        file: The stream; without a terminal behind it there are no colours.
-        width: Columns; those of the stream by default.
+        content: An object that rich can print.
+        file: The stream; there are no colours if it is not a terminal.
+        width: The number of columns; by default the stream's.
     """
     stream = Console(file=file)
     text = io.StringIO()
@@ -41,16 +41,16 @@ def render(
 
 
 class Output:
-    """A text stream that may fail: its reader may leave, its disk may be full.
+    """A text stream that may fail, for example because its disk is full.
 
-    The first write that fails is a `RuntimeWarning`. Later ones are tried all the same,
-    so that the text goes on as soon as the stream takes it.
+    The first write that fails gives a `RuntimeWarning`. Later writes are still tried,
+    so output resumes when the stream works again.
 
     Args:
-        file: The stream; `None` where a program has no standard output.
+        file: The stream; `None` if the program has no standard output.
 
     Attributes:
-        file: As given.
+        file: The stream.
     """
 
     def __init__(self, file: IO[str] | None):
@@ -58,7 +58,7 @@ class Output:
         self._has_failed = False
 
     def write(self, text: str) -> None:
-        """Writes text at once; characters that the stream does not know become "?"."""
+        """Writes text at once; characters that the stream cannot encode become "?"."""
         try:
             if self.file is None:
                 raise OSError("there is no standard output")

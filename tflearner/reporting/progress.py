@@ -42,9 +42,10 @@ SHARES = {
 class Progress:
     """Shows how far training is, how fast, and how well.
 
-    On a terminal one view that is redrawn in place, below what the program, libraries
-    and child processes write; elsewhere one plain line per interval, without control
-    characters. A terminal that has a view already gets lines, which scroll above it.
+    On a terminal it redraws one view in place, below the output of the program,
+    libraries and child processes. Elsewhere it writes one plain line per interval,
+    without control characters. If there is a view already, it writes lines, which
+    scroll above that view.
 
         with Progress("PPO on CartPole-v1", total_steps=100_000) as progress:
             ...
@@ -111,12 +112,12 @@ class Progress:
             self._show()
 
     def say(self, line: str) -> None:
-        """Shows a line that stays, above the view or between the lines."""
+        """Shows a permanent line, above the view or between other lines."""
         if not (self._silent or self._is_closed):
             self._write(line)
 
     def close(self, message: str | None = None) -> None:
-        """Shows the last news and leaves the terminal as it was.
+        """Shows the last update and releases the terminal.
 
         Args:
             message: What to say at the end.
@@ -136,7 +137,7 @@ class Progress:
         if not self._silent:
             try:
                 self._start()
-            except BaseException:  # Ctrl-C; nobody would call __exit__.
+            except BaseException:  # Ctrl-C: `__exit__` would not be called.
                 self.close()
                 raise
         return self
@@ -328,10 +329,10 @@ def _shares(timers: list[dict[str, float]]) -> dict[str, float]:
 
 def _can_redraw(file: Any) -> bool:
     try:
-        # FORCE_COLOR makes a terminal of a pipe for rich; we must not draw into one.
+        # With FORCE_COLOR, rich takes a pipe for a terminal. A view does not fit there.
         is_terminal = file.isatty()
         console = Console(file=file)
-    except (AttributeError, OSError, ValueError):  # The last one of a closed file.
+    except (AttributeError, OSError, ValueError):  # ValueError for a closed file.
         return False
     is_plain = console.is_dumb_terminal or not console.encoding.startswith("utf")
     return is_terminal and console.is_terminal and not is_plain

@@ -1,4 +1,4 @@
-"""Where a training run leaves its files, and the file of its results."""
+"""The directory of a training run, and the file of its results."""
 
 import contextlib
 import fcntl
@@ -37,8 +37,8 @@ def make_run_directory(
     Raises:
         OSError: If it cannot be made.
         TypeError: If `log_dir` is no path.
-        ValueError: If no path of the file system is spelled like it.
-        RuntimeError: If it begins with the home directory of an unknown user.
+        ValueError: If `log_dir` cannot be a path, for example with a NUL character.
+        RuntimeError: If `log_dir` begins with the home directory of an unknown user.
     """
     given = DEFAULT_PARENT if log_dir is None or log_dir == "" else log_dir
     parent = pathlib.Path(given).expanduser()
@@ -61,8 +61,8 @@ class JsonLinesWriter:
 
     The lines are strict JSON: NaN and infinities become null, arrays become lists.
 
-    A full disk, or another error of the file system, costs the lines it does not take.
-    The first such error is a `RuntimeWarning`, and no half of a line is left.
+    Lines that the file system refuses, for example on a full disk, are lost. The first
+    such error gives a `RuntimeWarning`, and no partial line is left.
 
         with JsonLinesWriter(run_directory / "metrics.jsonl") as writer:
             writer.write(algo.train())
@@ -119,10 +119,10 @@ class JsonLinesWriter:
 
 
 def _above_standard_streams(descriptor: int) -> int:
-    """Returns a descriptor above 2, where nobody else writes.
+    """Returns a descriptor above 2, the last of the standard streams.
 
-    A program without standard streams gets their numbers for its files, and libraries
-    would log into these.
+    If a program has no standard streams, new files get their numbers, and libraries
+    would log into such a file.
     """
     if descriptor > 2:
         return descriptor
@@ -132,7 +132,7 @@ def _above_standard_streams(descriptor: int) -> int:
 
 
 def _append(descriptor: int, line: bytes) -> None:
-    """Writes all of a line, or nothing."""
+    """Writes a whole line, or nothing."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     try:
         while line:

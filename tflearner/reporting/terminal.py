@@ -1,9 +1,9 @@
 """Lines pinned to the bottom of a terminal, with everything else scrolling above them.
 
 The rows above the pinned ones become the terminal's scrolling region, and the cursor
-stays in it. So whatever anybody writes to the terminal, Python, C++ or another process,
-appears above the pinned lines. Nobody's file descriptors are touched: what a crashing
-program writes last is seen, and prompts, debuggers and child processes have a terminal.
+stays in it. So text that Python, C++ or another process writes to the terminal appears
+above the pinned lines. No file descriptor is redirected: the last words of a crashing
+program are seen, and prompts, debuggers and child processes have a terminal.
 """
 
 import atexit
@@ -32,23 +32,23 @@ class PinnedLines:
         pinned.release()
 
     Args:
-        output: Where to write: a terminal.
-        num_lines: How many lines there are.
+        output: A terminal.
+        num_lines: The number of pinned lines.
     """
 
     def __init__(self, output: Output, num_lines: int):
         self._output = output
         self._num_lines = num_lines
-        self._size: os.terminal_size | None = None  # That the region was made for.
+        self._size: os.terminal_size | None = None  # The region was made for this size.
         self._is_released = False
         atexit.register(self.release)  # A thread may train while the program ends.
 
     @classmethod
     def take(cls, output: Output, num_lines: int) -> "PinnedLines | None":
-        """Returns pinned lines.
+        """Returns new pinned lines, if the terminal has room for them.
 
         Returns:
-            `None` if the terminal is too small, or has pinned lines already.
+            The lines; `None` if the terminal is too small or has pinned lines already.
         """
         if not _fits(size_of(output), num_lines) or not _only_one.acquire(False):
             return None
@@ -87,20 +87,20 @@ class PinnedLines:
         return None
 
     def release(self) -> None:
-        """Removes the pinned lines; the cursor is at the beginning of an empty line."""
+        """Removes the pinned lines; then the cursor starts an empty line."""
         if self._is_released:
             return
         self._is_released = True
         atexit.unregister(self.release)
         self._let_go()
-        # Ends a line that somebody has begun, and none otherwise: as many blanks as the
-        # terminal is wide lead to its next line from all columns but the first.
+        # Ends an unfinished line, if there is one: blanks for the width of the terminal
+        # lead to the next line, except from the first column.
         columns = size_of(self._output).columns
         self._output.write(f"{' ' * columns}\r{_ERASE_LINE}{_SHOW_CURSOR}")
         _only_one.release()
 
     def _making_room(self, top: int) -> str:
-        """Puts empty rows below the cursor, and keeps all that scrolls above them."""
+        """Returns codes that add empty rows below the cursor, outside the region."""
         room = f"{_DOWN * self._num_lines}\x1b[{self._num_lines}A"
         region = f"{_SAVE_CURSOR}\x1b[1;{top - 1}r{_RESTORE_CURSOR}"
         return self._clearing() + room + region
@@ -115,10 +115,10 @@ class PinnedLines:
 
 
 def size_of(output: Output) -> os.terminal_size:
-    """Returns the size of a terminal; where it does not say, that of a VT100."""
+    """Returns the size of a terminal; 80 columns and 24 lines if it is unknown."""
     try:
         size = os.get_terminal_size(output.file.fileno())  # type: ignore[union-attr]
-    except (AttributeError, OSError, ValueError):  # The last one of a closed file.
+    except (AttributeError, OSError, ValueError):  # ValueError for a closed file.
         size = os.terminal_size((0, 0))
     fallback = shutil.get_terminal_size((80, 24))
     return os.terminal_size(
