@@ -46,7 +46,7 @@ class ActorCriticEncoder(CompositeLayer):
         return embedding, self.critic(encoded)
 
     def numpy_form(self) -> Any:
-        """Returns the policy's network in NumPy, without the encoding: see `numpy_forms`."""
+        """Returns the network that embeds for the policy: see `numpy_forms`."""
         return numpy_forms.numpy_form(self.actor)
 
 
