@@ -209,8 +209,8 @@ class Algorithm(AlgorithmState):
 
         Every iteration is one epoch for callbacks, whose logs hold flat names such as
         "episode_return", "loss" and, when evaluated, "val_episode_return". Epochs are
-        numbered from 0 in a new run and continue in the next `fit`: the first one of a
-        run restored after `training_iteration` 7 is epoch 7. Results also go to
+        numbered from 0 in a new run and continue in the next `fit`. A run that is
+        restored after `training_iteration` 7 continues with epoch 7. Results also go to
         `<log_dir>/<algo>-<env>-<n>/metrics.jsonl`, a new directory for each call.
 
         If a disk is full or an output is closed, the first failed write gives a

@@ -82,7 +82,7 @@ class OffPolicyConfig(AlgorithmConfig):
     for the latter "alpha" and "beta"; omitted entries keep their defaults. Checkpoints
     do not hold the directory: pass it to `from_checkpoint` again."""
     store_buffer_in_checkpoints: bool = field(default=True, metadata=TRAINING)
-    """Whether checkpoints hold the replay buffer; without it a restored run fills a new
+    """Whether checkpoints hold the replay buffer. Without it, a restored run fills a new
     one before it continues to learn."""
     num_steps_sampled_before_learning_starts: int = field(
         default=1000, metadata=TRAINING

@@ -42,7 +42,7 @@ class Builder:
 
     @property
     def about(self) -> Declaration:
-        """How files may use it: the declaration of `of`, and `refuse`."""
+        """The declaration of the class `of`, together with `refuse`."""
         about = declaration_of(self.of, self.build)
 
         def refuse(described: Mapping[str, Any]) -> Mapping[str, str]:

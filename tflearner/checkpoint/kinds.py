@@ -52,7 +52,7 @@ _OTHERS = "*"
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """How files may use a class.
+    """The rules for a class in files.
 
     Attributes:
         kinds: The kinds of its objects.

@@ -358,9 +358,9 @@ class MultiAgentEpisode:
             indices: Which ones: an int, a slice or a list of ints; `None` for all.
                 Negative indices count from the end and reach into the lookback.
             agent_ids: One agent or several; by default all.
-            env_steps: Whether the indices count environment steps: 0 is what came with
-                the reset (or with the step before this chunk), -1 what came with the
-                last step. Otherwise they count each agent's own steps.
+            env_steps: Whether the indices count environment steps. Then 0 is the
+                observation of the reset (or of the step before this chunk), and -1 that
+                of the last step. Otherwise indices count each agent's own steps.
             neg_index_as_lookback: Whether negative indices count from the end of the
                 lookback instead: -1 is the environment step before 0.
 

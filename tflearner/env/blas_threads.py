@@ -1,8 +1,8 @@
 """One thread for NumPy's matrix products while environments are stepped.
 
 OpenBLAS wakes its threads for products that one thread finishes in a tenth of a
-millisecond. On a busy machine it then waits for them: 32 vector steps of 64 environments
-with the default network took 855 ms, and 12 ms with one thread.
+millisecond, and waits for them on a busy machine. 32 vector steps of 64 environments with
+the default network took 855 ms, and 12 ms with one thread.
 """
 
 import contextlib

@@ -270,11 +270,11 @@ class Learner(LearnerState):
         """Takes gradient steps on a train batch; one traced call.
 
         Args:
-            batch: A `MultiAgentBatch`; or, with one module, a `SampleBatch` or a dict
-                of its columns, NumPy arrays or tensors [N, ...], of sequences [S, T,
-                ...] with "seq_lens" [S]; or a function without arguments, or a Ray
-                object reference, that returns a batch. The columns of a dict may be
-                functions and references, too. Not changed.
+            batch: A `MultiAgentBatch`; with one module also a `SampleBatch` or a dict of
+                columns. Columns are NumPy arrays or tensors [N, ...], or sequences [S,
+                T, ...] with "seq_lens" [S]. The batch, and each column of a dict, may
+                be a function without arguments or a Ray object reference that returns
+                it. Not changed.
             timesteps: Schedules read "num_env_steps_sampled_lifetime" from it; without
                 it they stay where they are.
             num_epochs: Passes over the batch.
