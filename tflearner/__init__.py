@@ -121,6 +121,7 @@ _PUBLIC = {
     "LearnerConnectorPipeline": "connectors.pipeline",
     "MeanStdFilter": "connectors.observations",
     "ModuleToEnvPipeline": "connectors.pipeline",
+    "tensor_rule_of": "connectors.tensor_forms",
     "NStepTransitions": "connectors.n_step",
     # Where experience is made, and what flows.
     "EnvRunner": "env.env_runner",

@@ -51,6 +51,7 @@ from tflearner.connectors.states import (
 from tflearner.connectors.states import (
     AddTimeDimToBatchAndZeroPad as AddTimeDimToBatchAndZeroPad,
 )
+from tflearner.connectors.tensor_forms import tensor_rule_of as tensor_rule_of
 from tflearner.constants import ALL_MODULES as ALL_MODULES
 from tflearner.constants import COMPONENT_ENV_RUNNER as COMPONENT_ENV_RUNNER
 from tflearner.constants import (

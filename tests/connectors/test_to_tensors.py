@@ -7,7 +7,7 @@ import tensorflow as tf
 import tree
 
 from tflearner.columns import Columns
-from tflearner.connectors import connector, tensor_forms  # noqa: F401
+from tflearner.connectors import tensor_forms
 from tflearner.connectors.actions import NormalizeAndClipActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.observations import MeanStdFilter
@@ -122,7 +122,7 @@ def test_the_table_has_every_piece_with_a_rule():
         type(make(next(iter(spaces.values())), rng)[0])
         for _, make, spaces in PIECES.values()
     }
-    assert set(connector._TENSOR_RULES) == in_table
+    assert set(tensor_forms.RULES) == in_table
 
 
 def test_a_piece_without_a_rule_says_what_to_write():

@@ -45,7 +45,13 @@ def normalized():
     return keras.Sequential([layer, layers.Dense(3)])
 
 
+def nested_functional():
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, layers.Dense(3)(functional()(inputs)))
+
+
 OWN_MODELS = {
+    "functional in functional": nested_functional,
     "dense": lambda: layers.Dense(3, use_bias=False),
     "sequential": lambda: keras.Sequential(
         [layers.Rescaling(0.5, 1.0), layers.Dense(5, "relu"), layers.Dense(3)]
@@ -131,6 +137,13 @@ def test_every_activation_equals_keras():
     for name, function in numpy_layers.ACTIVATIONS.items():
         want = getattr(keras.activations, name)(x)
         assert_close(function(x), np.asarray(want), rtol=1e-5, atol=1e-6)
+
+
+def test_models_of_several_outputs_have_no_numpy_form():
+    inputs = keras.Input((4,))
+    outputs = [layers.Dense(2)(inputs), layers.Dense(2)(inputs)]
+    assert numpy_form(keras.Model(inputs, outputs)) is None
+    assert numpy_form(keras.Model(inputs, outputs[:1])) is not None
 
 
 def test_layers_without_weights_yet_have_no_numpy_form():

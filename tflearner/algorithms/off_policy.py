@@ -139,7 +139,6 @@ class OffPolicyConfig(AlgorithmConfig):
             self._check_integer(name, least)
         self._check_number("tau", 0.0, 1.0)
         if self.training_intensity is not None:
-            self._check_finite("training_intensity", 0.0)
             self._check_number("training_intensity", 0.0, 1e6)
         if not isinstance(self.store_buffer_in_checkpoints, bool):
             got = shown(self.store_buffer_in_checkpoints)

@@ -28,6 +28,7 @@ from tflearner.checkpoint.directory import (
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import (
     BuilderError,
+    CheckpointError,
     CheckpointMismatchError,
     TFLearnerError,
     UnknownArgumentError,
@@ -387,6 +388,8 @@ def telling(where: str) -> Iterator[None]:
         yield
     except TFLearnerError:
         raise
+    except (MemoryError, OSError) as error:
+        raise CheckpointError(where, f"{type(error).__name__}: {error}") from error
     except Exception as error:
         raise CheckpointMismatchError(
             where,

@@ -192,7 +192,7 @@ def ends_with(path: pathlib.Path, end: bytes) -> bool:
     size = size_of(path)
     if size is None or size < len(end):
         return False
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _SAFE)
+    descriptor = open_regular(path)
     try:
         return os.pread(descriptor, len(end), size - len(end)) == end
     finally:

@@ -1,34 +1,17 @@
 """One piece of a connector pipeline."""
 
 import abc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gymnasium as gym
 
+import tflearner
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import CONNECTOR, SPACE, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
-
-# Class of a piece -> its rule in TensorFlow, see `tensor_forms`.
-_TENSOR_RULES: dict[type, Callable[[Any, Any], Any]] = {}
-
-
-def register_tensor_rule(piece_class: type) -> Callable:
-    """Returns a decorator for the rule of a piece in TensorFlow.
-
-    Args:
-        piece_class: The class of the piece. Its `to_tensors(x)` calls the decorated
-            function with the piece and `x`.
-    """
-
-    def register(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        _TENSOR_RULES[piece_class] = rule
-        return rule
-
-    return register
 
 
 @of_kind(
@@ -104,9 +87,10 @@ class ConnectorV2(Checkpointable):
         Raises:
             ExportError: Here: a piece without a rule cannot be exported.
         """
-        for base in type(self).__mro__:
-            if base in _TENSOR_RULES:
-                return _TENSOR_RULES[base](self, x)
+        # Through the front door, which loads TensorFlow no sooner than here.
+        rule = tflearner.tensor_rule_of(type(self))
+        if rule is not None:
+            return rule(self, x)
         raise ExportError(
             f"connector piece {type(self).__name__}",
             "no method to_tensors",

@@ -3,6 +3,7 @@
 They are apart from the pieces, so that acting imports no TensorFlow.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tree
@@ -10,11 +11,9 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 from tflearner.connectors.actions import NormalizeAndClipActions, ToBox, ToStart
-from tflearner.connectors.connector import register_tensor_rule
 from tflearner.connectors.observations import MeanStdFilter, map_boxes
 
 
-@register_tensor_rule(NormalizeAndClipActions)
 def for_environment(piece: NormalizeAndClipActions, actions: Any) -> Any:
     """Returns the environment's actions for a module's actions. [B, ...]."""
     if piece.rule is None:
@@ -37,7 +36,6 @@ def _for_leaf(rule: ToBox | ToStart | None, x: Any) -> Any:
     return ops.cast(x, rule.dtype.name)
 
 
-@register_tensor_rule(MeanStdFilter)
 def normalized(piece: MeanStdFilter, observations: Any) -> Any:
     """Returns normalised observations; the current statistics become constants."""
 
@@ -50,3 +48,21 @@ def normalized(piece: MeanStdFilter, observations: Any) -> Any:
         return ops.clip(out, -piece.clip_by_value, piece.clip_by_value)
 
     return map_boxes(of_box, piece.input_observation_space, observations)
+
+
+RULES: dict[type, Callable[[Any, Any], Any]] = {
+    NormalizeAndClipActions: for_environment,
+    MeanStdFilter: normalized,
+}
+
+
+def tensor_rule_of(piece_class: type) -> Callable[[Any, Any], Any] | None:
+    """Returns what a piece of the library does, in operations of Keras.
+
+    Args:
+        piece_class: The class of the piece; a subclass has the rule of its base.
+
+    Returns:
+        A function of the piece and tensors; `None` for pieces of other kinds.
+    """
+    return next((RULES[base] for base in piece_class.__mro__ if base in RULES), None)

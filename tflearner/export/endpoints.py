@@ -15,7 +15,6 @@ import tensorflow as tf
 import tree
 
 from tflearner.columns import Columns
-from tflearner.connectors import tensor_forms  # noqa: F401  Registers the rules of pieces.
 from tflearner.connectors.actions import GetActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.pipeline import ConnectorPipelineV2

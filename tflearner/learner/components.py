@@ -69,7 +69,7 @@ def check_kinds(where: str, state: StateDict) -> None:
     seq_no = state.get(constants.WEIGHTS_SEQ_NO, 0)
     if type(seq_no) is not int or not 0 <= seq_no < _MAX_COUNT:
         name = constants.WEIGHTS_SEQ_NO
-        raise UsageError(f"{where}, {name!r}", shown(seq_no), "an int >= 0")
+        raise UsageError(f"{where}, {name!r}", shown(seq_no), "an int in [0, 2**53)")
     ids: Any = state.get(SHOULD_BE_UPDATED)
     is_known = ids is None or callable(ids)
     if not is_known and not (_is_collection(ids) and all(type(i) is str for i in ids)):

@@ -163,10 +163,14 @@ def _functional(model: Any) -> Any:
         return None
     description = model.get_config()
     inputs = description["input_layers"]
+    of_inputs: Any
     if isinstance(inputs, dict):
-        of_inputs: Any = {key: _result(*place) for key, place in inputs.items()}
+        of_inputs = {key: _result(*place) for key, place in inputs.items()}
     else:
-        of_inputs = _result(*_single(inputs))
+        of_inputs = _single(inputs)
+    output = _single(description["output_layers"])
+    if of_inputs is None or output is None:
+        return None
     known = {_result(layer.name, 0) for layer in model.layers if _is_input(layer)}
     waiting = []
     for layer in description["layers"]:
@@ -177,16 +181,24 @@ def _functional(model: Any) -> Any:
             waiting.append((result, layers[layer["name"]], _sources(node["args"])))
     steps: list[Any] = []
     while waiting:
-        steps += [node for node in waiting if known.issuperset(node[2])]
-        known |= {result for result, *_ in steps}
+        ready = [node for node in waiting if known.issuperset(node[2])]
+        if not ready:
+            return None
+        steps += ready
+        known |= {result for result, *_ in ready}
         waiting = [node for node in waiting if node[0] not in known]
-    output = _result(*_single(description["output_layers"]))
     return forms.Graph(of_inputs, tuple(steps), output)
 
 
-def _single(places: Any) -> Any:
-    """Returns the place of the only tensor, which may be in a list."""
-    return places if isinstance(places[0], str) else places[0]
+def _single(places: Any) -> str | None:
+    """Returns the result that a model's only input or output is; `None` of several."""
+    if isinstance(places, dict):
+        return None
+    if not isinstance(places[0], str):
+        if len(places) != 1:
+            return None
+        places = places[0]
+    return _result(*places)
 
 
 def _is_input(layer: Any) -> bool:
@@ -194,7 +206,7 @@ def _is_input(layer: Any) -> bool:
 
 
 def _result(name: str, node: int, tensor: int = 0) -> str:
-    return f"{name}/{node}"
+    return f"{name}/{node}/{tensor}"
 
 
 def _sources(arguments: Any) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
         batch = self.example_batch(num_rows)
         try:
             return True, self.forward_train(batch)
-        except Exception as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             is_key = isinstance(error, KeyError)
             if is_key and not any(name in [*batch] for name in error.args):
                 return False, None

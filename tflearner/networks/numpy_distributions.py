@@ -72,8 +72,7 @@ class NumpyDiagGaussian(NumpyDistribution):
     def logp_np(self, inputs, actions):
         loc, log_std = np.split(inputs, 2, axis=-1)
         noise = (np.reshape(actions, loc.shape) - loc) * np.exp(-log_std)
-        constant = 0.5 * np.log(2.0 * np.pi).astype(np.float32)
-        return -(0.5 * np.square(noise) + log_std + constant).sum(-1)
+        return -(0.5 * np.square(noise) + log_std + _LOG_SQRT_2_PI).sum(-1)
 
     def deterministic_np(self, inputs):
         return np.split(inputs, 2, axis=-1)[0]
