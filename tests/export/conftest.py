@@ -262,10 +262,10 @@ def kind(request):
 
 
 class Lazy(dict):
-    """Makes a value when it is asked for first.
+    """A value for each kind, made when it is asked for first.
 
     Args:
-        make: Function of a key returning the value.
+        make: Function of a kind's name returning the value.
     """
 
     def __init__(self, make):
@@ -275,6 +275,10 @@ class Lazy(dict):
     def __missing__(self, key):
         self[key] = self._make(key)
         return self[key]
+
+    def items(self):
+        """Returns all pairs, which makes all values."""
+        return [(name, self[name]) for name in KINDS]
 
 
 @pytest.fixture(scope="session")
