@@ -386,9 +386,15 @@ class MetricsLogger(Checkpointable):
                 stats.check_mergeable(theirs)
 
     def replace_state(self, state: StateDict) -> None:
-        """Replaces all metrics by those of `state`."""
+        """Replaces all metrics by those of `state`.
+
+        Raises:
+            UsageError: If a metric of both has another reduction there; nothing is
+                changed then.
+        """
         new = MetricsLogger()
         new.set_state(state)
+        self.check_mergeable(new)
         self.stats = new.stats
 
     def _find(self, path: tuple[str, ...]) -> Any:

@@ -108,7 +108,11 @@ def _try(algo, set_state, path, value, before=None):
     """
     before = copy.deepcopy(algo.get_state()) if before is None else before
     try:
-        set_state(_replaced(before, path, value))
+        broken = _replaced(before, path, value)
+    except (IndexError, KeyError):  # Training has taken it away, as episodes that end.
+        return False
+    try:
+        set_state(broken)
     except TFLearnerError:
         if not _same(algo.get_state(), before):
             return "refused, and something was changed"
@@ -118,6 +122,8 @@ def _try(algo, set_state, path, value, before=None):
     try:
         algo.train()
         algo.get_state()
+    except TFLearnerError:  # Such as a learning rate that no weight withstands.
+        return True
     except Exception as error:  # noqa: BLE001
         return f"accepted, and then {error!r:.200}"
     finally:

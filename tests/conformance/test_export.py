@@ -38,6 +38,13 @@ def test_greedy_actions_are_those_of_the_module(row, learner, exported):
     assert_close(got, want, rtol=1e-5, atol=1e-6)
 
 
+def as_tensors(columns, specs):
+    """Returns columns as the tensors that an export says it takes."""
+    if "dtype" in specs:
+        return tf.cast(columns, specs["dtype"])
+    return {name: as_tensors(columns[name], own) for name, own in specs.items()}
+
+
 def test_a_gradient_step_is_that_of_the_learner(row, learner, exported):
     columns = row.make_batches(learner, seed=7)[ME]
     if Columns.NEXT_OBS in columns and isinstance(row.spaces[1], gym.spaces.Box):
@@ -47,9 +54,7 @@ def test_a_gradient_step_is_that_of_the_learner(row, learner, exported):
             columns[name] = rng.standard_normal(shape, np.float32)
     policy = tf.saved_model.load(exported)
     spec = json.loads((pathlib.Path(exported) / "spec.json").read_text())["update"]
-    policy.update(
-        {k: tf.cast(columns[k], own["dtype"]) for k, own in spec["columns"].items()}
-    )
+    policy.update(as_tensors(columns, spec["columns"]))
     learner.update_from_batch({ME: columns})
     wanted = [weight.numpy() for weight in learner.module[ME].trainable_variables]
     for got, want in zip(policy.trainable_variables, wanted, strict=True):

