@@ -14,6 +14,8 @@ def trained(row, *, poisoned):
         variable.assign(np.full(variable.shape, np.nan, np.float32))
     before = learner.get_state("rl_module")["rl_module"]
     results = learner.update_from_batch(row.make_batches(learner), minibatch_size=8)
+    # 24 rows are three minibatches, or four where they are cut into sequences.
+    results["wanted"] = 4 if learner.module[SICK].is_stateful() else 3
     return before, learner.get_state("rl_module")["rl_module"], results
 
 
@@ -23,8 +25,7 @@ def test_a_sick_module_stays_as_it_was_and_alone(row):
     equal = np.testing.assert_array_equal
     tree.map_structure(equal, after[SICK], before[SICK])
     tree.map_structure(equal, after[WELL], healthy[WELL])
-    # Three minibatches, or four where sequences are split.
-    assert results[SICK]["num_non_finite_updates_lifetime"] >= 3
+    assert results[SICK]["num_non_finite_updates_lifetime"] == results["wanted"]
     assert "num_non_finite_updates_lifetime" not in results[WELL] or (
         results[WELL]["num_non_finite_updates_lifetime"] == 0
     )
