@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import re
 import signal
@@ -31,12 +32,33 @@ def pytest_configure(config):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_finish(session):
-    """Splits the CPU in four, so that tests can train on several devices.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Moves the cases of a test marked `deep_but_first`, all but one, to the deep tier.
 
-    Has to happen before TensorFlow starts, and must not load it: the tests of data and
-    metrics need none and would take seconds longer.
+    The first case is the one in the plain run. Goes before the choice by `-m`.
     """
+    seen = set()
+    for item in items:
+        if item.get_closest_marker("deep_but_first") is None:
+            continue
+        test = (item.path, item.cls, item.originalname)
+        if test in seen:
+            item.add_marker(pytest.mark.deep)
+        seen.add(test)
+
+
+def pytest_collection_finish(session):
+    """Lets the garbage collector rest, and splits the CPU in four.
+
+    Modules, graphs and tests are a million objects that stay; going through them again
+    and again takes a tenth of the time. Tests train on several devices, which has to be
+    said before TensorFlow starts, and must not load it: the tests of data and metrics
+    need none and would take seconds longer.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
     tf = sys.modules.get("tensorflow")
     if tf is not None:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -69,7 +91,10 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(text)
 
 
-@pytest.fixture(params=["eager", "traced", "xla"])
+XLA = pytest.param("xla", marks=pytest.mark.deep)
+
+
+@pytest.fixture(params=["eager", "traced", XLA])
 def compiled(request):
     """Returns a decorator that makes a function run eagerly, traced or under XLA.
 
