@@ -50,6 +50,10 @@ class MatchEnv(gym.Env):
         )
 
 
+# (Row, settings): learner and its first state.
+LEARNERS: dict[tuple, tuple] = {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """One algorithm, on one kind of module.
@@ -76,6 +80,19 @@ class Row:
         )
         config.update_from_dict({"seed": 1, "jit_compile": False} | settings)
         return config.build_learner()
+
+    def learner(self, **settings):
+        """Returns a learner like a new one of `make_learner`; its traces are kept.
+
+        Each is built once and set back to its first state whenever it is asked for.
+        """
+        key = (id(self), repr(sorted(settings.items())))
+        if key not in LEARNERS:
+            learner = self.make_learner(**settings)
+            LEARNERS[key] = learner, learner.get_state()
+        learner, first_state = LEARNERS[key]
+        learner.set_state(first_state, force=True)
+        return learner
 
     def masked(self):
         """Returns this row with three actions and a mask of them in observations.
@@ -119,6 +136,13 @@ class Row:
             mid: self.make_batch(module, num_rows, seed=seed)
             for mid, module in learner.module.items()
         }
+
+    def train(self, learner, *, seed=0, batches=None):
+        """Returns the results of an update in shuffled minibatches of 8 rows."""
+        batches = batches or self.make_batches(learner, seed=seed)
+        return learner.update_from_batch(
+            batches, minibatch_size=8, shuffle_batch_per_epoch=True
+        )
 
 
 def ppo(**model_config):

@@ -17,8 +17,8 @@ ME = "default_policy"
 @pytest.fixture(scope="module")
 def learner(row):
     """A learner after an update."""
-    learner = row.make_learner()
-    learner.update_from_batch(row.make_batches(learner))
+    learner = row.learner()
+    row.train(learner)
     return learner
 
 

@@ -31,9 +31,8 @@ def test_forbidden_actions_are_never_taken(masked, learner, explore):
 
 
 def test_masked_batches_are_learned_from(masked, learner):
-    batches = masked.make_batches(learner)
     before = learner.get_state("rl_module")["rl_module"][ME]
-    results = learner.update_from_batch(batches)[ME]
+    results = masked.train(learner)[ME]
     after = learner.get_state("rl_module")["rl_module"][ME]
     assert np.isfinite(results["total_loss"])
     assert any((before[key] != after[key]).any() for key in before)

@@ -4,20 +4,14 @@ import numpy as np
 import pytest
 import tree
 
-MODES = {
-    "traced": {"jit_compile": False},
-    "xla": {"jit_compile": True},
-}
+MODES = {"traced": {}, "xla": {"jit_compile": True}}
 
 
 def trained(row, **settings):
     """Returns a learner after two updates, its weights and the last loss."""
-    learner = row.make_learner(**settings)
-    batch = row.make_batches(learner)
+    learner = row.learner(**settings)
     for _ in range(2):
-        results = learner.update_from_batch(
-            batch, minibatch_size=12, shuffle_batch_per_epoch=True
-        )
+        results = row.train(learner)
     weights = learner.get_state("rl_module")["rl_module"]
     return learner, weights, results["default_policy"]["total_loss"]
 

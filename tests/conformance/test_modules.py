@@ -1,6 +1,7 @@
 """Modules come and go, and the others never notice."""
 
 import numpy as np
+import pytest
 import tree
 
 from tflearner.errors import UnknownModuleError
@@ -12,35 +13,36 @@ def weights(learner):
     return learner.get_state("rl_module")["rl_module"]
 
 
-def test_a_module_that_comes_and_goes_changes_no_other(row):
-    alone, joined = row.make_learner(), row.make_learner()
+@pytest.fixture(scope="module")
+def joined(row):
+    """The learner that other modules join."""
+    return row.make_learner()
+
+
+def test_a_module_that_comes_and_goes_changes_no_other(row, joined):
+    alone = row.learner()
     for step in range(3):
         batches = row.make_batches(alone, seed=step)
-        alone.update_from_batch(batches)
+        row.train(alone, batches=batches)
         if step == 1:
             spec = joined.config.get_multi_rl_module_spec().by_id()[ME]
             joined.add_module(module_id=OTHER, module_spec=spec)
             more = row.make_batch(joined.module[OTHER], 24, seed=9)
             before = weights(joined)[OTHER]
-            results = joined.update_from_batch(batches | {OTHER: more})
+            results = row.train(joined, batches=batches | {OTHER: more})
             assert np.isfinite(results[OTHER]["total_loss"])
             after = weights(joined)[OTHER]
             assert any((before[key] != after[key]).any() for key in before)
             joined.remove_module(OTHER)
         else:
-            joined.update_from_batch(batches)
+            row.train(joined, batches=batches)
     assert [*joined.module] == [ME]
     tree.map_structure(np.testing.assert_array_equal, weights(joined), weights(alone))
 
 
-def test_a_module_that_is_gone_is_unknown(row):
-    learner = row.make_learner()
-    spec = learner.config.get_multi_rl_module_spec().by_id()[ME]
-    learner.add_module(module_id=OTHER, module_spec=spec)
-    learner.remove_module(OTHER)
-    try:
-        learner.module[OTHER]
-    except UnknownModuleError as error:
-        assert OTHER in str(error)
-    else:
-        raise AssertionError("it is still there")
+def test_a_module_that_is_gone_is_unknown(joined):
+    spec = joined.config.get_multi_rl_module_spec().by_id()[ME]
+    joined.add_module(module_id=OTHER, module_spec=spec)
+    joined.remove_module(OTHER)
+    with pytest.raises(UnknownModuleError, match=OTHER):
+        joined.module[OTHER]

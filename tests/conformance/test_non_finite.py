@@ -8,13 +8,13 @@ SICK, WELL = "sick", "well"
 
 def trained(row, *, poisoned):
     """Returns the weights of two modules before and after an update, and results."""
-    learner = row.make_learner(policies=[WELL, SICK])
+    learner = row.learner(policies=[WELL, SICK])
     if poisoned:
         # Of an output layer: what fuses a layer with its ReLU makes zeros of NaN.
         variable = learner.module[SICK].trainable_variables[-1]
         variable.assign(np.full(variable.shape, np.nan, np.float32))
     before = learner.get_state("rl_module")["rl_module"]
-    results = learner.update_from_batch(row.make_batches(learner), minibatch_size=8)
+    results = row.train(learner)
     # 24 rows are three minibatches, or four where they are cut into sequences.
     results["wanted"] = 4 if learner.module[SICK].is_stateful() else 3
     return before, learner.get_state("rl_module")["rl_module"], results

@@ -31,7 +31,7 @@ def learner(row):
 
 def test_its_weights_learn(row, learner):
     before = learner.get_state("rl_module")["rl_module"][ME]
-    results = learner.update_from_batch(row.make_batches(learner))[ME]
+    results = row.train(learner)[ME]
     after = learner.get_state("rl_module")["rl_module"][ME]
     assert np.isfinite(results["total_loss"])
     assert any((before[key] != after[key]).any() for key in before)
