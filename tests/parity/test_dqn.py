@@ -13,7 +13,7 @@ from tflearner.modules.rl_module_spec import RLModuleSpec
 ALGORITHM = "dqn"
 RECORDED = json.loads((pathlib.Path(__file__).parent / "data/dqn.json").read_text())
 CASES = RECORDED["cases"]
-SHORT = ("distributional_double", "two_modules")  # Traced in every run.
+SHORT = ("distributional_double", "two_modules")  # Traced in the plain run.
 
 
 def is_comparable(name, case, module_id):

@@ -9,7 +9,7 @@ import pytest
 ALGORITHM = "ppo"
 RECORDED = json.loads((pathlib.Path(__file__).parent / "data/ppo.json").read_text())
 CASES = RECORDED["cases"]
-SHORT = ("discrete_minibatches", "two_modules")  # Traced in every run.
+SHORT = ("discrete_minibatches", "two_modules")  # Traced in the plain run.
 
 
 def is_comparable(name, case, module_id):

@@ -11,7 +11,7 @@ from tflearner.algorithms.sac import SACTfLearner
 ALGORITHM = "sac"
 RECORDED = json.loads((pathlib.Path(__file__).parent / "data/sac.json").read_text())
 CASES = RECORDED["cases"]
-SHORT = ("discrete", "two_modules")  # Traced in every run.
+SHORT = ("discrete", "two_modules")  # Traced in the plain run.
 
 
 def is_comparable(name, case, module_id):

@@ -1,6 +1,9 @@
 """P4: an error of the disk costs the save it happens in, and nothing else."""
 
+import pytest
 
+
+@pytest.mark.deep
 def test_io_errors(line, run_program):
     found = run_program("io_errors.py")
     failures = found["failures"]
