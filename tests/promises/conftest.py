@@ -33,7 +33,7 @@ TIERS = {
     "P5": ((2, 10, 1), (2, 20, 2), (8, 200, 4)),  # Writers, saves of each, readers.
     "P6": (1, 10, 500),  # Chains of kills.
     "P7": (4, 50, 1_000),  # Pairs of steps.
-    "P8": (20, 200, 2_000),  # Pairs of specifications.
+    "P8": (40, 200, 2_000),  # Pairs of specifications.
     "P27": (100, 500, 20_000),  # Sequences of saves.
     "P29": (None, 12, 200),  # Kills.
 }
