@@ -213,7 +213,7 @@ FAULTS = {
         "algorithms/ppo.py",
         "return min(coefficient * 1.5,",
         "return min(coefficient * 1.6,",
-        "tests/algorithms/test_ppo.py tests/parity/test_ppo.py",
+        "tests/algorithms/test_ppo.py tests/parity/test_updates.py",
     ),
 }
 

@@ -30,17 +30,9 @@ TINY = {
 
 
 @pytest.fixture
-def make_algo():
-    """Returns a function that makes tiny algorithms; they are stopped after the test."""
-    algos = []
-
-    def make(env=CountingEnv, **settings):
-        algos.append(tfl.DQN(env, **TINY | settings))
-        return algos[-1]
-
-    yield make
-    for algo in algos:
-        algo.stop()
+def make_algo(owned):
+    """Returns a function that makes tiny algorithms."""
+    return lambda env=CountingEnv, **settings: owned(tfl.DQN(env, **TINY | settings))
 
 
 def make_learner(spaces=(OBS, ACTIONS), **settings):

@@ -278,7 +278,11 @@ def test_an_error_without_a_signal_is_raised(algo, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "count", [4, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+    "count",
+    [
+        pytest.param(4, marks=pytest.mark.deep),
+        pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+    ],
 )
 def test_signals_at_random_moments(tmp_path, count):
     done = subprocess.run(

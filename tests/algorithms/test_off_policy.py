@@ -29,18 +29,14 @@ TINY = {
 
 
 @pytest.fixture
-def make_algo(monkeypatch, tmp_path):
-    """Returns a function that makes tiny algorithms; they are stopped after the test."""
+def make_algo(owned, monkeypatch, tmp_path):
+    """Returns a function that makes tiny algorithms."""
     monkeypatch.chdir(tmp_path)
-    algos = []
 
     def make(env=CountingEnv, algorithm=tfl.DQN, **settings):
-        algos.append(algorithm(env, **TINY | settings))
-        return algos[-1]
+        return owned(algorithm(env, **TINY | settings))
 
-    yield make
-    for algo in algos:
-        algo.stop()
+    return make
 
 
 @pytest.fixture
@@ -272,6 +268,7 @@ def test_results_before_learning_starts_have_no_learner(make_algo, tmp_path):
     assert "loss" not in history and history["steps"][-1] == 24
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize("intensity", [1.7, 0.3, 8.0, 25.0])
 def test_rows_per_step_are_exact_over_many_rounds(make_algo, count_updates, intensity):
     algo = make_algo(training_intensity=intensity, num_envs_per_env_runner=1)

@@ -322,6 +322,7 @@ def test_target_entropy_is_one_that_allowed_actions_can_reach():
     assert own["target_entropy"] == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize(
     "space",
     [
@@ -366,7 +367,7 @@ def test_the_policys_bounds_have_to_be_stretched():
 
 
 @pytest.mark.parametrize("actions", [BOX, DISCRETE], ids=["box", "discrete"])
-@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("sign", [-1, pytest.param(1, marks=pytest.mark.deep)])
 def test_the_temperature_follows_the_entropy(actions, sign):
     learner = make_learner(actions, target_entropy=50.0 * sign, initial_alpha=0.5)
     batch, alphas = batch_of(learner), [0.5]

@@ -1,12 +1,9 @@
 """Runs that replay: saved with their buffer, and going on from the files."""
 
-import threading
-
 import numpy as np
 import pytest
 
 import tflearner as tfl
-from tflearner.checkpoint.directory import CheckpointDirectory
 from tflearner.errors import CheckpointMismatchError, TFLearnerError
 from tflearner.testing import CountingEnv, run_digest, state_digest
 
@@ -36,23 +33,13 @@ SAC = {
     "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 60},
 }
 KINDS = {"dqn": (tfl.DQN, DQN), "sac": (tfl.SAC, SAC)}
-every_kind = pytest.mark.parametrize("kind", KINDS)
 ME = tfl.DEFAULT_MODULE_ID
 
 
-@pytest.fixture
-def owned(monkeypatch, tmp_path):
-    """Takes algorithms, and stops them after the test."""
+@pytest.fixture(autouse=True)
+def directory(monkeypatch, tmp_path):
+    """Tests run in a directory of their own."""
     monkeypatch.chdir(tmp_path)
-    algos = []
-
-    def own(algo):
-        algos.append(algo)
-        return algo
-
-    yield own
-    for algo in algos:
-        algo.stop()
 
 
 @pytest.fixture
@@ -84,48 +71,19 @@ def buffer_digest(algo):
 # Going on.
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [
-        ("dqn", {}),
-        ("sac", {}),
-        ("dqn", {"seed": None, "replay_buffer_config": {"memmap_dir": "mapped"}}),
-    ],
-)
-def test_saved_run_goes_on_like_the_uninterrupted_one(
-    make_algo, continued, kind, settings
-):
-    if "replay_buffer_config" in settings:
-        capacity = {"capacity": 60}
-        config = capacity | settings["replay_buffer_config"]
-        settings = settings | {"replay_buffer_config": config}
-    algo = make_algo(kind, **settings)
+def test_a_run_in_files_and_without_a_seed_goes_on(make_algo, continued):
+    mapped = DQN["replay_buffer_config"] | {"memmap_dir": "mapped"}
+    algo = make_algo(seed=None, replay_buffer_config=mapped)
     for _ in range(2):
         algo.train()
-    again = continued(algo.save("checkpoints"), kind)
+    again = continued(algo.save("checkpoints"))
     assert run_digest(again) == run_digest(algo)
     assert again.replay_buffer.memmap_dir is None  # A directory is given again.
-    for run, place in ((algo, "checkpoints"), (again, "of-another")):
-        run.train()
-        run.train()
-        run.save(place)
-        run.train()
+    for run in (algo, again):
+        for _ in range(3):
+            run.train()
     assert run_digest(again) == run_digest(algo)
     assert algo.replay_buffer.get_added_timesteps() == 80
-    assert algo.learner.get_state()["weights_seq_no"] > 5
-
-
-@every_kind
-def test_a_run_saved_before_it_learns_goes_on(make_algo, continued, kind):
-    algo = make_algo(kind, num_steps_sampled_before_learning_starts=20)
-    again = continued(algo.save("empty"), kind)
-    algo.train()
-    again.train()
-    assert run_digest(again) == run_digest(algo)
-    later = continued(algo.save("filling"), kind)
-    for run in (algo, later):
-        run.train()
-    assert run_digest(later) == run_digest(algo)
 
 
 def test_chunks_around_a_save_are_not_joined(make_algo):
@@ -144,35 +102,11 @@ def test_chunks_around_a_save_are_not_joined(make_algo):
     assert len(algo.replay_buffer) == 32
 
 
-@every_kind
-def test_background_save_is_of_the_moment_it_was_asked_for(
-    make_algo, continued, monkeypatch, kind
-):
-    save, may_write = CheckpointDirectory.save, threading.Event()
-
-    def save_late(*args, **kwargs):
-        assert may_write.wait(60)
-        return save(*args, **kwargs)
-
-    monkeypatch.setattr(CheckpointDirectory, "save", save_late)
-    algo = make_algo(kind)
-    for _ in range(2):
-        algo.train()
-    algo.save("c", background=True)
-    then = run_digest(algo)
-    algo.train()
-    may_write.set()
-    algo.wait_until_saved()
-    again = continued("c", kind)
-    assert run_digest(again) == then
-    again.train()
-    assert run_digest(again) == run_digest(algo)
-
-
 # Without the buffer.
 
 
-@every_kind
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_without_its_buffer_fills_a_new_one_first(make_algo, continued, kind):
     algo = make_algo(kind, store_buffer_in_checkpoints=False)
     for _ in range(2):
@@ -195,29 +129,22 @@ def test_a_run_without_its_buffer_fills_a_new_one_first(make_algo, continued, ki
 # Other runs.
 
 
-def test_a_run_can_be_restored_into_another(make_algo):
-    algo, other = make_algo(), make_algo(seed=5)
-    for run in (algo, other, other):
-        run.train()
-    report = other.restore_from_path(algo.save("c"))
-    assert not (report.kept or report.ignored or report.reset)
-    assert any(path.startswith("replay_buffer/") for path in report.loaded)
-    for run in (algo, other):
-        run.train()
-    assert state_digest(other.learner.get_state()) == state_digest(
-        algo.learner.get_state()
-    )
-    assert buffer_digest(other) == buffer_digest(algo)
+DEEP = pytest.mark.deep
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"replay_buffer_config": {"capacity": 59}},
-        {"replay_buffer_config": {"capacity": 60, "alpha": 0.5}},
-        {"replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 60}},
         {"num_atoms": 3},
-        {"dueling": False},
+        pytest.param({"dueling": False}, marks=DEEP),
+        *(
+            pytest.param({"replay_buffer_config": config}, marks=DEEP)
+            for config in (
+                {"capacity": 60, "alpha": 0.5},
+                {"type": "EpisodeReplayBuffer", "capacity": 60},
+            )
+        ),
     ],
 )
 def test_what_does_not_fit_changes_nothing(make_algo, settings):
@@ -233,7 +160,8 @@ def test_what_does_not_fit_changes_nothing(make_algo, settings):
     algo.train()
 
 
-@pytest.mark.parametrize("component", ["learner", "replay_buffer"])
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("component", ["replay_buffer", "learner"])
 def test_one_component_can_be_restored(make_algo, component):
     algo, other = make_algo(), make_algo(seed=5)
     for _ in range(2):
@@ -278,14 +206,14 @@ def test_learners_of_other_algorithms_are_refused(make_algo):
     assert run_digest(algo) == before
 
 
-@pytest.mark.parametrize("rows_due", ["x", None, float("nan"), -1.0])
-def test_what_is_no_state_of_a_run_changes_nothing(make_algo, rows_due):
+def test_what_is_no_state_of_a_run_changes_nothing(make_algo):
     algo = make_algo()
     algo.train()
     before = run_digest(algo)
-    with pytest.raises(TFLearnerError, match=r"set_state\(\).*rows_due"):
-        algo.set_state({"rows_due": rows_due})
-    assert run_digest(algo) == before
+    for rows_due in ("x", None, float("nan"), -1.0):
+        with pytest.raises(TFLearnerError, match=r"set_state\(\).*rows_due"):
+            algo.set_state({"rows_due": rows_due})
+        assert run_digest(algo) == before, rows_due
     algo.train()
 
 
@@ -322,6 +250,7 @@ def test_given_settings_of_dqn_take_effect(make_algo, continued):
     assert result["curr_epsilon"] == 0.25 and result["num_target_updates"] > 1
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [

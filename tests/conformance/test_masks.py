@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.modules.mask_spaces import ACTION_MASK, FORBIDDEN
@@ -47,3 +48,21 @@ def test_outputs_of_forbidden_actions_are_out_of_reach(masked, learner):
     outputs = module.forward_inference({Columns.OBS: observations})
     inputs = np.asarray(outputs[Columns.ACTION_DIST_INPUTS])
     assert (inputs[mask == 0] == FORBIDDEN).all() and (inputs[mask == 1] > -1e3).all()
+
+
+@pytest.mark.deep
+def test_an_export_never_takes_a_forbidden_action(masked, learner, tmp_path):
+    learner.export(tmp_path / "policy")
+    policy = tf.saved_model.load(str(tmp_path / "policy"))
+    observations = masked.observations(200)
+    mask = observations[ACTION_MASK]
+    mask[~mask.any(-1)] = 1
+    is_stateful = learner.module[ME].is_stateful()
+    state = (policy.initial_state(200),) if is_stateful else ()
+    for outputs in (
+        policy.act_greedy(observations, *state),
+        policy.act(observations, *state, [1, 2]),
+    ):
+        actions = (outputs[0] if is_stateful else outputs).numpy()
+        assert np.take_along_axis(mask, actions[:, None], 1).all()
+        assert len(set(actions.tolist())) > 1

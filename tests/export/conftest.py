@@ -248,7 +248,7 @@ KINDS = {
 }
 
 
-PLAIN = ("discrete", "lstm")
+PLAIN = ("lstm",)
 PARAMS = [
     pytest.param(name, marks=() if name in PLAIN else pytest.mark.deep)
     for name in KINDS

@@ -90,7 +90,8 @@ def test_reports_and_files(write):
         path.unlink()
 
 
-@pytest.mark.parametrize("suffix", ["tflite", "keras"])
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("suffix", ["keras", "tflite"])
 def test_only_such_files_are_replaced(suffix, write, tmp_path, monkeypatch):
     module, path, _ = write(suffix)
     before = path.read_bytes()
@@ -186,7 +187,17 @@ KERAS_KINDS = {
 }
 
 
-@pytest.mark.parametrize("name", KERAS_KINDS)
+# What takes ways of its own through the file; others vary a space or a layer.
+PLAIN = ("choices", "bools", "half bounded", "lstm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.deep] * (name not in PLAIN))
+        for name in KERAS_KINDS
+    ],
+)
 def test_keras_files_of_default_modules(name, write):
     """That they act like the module, the export itself has checked."""
     _, path, report = write("keras", **KERAS_KINDS[name])

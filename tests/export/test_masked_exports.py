@@ -103,6 +103,7 @@ def test_saved_model_never_takes_a_forbidden_action(made, tmp_path):
     assert parts[ACTION_MASK] == {"type": "MultiBinary", "dtype": "int8", "shape": [5]}
 
 
+@pytest.mark.deep_but_first
 def test_keras_file_never_takes_a_forbidden_action(made, tmp_path):
     made.learner.export(tmp_path / "policy.keras", format="keras")
     model = keras.models.load_model(tmp_path / "policy.keras")

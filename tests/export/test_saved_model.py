@@ -332,9 +332,9 @@ def test_a_piece_without_a_rule_is_named(place, tmp_path):
     ("into", "after", "name"),
     [
         ([Wrong()], [], "p"),
-        ([], [Wrong()], "p"),
-        ([], [Wrong()], "p.tflite"),
         ([], [Wrong()], "p.keras"),
+        pytest.param([], [Wrong()], "p", marks=pytest.mark.deep),
+        pytest.param([], [Wrong()], "p.tflite", marks=pytest.mark.deep),
     ],
 )
 def test_a_rule_that_differs_is_found(into, after, name, tmp_path):

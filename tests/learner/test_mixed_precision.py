@@ -1,6 +1,5 @@
 """Learners of modules that compute in half precision: same law, fewer digits."""
 
-import gymnasium as gym
 import keras
 import numpy as np
 import pytest
@@ -101,32 +100,6 @@ def test_training_lowers_the_loss(build, make_batch, dtype, jit_compile):
     outputs = module.forward_train({Columns.OBS: batch[ME][Columns.OBS]})
     assert {x.dtype for x in outputs.values()} == {tf.float32}
     assert {array.dtype for array in weights(learner).values()} == {np.dtype("f4")}
-
-
-@pytest.mark.parametrize(
-    ("dtype", "settings"),
-    [("bfloat16", {"use_lstm": True}), ("float16", {"conv_filters": [(3, 3, 1)]})],
-)
-def test_recurrent_and_convolutional_modules_train(make_batch, dtype, settings):
-    shape, kind = ((6, 6, 2), np.uint8) if "conv_filters" in settings else ((4,), "f4")
-    keras.config.set_dtype_policy(f"mixed_{dtype}")
-    config = PPOConfig(
-        observation_space=gym.spaces.Box(0, 255 if len(shape) > 1 else 1, shape, kind),
-        action_space=gym.spaces.Box(-1.0, 1.0, (2,), np.float32),
-    )
-    config.rl_module(
-        model_config=DefaultModelConfig(
-            fcnet_hiddens=(8,), lstm_cell_size=4, max_seq_len=5, **settings
-        )
-    )
-    config.framework(jit_compile=False).training(lr=1e-2)
-    learner = config.build_learner()
-    batch = make_batch(learner, 20)
-    before = weights(learner)
-    first = learner.update(batch)[ME]["total_loss"]
-    assert learner.update(batch, num_epochs=20)[ME]["total_loss"] < first
-    for key, weight in weights(learner).items():
-        assert (weight != before[key]).any(), key
 
 
 @every_dtype

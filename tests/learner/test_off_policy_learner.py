@@ -10,7 +10,6 @@ from tflearner.algorithms.dqn import DQNConfig, DQNTfLearner
 from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
 from tflearner.errors import BatchError, LossError
-from tflearner.learner import optimizers
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.testing import assert_close, random_episodes, random_transitions
 
@@ -450,59 +449,3 @@ def test_outside_of_an_update_rows_go_nowhere():
     learner = make_learner()
     learner.put_out_rows(ME, "td_error", tf.zeros(3))
     assert learner.row_outputs == {}
-
-
-# Several devices.
-
-
-# Every optimizer with every algorithm; clipping.
-@pytest.mark.deep
-@pytest.mark.parametrize(
-    ("config_class", "actions", "optimizer", "clip_by"),
-    [
-        (DQNConfig, DISCRETE, "sgd", "norm"),
-        (DQNConfig, DISCRETE, "adam", None),
-        (SACConfig, BOX, "sgd", None),
-        (SACConfig, BOX, "adam", "global_norm"),
-        (SACConfig, DISCRETE, "sgd", "value"),
-    ],
-)
-def test_replicas_give_what_one_device_gives(
-    monkeypatch, config_class, actions, optimizer, clip_by
-):
-    if optimizer == "sgd":
-        sgd = lambda params, scales_loss: keras.optimizers.SGD(0.01)
-        monkeypatch.setattr(optimizers, "new_adam", sgd)
-
-    def run(strategy):
-        learner = make_learner(
-            config_class,
-            actions,
-            run_eagerly=False,
-            strategy=strategy,
-            lr=0.01,
-            target_network_update_freq=0,
-            tau=0.25,
-            grad_clip=None if clip_by is None else 0.01,
-            grad_clip_by=clip_by or "value",
-        )
-        results = learner.update(make_batch(learner, 24), minibatch_size=8)
-        return learner, results[ME]
-
-    one, results_of_one = run(None)
-    several, results = run(mirrored())
-    for parts in ("rl_module", "optimizer"):
-        states = [learner.get_state(parts)[parts] for learner in (one, several)]
-        assert_all_close(*map(tf.nest.flatten, states))
-    assert_all_close(targets_of(several), targets_of(one))
-    own, other = (each.get_state("learner")["learner"] for each in (several, one))
-    assert own.get("log_alphas") == pytest.approx(other.get("log_alphas"), abs=1e-6)
-    keys = one.row_outputs.keys()
-    assert keys == several.row_outputs.keys() == {(ME, "td_error")}
-    for key in keys:
-        assert_close(
-            several.row_outputs[key], one.row_outputs[key], rtol=1e-4, atol=1e-5
-        )
-    assert results.keys() == results_of_one.keys()
-    for name, value in results_of_one.items():
-        assert results[name] == pytest.approx(value, abs=1e-5), name

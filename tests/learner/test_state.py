@@ -71,19 +71,6 @@ def test_state_is_a_snapshot(make_learner, make_batch):
     assert_same(state, before)
 
 
-def test_restored_learner_goes_on_to_the_bit(trained, fresh, make_batch):
-    report = fresh.set_state(trained.get_state())
-    assert report["ignored"] == [] and "rl_module" in report["applied"]
-    assert learner_digest(fresh) != learner_digest(trained)  # Another seed in config.
-    assert_same(fresh.get_state(), trained.get_state())
-    again = copy.deepcopy(trained.get_state())
-    results = [update(learner, make_batch(learner)) for learner in (fresh, trained)]
-    assert results[0] == results[1]
-    assert results[0][DEFAULT_MODULE_ID]["curr_kl_coeff"] > 0.2
-    assert_same(fresh.get_state(), trained.get_state())
-    trained.set_state(again, force=True)
-
-
 def test_rollback_is_exact(trained, make_batch):
     before, state = learner_digest(trained), trained.get_state()
     update(trained, make_batch(trained), 900)

@@ -15,7 +15,6 @@ from tflearner.errors import (
 )
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.testing import random_batch
 
 # Of gradients whose parts are added up in another order.
 ATOL = 1e-6
@@ -134,25 +133,6 @@ def test_parts_of_unlike_size_weigh_as_many_rows_as_they_have(
     results = [learner.update(batch)["default_policy"] for learner in (one, several)]
     for name in ("mean", "sum", "min", "max", "total_loss", "policy_loss"):
         assert results[1][name] == pytest.approx(results[0][name], rel=1e-5), name
-    assert_same(several, one)
-
-
-@pytest.mark.deep
-def test_sequences_weigh_as_many_steps_as_they_have(make_config):
-    def run(strategy):
-        config = make_config(strategy=strategy, grad_clip=0.1, lr=0.01)
-        config.rl_module(
-            model_config=DefaultModelConfig(
-                fcnet_hiddens=[], use_lstm=True, lstm_cell_size=4, max_seq_len=5
-            )
-        )
-        learner = config.build_learner()
-        batch = random_batch(learner.module["default_policy"], 23)
-        results = learner.update(batch, num_epochs=2, minibatch_size=12)
-        return learner, results["default_policy"]["policy_loss"]
-
-    (one, loss_of_one), (several, loss) = run(None), run(mirrored(2))
-    assert loss == pytest.approx(loss_of_one, abs=1e-6)
     assert_same(several, one)
 
 

@@ -236,10 +236,20 @@ def normalizing():
     )
 
 
+DEEP = pytest.mark.deep
+
+
 @pytest.mark.parametrize(
-    ("model", "as_object"), [(residual, False), (residual, True), (normalizing, False)]
+    ("model", "as_object", "soft"),
+    [
+        (residual, False, True),
+        (normalizing, False, False),
+        pytest.param(residual, True, True, marks=DEEP),
+        pytest.param(residual, True, False, marks=DEEP),
+        pytest.param(residual, False, False, marks=DEEP),
+        pytest.param(normalizing, False, True, marks=DEEP),
+    ],
 )
-@pytest.mark.parametrize("soft", [True, False])
 def test_own_keras_models_get_targets_that_follow(model, as_object, soft):
     model = model() if as_object else model
     config = DQNConfig(observation_space=OBS, action_space=ACT)
@@ -256,27 +266,18 @@ def test_own_keras_models_get_targets_that_follow(model, as_object, soft):
         assert_close(copy, 0.5 * own.numpy() + 0.5 * old, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("num_atoms", [1, 5])
-def test_half_precision_trains(num_atoms):
+@pytest.mark.parametrize("kind", ["dueling", "plain atoms"])
+def test_half_precision_puts_out_float32(kind):
     before = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy("mixed_bfloat16")
-        config = DQNConfig(observation_space=OBS, action_space=ACT, lr=1e-2)
-        config.rl_module(model_config={"fcnet_hiddens": [16]})
-        config.framework(jit_compile=False).debugging(seed=1)
-        config.training(num_atoms=num_atoms, target_network_update_freq=0, tau=0.1)
-        learner = config.build_learner()
-        module = learner.module["default_policy"].unwrapped()
-        assert "bfloat16" in module.compute_dtypes()
-        batch = random_transitions(module, 32)
-        batch["terminateds"][:] = True  # So that the loss can fall.
-        losses = [learner.update(batch)["default_policy"]["qf_loss"] for _ in range(20)]
-        assert losses[-1] < 0.8 * losses[0]
-        for value in module.forward_train(batch).values():
-            assert value.dtype == tf.float32
-        assert module.numpy_policy() is None
+        module = make(kind)
     finally:
         keras.config.set_dtype_policy(before)
+    assert "bfloat16" in module.compute_dtypes()
+    for value in module.forward_train(random_transitions(module, 6)).values():
+        assert value.dtype == tf.float32
+    assert module.numpy_policy() is None
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,12 @@ KINDS = {
     "lstm behind own model": (IMAGE, ACT, LSTM | {"model": own_model}),
 }
 every_dtype = pytest.mark.parametrize("dtype", ERRORS)
-every_kind = pytest.mark.parametrize("kind", KINDS)
+# One of each layer that the others are put together from.
+PLAIN = ("layer norm", "free log std", "cnn", "gru, separate")
+every_kind = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=[pytest.mark.deep] * (k not in PLAIN)) for k in KINDS],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -222,6 +227,7 @@ def test_a_float32_first_layer_sees_observations_as_they_came(dtype):
         assert np.abs(inputs[0] - inputs[1]).max() > 0.01
 
 
+@pytest.mark.deep_but_first
 @every_dtype
 @pytest.mark.parametrize("kind", ["lstm", "gru, separate"])
 def test_states_are_float32_from_step_to_step(kind, dtype):
@@ -340,8 +346,9 @@ def test_target_networks_compute_alike_and_move_in_float32(dtype):
 # Acting.
 
 
+@pytest.mark.deep_but_first
 @every_dtype
-@pytest.mark.parametrize("kind", ["dense, separate", "bounded log std", "lstm"])
+@pytest.mark.parametrize("kind", ["lstm", "dense, separate", "bounded log std"])
 def test_recorded_log_probabilities_are_those_of_the_forward_pass(kind, dtype):
     module = built(kind, dtype)
     actor = acting.make_actor(module)

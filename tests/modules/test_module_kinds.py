@@ -53,8 +53,19 @@ STATEFUL = [name for name, (*_, config) in KINDS.items() if {*LSTM, *GRU} & {*co
 # Those whose layers all have a NumPy form: convolutions do not.
 WITH_NUMPY_POLICY = [name for name in KINDS if "cnn" not in name]
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
-every_stateful_kind = pytest.mark.parametrize("kind", STATEFUL)
+# One of each layer that the others are put together from.
+PLAIN = ("dense", "free log std", "cnn", "lstm", "gru, separate")
+
+
+def params(names):
+    return [
+        pytest.param(name, marks=() if name in PLAIN else pytest.mark.deep)
+        for name in names
+    ]
+
+
+every_kind = pytest.mark.parametrize("kind", params(KINDS))
+every_stateful_kind = pytest.mark.parametrize("kind", params(STATEFUL))
 
 
 def make(kind, seed=0, **settings):
@@ -232,7 +243,8 @@ def test_the_state_matters(kind):
     assert (got[values].numpy() != want[values].numpy()).all()
 
 
-@pytest.mark.parametrize("kind", ["lstm, separate", "gru, separate"])
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("kind", ["gru, separate", "lstm, separate"])
 def test_separate_encoders_have_separate_states(kind):
     module = built(kind)
     assert module.get_initial_state().keys() == {"actor", "critic"}
@@ -374,13 +386,14 @@ class Glimpses(gym.Env):
         return self.observation_space.sample(), reward, self.num_steps == 7, False, {}
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize(
     ("kind", "loop"),
     [
-        ("layer norm", "XLA around the loop"),
-        pytest.param("cnn", "XLA per step, plain loop", marks=pytest.mark.deep),
         ("lstm", "plain loop"),
-        pytest.param("gru, separate", "plain loop", marks=pytest.mark.deep),
+        ("layer norm", "XLA around the loop"),
+        ("cnn", "XLA per step, plain loop"),
+        ("gru, separate", "plain loop"),
     ],
 )
 def test_an_update_changes_every_weight(kind, loop):

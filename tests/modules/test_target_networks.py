@@ -251,7 +251,9 @@ def test_copies_are_counted_as_weights_that_are_not_trained():
     assert own["num_non_trainable_parameters"] == size + moving
 
 
-@pytest.mark.parametrize("run_eagerly", [True, False])
+@pytest.mark.parametrize(
+    "run_eagerly", [True, pytest.param(False, marks=pytest.mark.deep)]
+)
 def test_updates_leave_the_copies_where_they_are(run_eagerly):
     learner = make_learner(run_eagerly=run_eagerly)
     module = learner.module["default_policy"]
