@@ -1,12 +1,14 @@
 """What the tests of learners share."""
 
+from collections import Counter
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from tflearner.algorithms.ppo import PPOConfig
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.testing import random_batch
+from tflearner.testing import learner_digest, random_batch
 
 SPACES = (gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(2))
 
@@ -32,6 +34,47 @@ def make_learner(make_config):
         return make_config(learner_class=learner_class, **settings).build_learner()
 
     return make
+
+
+@pytest.fixture(scope="module")
+def built_learners():
+    """Learners of one file by settings, each with its first state and digest."""
+    return {}
+
+
+@pytest.fixture
+def get_learner(make_learner, built_learners):
+    """Returns a function from settings to a learner that the tests of a file share.
+
+    It is built once and set back to its first state for every test, with its traces kept.
+    A test that asks twice for the same settings gets two learners. Those that change a
+    learner's config, modules or attributes, or count its traces, build their own.
+    """
+    num_asked = Counter()
+
+    def get(learner_class=None, **settings):
+        settings["learner_class"] = learner_class
+        text = repr(sorted(settings.items()))
+        num_asked[text] += 1
+        key = text, num_asked[text]
+        if key not in built_learners:
+            learner = make_learner(**settings)
+            # The settings stay as well, so that no other object gets their addresses.
+            built_learners[key] = (
+                learner,
+                learner.get_state(),
+                learner_digest(learner),
+                settings,
+            )
+        learner, state, digest, _ = built_learners[key]
+        if learner_digest(learner) != digest:
+            learner.set_state(state, force=True)
+            assert learner_digest(learner) == digest, (
+                "a test changed more than its state"
+            )
+        return learner
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ from collections import namedtuple
 import gymnasium as gym
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.errors import BatchError
-from tflearner.learner import batch_checks
+from tflearner.learner import batch_checks, train_batch
 from tflearner.modules.distributions import Categorical
 from tflearner.testing import random_batch
 
@@ -150,6 +152,55 @@ def test_columns_that_describe_rows_are_left_out():
 def test_arrays_that_fit_are_not_copied():
     array = np.zeros((2, 3), np.float32)
     assert check(None, "obs", array) is array
+
+
+# Forms of the same numbers.
+
+
+def read_only(array):
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def each(convert):
+    return lambda columns: {name: convert(array) for name, array in columns.items()}
+
+
+FORMS = {
+    "SampleBatch": SampleBatch,
+    "by module": lambda columns: {"p": columns},
+    "MultiAgentBatch": lambda columns: MultiAgentBatch({"p": columns}, env_steps=3),
+    "tensors": each(tf.constant),
+    "variables": each(tf.Variable),
+    "lists": each(lambda array: array.tolist()),
+    "wide": each(lambda array: array.astype(f"{array.dtype.kind}8")),
+    "read-only": each(read_only),
+    "column-major": each(np.asfortranarray),
+    "strides": each(lambda array: array[::-1].copy()[::-1]),
+    "byte order": each(lambda array: array.astype(array.dtype.newbyteorder(">"))),
+    "infos": lambda columns: columns | {"infos": [{"n": 1}] * 3, "eps_id": ["a"] * 3},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_of_a_batch_are_the_same_columns(form):
+    columns = {
+        "obs": np.arange(6, dtype=np.float32).reshape(3, 2),
+        "actions": np.array([0, 1, 1], np.int32),
+        "own": np.arange(3, dtype=np.float32),  # Of a form nobody knows.
+    }
+    given = train_batch.from_columns(FORMS[form](columns), {"p": None})
+    checked = batch_checks.check_columns(
+        "p",
+        given.policy_batches["p"],
+        specs=specs_of(BOX(-1, 1, (2,)), DISCRETE(2)),
+        required=columns,
+    )
+    assert checked.keys() == columns.keys()
+    for name, array in checked.items():
+        np.testing.assert_array_equal(array, columns[name])
+        assert array.dtype == columns[name].dtype and array.dtype.isnative
 
 
 # How much is checked.

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
-from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
+from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import BatchError, UnknownArgumentError, UsageError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.metrics import Stats
@@ -353,41 +353,6 @@ def test_num_epochs_none_is_no_count(idle, make_batch):
 
 
 # What goes in.
-
-
-def forms(batch):
-    """The same batch in all forms it may have."""
-    tensors = {column: tf.constant(array) for column, array in batch.items()}
-    lists = {column: array.tolist() for column, array in batch.items()}
-    return {
-        "dict": batch,
-        "SampleBatch": SampleBatch(batch),
-        "by module": {DEFAULT_MODULE_ID: batch},
-        "MultiAgentBatch": MultiAgentBatch({DEFAULT_MODULE_ID: batch}, len(batch)),
-        "tensors": tensors,
-        "lists": lists,
-        "wide": {c: a.astype(f"{a.dtype.kind}8") for c, a in batch.items()},
-        "read-only": SampleBatch({c: read_only(a) for c, a in batch.items()}),
-        "with infos": batch | {"infos": [{"n": 1}] * 20, "eps_id": ["a"] * 20},
-    }
-
-
-def read_only(array):
-    array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
-def test_all_forms_of_a_batch_give_the_same_result(make_learner, make_batch):
-    results = {}
-    for name in forms({}):
-        learner = make_learner(Recorder, run_eagerly=True)
-        batch = make_batch(learner)[DEFAULT_MODULE_ID]
-        learner.update(forms(batch)[name])
-        results[name] = learner.get_state("rl_module")["rl_module"]
-    for name, state in results.items():
-        for key, wanted in results["dict"][DEFAULT_MODULE_ID].items():
-            np.testing.assert_array_equal(state[DEFAULT_MODULE_ID][key], wanted, name)
 
 
 def test_batch_of_the_caller_is_left_as_it_is(pair, make_batch):
