@@ -9,6 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+pytest_plugins = ["space_tables"]
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config):

@@ -1,4 +1,6 @@
-"""Actions of several parts on their way to environments and into episodes."""
+"""Each space on the way between environments and episodes."""
+
+import copy
 
 import gymnasium as gym
 import numpy as np
@@ -9,23 +11,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tflearner.columns import Columns
 from tflearner.connectors.actions import NormalizeAndClipActions
 from tflearner.env.vector_stepper import VectorStepper
+from tflearner.modules.leaf_spaces import leaf_spaces
+from tflearner.modules.mask_spaces import ACTION_MASK
 
-Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
-
-SPACES = {
-    "multi-discrete": gym.spaces.MultiDiscrete([4, 9], start=[0, 5]),
-    "bits": gym.spaces.MultiBinary(2),
-    "dict": gym.spaces.Dict(
-        [("z", Discrete(9, start=3)), ("a", Box(-4, 4, (2, 1), np.float64))]
-    ),
-    "tuple": gym.spaces.Tuple(
-        [
-            Discrete(9),
-            gym.spaces.Tuple([Box(0, 255, (1,), np.uint8), gym.spaces.MultiBinary(2)]),
-        ]
-    ),
-}
-every_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+Box = gym.spaces.Box
+every_mode = pytest.mark.parametrize("mode", ["same_step", "next_step"])
 
 
 class Echo(gym.Env):
@@ -49,8 +39,7 @@ class Echo(gym.Env):
         self._steps += 1
         shown = np.zeros(self.observation_space.shape)
         shown[0] = self._steps
-        numbers = [np.ravel(x) for x in tree.flatten(action)]
-        numbers = np.concatenate(numbers).astype(np.float64)
+        numbers = numbers_of(action)
         shown[1 : 1 + len(numbers)] = numbers
         for leaf in tree.flatten(action):
             if isinstance(leaf, np.ndarray) and leaf.ndim:
@@ -78,7 +67,8 @@ class Module:
                 return np.full((num, size), self._count / 50, np.float32)
             dtype = np.int8 if isinstance(space, gym.spaces.MultiBinary) else np.int32
             rows = np.arange(num).reshape(-1, *[1] * len(space.shape))
-            return ((rows + self._count) % 2 * np.ones(space.shape)).astype(dtype)
+            most = getattr(space, "nvec", np.full(space.shape, 2))
+            return ((rows + self._count) % np.minimum(2, most)).astype(dtype)
 
         return {Columns.ACTIONS: leaf(self._space)}
 
@@ -86,18 +76,19 @@ class Module:
         return False
 
 
-def numbers_of(action):
-    return np.concatenate([np.ravel(x) for x in tree.flatten(action)])
+def numbers_of(element):
+    return np.concatenate([np.ravel(x) for x in tree.flatten(element)])
 
 
-@every_space
-@pytest.mark.parametrize("mode", ["same_step", "next_step"])
-def test_environments_get_the_actions_that_episodes_keep(make_runner, space, mode):
-    to_env = NormalizeAndClipActions(None, space)
+@every_mode
+def test_environments_get_the_actions_that_episodes_keep(
+    make_runner, action_space, mode
+):
+    to_env = NormalizeAndClipActions(None, action_space)
     runner = make_runner(
-        Module(space),
+        Module(action_space),
         module_to_env=to_env,
-        env=lambda config=None: Echo(space),
+        env=lambda config=None: Echo(action_space),
         autoreset_mode=mode,
         num_envs_per_env_runner=2,
         episode_lookback_horizon=2,
@@ -106,7 +97,9 @@ def test_environments_get_the_actions_that_episodes_keep(make_runner, space, mod
     assert sum(map(len, episodes)) in (16, 17)  # One environment may be resetting.
     for episode in episodes:
         actions = episode.get_actions()
-        like = Module(space).forward_exploration({Columns.OBS: [0]})[Columns.ACTIONS]
+        like = Module(action_space).forward_exploration({Columns.OBS: [0]})[
+            Columns.ACTIONS
+        ]
         tree.assert_same_structure(actions, like)
         for got, want in zip(tree.flatten(actions), tree.flatten(like)):
             assert (got.dtype, got.shape[1:]) == (want.dtype, want.shape[1:])
@@ -124,17 +117,17 @@ def test_environments_get_the_actions_that_episodes_keep(make_runner, space, mod
             np.testing.assert_allclose(shown, want)
 
 
-@every_space
-def test_random_actions_are_of_the_space(make_runner, space):
-    runner = make_runner(Module(space), env=lambda config=None: Echo(space))
+def test_random_actions_are_of_the_space(make_runner, action_space):
+    runner = make_runner(
+        Module(action_space), env=lambda config=None: Echo(action_space)
+    )
     episodes = runner.sample(num_timesteps=9, random_actions=True)
     assert sum(map(len, episodes)) == 9
 
 
-@every_space
-def test_actions_are_copied_in_the_dtypes_of_the_space(space):
+def test_actions_are_copied_in_the_dtypes_of_the_space(action_space):
     env = SyncVectorEnv(
-        [lambda: Echo(space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
+        [lambda: Echo(action_space)] * 2, autoreset_mode=AutoresetMode.SAME_STEP
     )
     stepper = VectorStepper(env)
     stepper.reset()
@@ -151,3 +144,81 @@ def test_actions_are_copied_in_the_dtypes_of_the_space(space):
         assert got.dtype == want.dtype
     stepper.step(given)
     tree.map_structure(np.testing.assert_array_equal, given, before)
+
+
+class Shows(gym.Env):
+    """Shows samples of a space, and keeps those since its seed. Episodes have 3 steps."""
+
+    action_space = gym.spaces.Discrete(4)
+
+    def __init__(self, space):
+        self.observation_space = space
+        self.shown = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+            self.shown.clear()
+        self._steps = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self._steps += 1
+        return self._observation(), 1.0, self._steps == 3, False, {}
+
+    def _observation(self):
+        obs = self.observation_space.sample()
+        if ACTION_MASK in getattr(self.observation_space, "spaces", ()):
+            obs[ACTION_MASK][0] = 1
+        self.shown.append(numbers_of(obs))
+        return obs
+
+
+class Watches:
+    """Takes the first action, and keeps what it is shown."""
+
+    def __init__(self):
+        self.seen = []
+
+    def forward_exploration(self, batch):
+        self.seen.append(rows_of(batch[Columns.OBS]))
+        return {Columns.ACTIONS: np.zeros(len(self.seen[-1]), np.int32)}
+
+    def is_stateful(self):
+        return False
+
+
+def rows_of(observations):
+    """All numbers of nested observations. [N, numbers]."""
+    leaves = tree.flatten(observations)
+    return np.concatenate([x.reshape(len(x), -1) for x in leaves], 1)
+
+
+@every_mode
+def test_modules_and_episodes_get_what_environments_show(
+    make_runner, observation_space, mode
+):
+    envs, module = [], Watches()
+
+    def make_env(config=None):
+        envs.append(Shows(copy.deepcopy(observation_space)))
+        return envs[-1]
+
+    runner = make_runner(
+        module, env=make_env, autoreset_mode=mode, num_envs_per_env_runner=2
+    )
+    episodes = runner.sample(num_timesteps=16)
+    shown = [env.shown for env in envs]
+    got = [rows_of(episode.get_observations()) for episode in episodes]
+    # 8 steps of each environment, and the first observations of 3 episodes.
+    np.testing.assert_array_equal(np.concatenate(got), shown[0][:11] + shown[1][:11])
+    for first, second in module.seen:
+        assert first.tolist() in np.asarray(shown[0]).tolist()
+        assert second.tolist() in np.asarray(shown[1]).tolist()
+    tree.map_structure_up_to(
+        leaf_spaces(observation_space),
+        lambda space, x: np.testing.assert_equal(x.dtype, space.dtype),
+        leaf_spaces(observation_space),
+        episodes[0].get_observations(),
+    )
