@@ -12,15 +12,9 @@ from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.testing import random_batch
 
 Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete
-VECTOR, IMAGE = Box(-1, 1, (3,), np.float32), Box(0, 255, (4, 4, 1), np.uint8)
-MASK = gym.spaces.MultiBinary(4)
-MASKED = Dict({"observations": VECTOR, ACTION_MASK: MASK})
-SPACES = {
-    "masked": MASKED,
-    "float-mask": Dict({"o": Discrete(2), ACTION_MASK: Box(0, 1, (4,))}),
-    "image": Dict({"camera": IMAGE, "goal": Discrete(3), ACTION_MASK: MASK}),
-    "tuple": gym.spaces.Tuple([VECTOR, gym.spaces.MultiBinary(2)]),
-}
+MASKED = Dict(
+    {"observations": Box(-1, 1, (3,)), ACTION_MASK: gym.spaces.MultiBinary(4)}
+)
 LSTM = {"use_lstm": True, "lstm_cell_size": 4, "max_seq_len": 5}
 
 
@@ -39,21 +33,6 @@ def learner_of(make_learner):
 
 def batch_of(learner, num_rows=16):
     return random_batch(learner.module[DEFAULT_MODULE_ID], num_rows)
-
-
-@pytest.mark.deep
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-@pytest.mark.parametrize("model_config", [{}, LSTM], ids=["dense", "lstm"])
-def test_nested_observations_are_trained_on(learner_of, space, model_config):
-    learner = learner_of(space, model_config)
-    module = learner.module[DEFAULT_MODULE_ID]
-    before = {key: value.copy() for key, value in module.get_state().items()}
-    results = learner.update(batch_of(learner))[DEFAULT_MODULE_ID]
-    assert results["num_non_finite_updates_lifetime"] == 0
-    for name in ("total_loss", "entropy", "mean_kl_loss"):
-        assert abs(results[name]) < 100.0, name  # Nothing of the size of `FORBIDDEN`.
-    after = module.get_state()
-    assert all((after[key] != before[key]).any() for key in before)
 
 
 def test_forbidden_actions_take_no_part_in_the_loss(learner_of):

@@ -1,4 +1,4 @@
-"""Default modules on nested observations and on masks of actions."""
+"""What default modules do with masks of actions, images and models of the user's."""
 
 import gymnasium as gym
 import keras
@@ -7,28 +7,29 @@ import pytest
 
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, ModuleError, SpaceError
-from tflearner.modules import acting, inference
-from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
+from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.mixed_encoder import MixedEncoder
 from tflearner.modules.networks import MLP
 from tflearner.testing import assert_close, random_batch
 
-Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
-Dict, Tuple = gym.spaces.Dict, gym.spaces.Tuple
-MultiBinary, MultiDiscrete = gym.spaces.MultiBinary, gym.spaces.MultiDiscrete
-VECTOR, IMAGE = Box(-1, 1, (3,)), Box(0, 255, (6, 5, 2), np.uint8)
 LSTM = {"use_lstm": True, "lstm_cell_size": 4, "max_seq_len": 3}
 FILTERS = {"conv_filters": [(4, 3, 1)]}
-SPACES = {
-    "multi-binary": MultiBinary(4),
-    "dict": Dict([("z", VECTOR), ("a", Discrete(3, start=1))]),
-    "tuple": Tuple([VECTOR, Dict({"b": MultiBinary(2), "a": MultiDiscrete([2, 3])})]),
-    "masked": Dict({"observations": VECTOR, ACTION_MASK: MultiBinary(4)}),
-    "masked-float": Dict({"o": Discrete(2), ACTION_MASK: Box(0, 1, (4,))}),
-}
-WITH_IMAGE = Dict({"goal": Discrete(3), "camera": IMAGE, ACTION_MASK: MultiBinary(4)})
+Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
+Dict, Tuple = gym.spaces.Dict, gym.spaces.Tuple
+
+
+@pytest.fixture
+def masked(observation_spaces):
+    """A vector with a mask."""
+    return observation_spaces["masked"]
+
+
+@pytest.fixture
+def with_image(observation_spaces):
+    """A goal and an image with a mask."""
+    return observation_spaces["masked-image"]
 
 
 def make(space, **settings):
@@ -40,40 +41,9 @@ def make(space, **settings):
     return module
 
 
-def acted(module, batch, actor_class, explore=False):
-    actor = actor_class(module)
-    rows = {Columns.OBS: batch[Columns.OBS]}
-    if module.is_stateful():  # The first step of each sequence.
-        first = keras.tree.map_structure(lambda x: x[:, 0], batch[Columns.OBS])
-        rows = {Columns.OBS: first, Columns.STATE_IN: batch[Columns.STATE_IN]}
-    return actor(rows, explore=explore, rng=np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("settings", [{}, LSTM, {**LSTM, "vf_share_layers": False}])
-@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
-def test_all_ways_of_acting_agree_with_training(space, settings):
-    module = make(space, **settings)
-    batch = random_batch(module, 12)
-    want = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS].numpy()
-    if settings:
-        want = want[:, 0]
-    assert isinstance(acting.make_actor(module), acting.NumpyActor)
-    for make_actor in (acting.make_actor, inference.TracedActor):
-        for explore in (False, True):
-            outputs = acted(module, batch, make_actor, explore)
-            got = outputs[Columns.ACTION_DIST_INPUTS]
-            assert_close(got, want, rtol=1e-4, atol=1e-5)
-    if ACTION_MASK in getattr(space, "spaces", ()):
-        masks = batch[Columns.OBS][ACTION_MASK]
-        masks = masks[:, 0] if settings else masks
-        np.testing.assert_array_equal(want == FORBIDDEN, masks == 0)
-    else:
-        assert (want != FORBIDDEN).all()
-
-
 @pytest.mark.parametrize("settings", [{}, LSTM])
-def test_values_and_embeddings_do_not_depend_on_masks(settings):
-    module = make(SPACES["masked"], **settings)
+def test_values_and_embeddings_do_not_depend_on_masks(settings, masked):
+    module = make(masked, **settings)
     batch = random_batch(module, 12)
     before = module.compute_values(batch)
     batch[Columns.OBS] = batch[Columns.OBS] | {
@@ -85,8 +55,8 @@ def test_values_and_embeddings_do_not_depend_on_masks(settings):
 
 
 @pytest.mark.parametrize("settings", [{}, LSTM])
-def test_rows_that_forbid_everything_stay_as_they_are(settings):
-    module = make(SPACES["masked"], **settings)
+def test_rows_that_forbid_everything_stay_as_they_are(settings, masked):
+    module = make(masked, **settings)
     batch = random_batch(module, 6)
     masks = batch[Columns.OBS][ACTION_MASK]
     outputs = []
@@ -99,7 +69,7 @@ def test_rows_that_forbid_everything_stay_as_they_are(settings):
 
 
 def test_mask_that_does_not_fit_is_refused():
-    space = Dict({"o": VECTOR, ACTION_MASK: MultiBinary(3)})
+    space = Dict({"o": Discrete(2), ACTION_MASK: gym.spaces.MultiBinary(3)})
     with pytest.raises(SpaceError, match=r"want .* shape \(4,\)"):
         make(space)
 
@@ -108,7 +78,8 @@ def test_mask_that_does_not_fit_is_refused():
 
 
 def test_each_image_goes_through_its_own_convolutions():
-    space = Tuple([IMAGE, Discrete(3), IMAGE])
+    image = Box(0, 255, (6, 5, 2), np.uint8)
+    space = Tuple([image, Discrete(3), image])
     module = make(space, fcnet_activation="linear", **FILTERS)
     actor = module.encoder.actor
     assert type(actor) is MixedEncoder and list(actor.convolutions) == ["0", "2"]
@@ -128,19 +99,6 @@ def test_each_image_goes_through_its_own_convolutions():
     assert_close(module.encoder.embed_for_actor(obs), want, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{}, LSTM, {"vf_share_layers": False}])
-def test_images_act_as_they_train(settings):
-    module = make(WITH_IMAGE, **FILTERS, **settings)
-    batch = random_batch(module, 6)
-    want = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS].numpy()
-    if "use_lstm" in settings:
-        want = want[:, 0]
-    assert isinstance(acting.make_actor(module), inference.TracedActor)
-    outputs = acted(module, batch, inference.TracedActor)
-    assert_close(outputs[Columns.ACTION_DIST_INPUTS], want, rtol=1e-4, atol=1e-5)
-    assert (want == FORBIDDEN).any()
-
-
 def test_default_filters_follow_each_image():
     small, large = Box(0, 255, (8, 8, 1), np.uint8), Box(0, 1, (40, 40, 1))
     module = make(Dict({"a": small, "b": large}))
@@ -148,8 +106,8 @@ def test_default_filters_follow_each_image():
     assert sizes == [1, 3]
 
 
-def test_no_filters_leave_the_pixels_to_the_dense_layers():
-    module = make(WITH_IMAGE, conv_filters=[])
+def test_no_filters_leave_the_pixels_to_the_dense_layers(with_image):
+    module = make(with_image, conv_filters=[])
     assert type(module.encoder.actor) is MLP and module.numpy_policy() is not None
     obs = random_batch(module, 4)[Columns.OBS]
     want = np.concatenate(
@@ -158,20 +116,20 @@ def test_no_filters_leave_the_pixels_to_the_dense_layers():
     assert_close(module.encoder.encoding(obs), want, rtol=1e-6)
 
 
-def test_filters_without_an_image_are_refused():
+def test_filters_without_an_image_are_refused(observation_spaces):
     with pytest.raises(ConfigError, match=r"conv_filters.*\(H, W, C\) among them"):
-        make(SPACES["dict"], **FILTERS)
+        make(observation_spaces["dict"], **FILTERS)
 
 
 # A model of the user's.
 
 
-def test_own_model_reads_one_vector():
+def test_own_model_reads_one_vector(observation_spaces):
     model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(5)])
-    module = make(SPACES["dict"], model=model)
+    module = make(observation_spaces["dict"], model=model)
     assert module.encoder.actor is model
     with pytest.raises(ModuleError, match=r"shape \(6,\), float32"):
-        make(SPACES["dict"], model=keras.Sequential([keras.Input((7,))]))
+        make(observation_spaces["dict"], model=keras.Sequential([keras.Input((7,))]))
 
 
 def own_model(names=("camera", "goal")):
@@ -183,8 +141,8 @@ def own_model(names=("camera", "goal")):
     return keras.Model(inputs, keras.layers.Dense(5)(both))
 
 
-def test_own_model_reads_images_and_all_else_by_name():
-    module = make(WITH_IMAGE, model=own_model)
+def test_own_model_reads_images_and_all_else_by_name(with_image):
+    module = make(with_image, model=own_model)
     batch = random_batch(module, 4)
     obs = batch[Columns.OBS]
     want = module.encoder.actor(
@@ -196,9 +154,9 @@ def test_own_model_reads_images_and_all_else_by_name():
     assert_close(module.encoder.embed_for_actor(obs), want, rtol=1e-5, atol=1e-4)
 
 
-def test_own_model_of_other_inputs_is_refused_with_the_shapes_wanted():
+def test_own_model_of_other_inputs_is_refused_with_the_shapes_wanted(with_image):
     match = r"a dict of observations, float32, of shapes {'camera': \(6, 5, 2\), 'goal'"
     with pytest.raises(ModuleError, match=match):
-        make(WITH_IMAGE, model=lambda: keras.Sequential([keras.layers.Dense(3)]))
+        make(with_image, model=lambda: keras.Sequential([keras.layers.Dense(3)]))
     with pytest.raises(ModuleError, match=match):
-        make(WITH_IMAGE, model=lambda: own_model(("camera", "aim")))
+        make(with_image, model=lambda: own_model(("camera", "aim")))
