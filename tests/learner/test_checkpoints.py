@@ -135,7 +135,18 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "one module",
+        "recurrent",
+        "overrides",
+        "one of two learns",
+        "modules added and removed",
+        pytest.param("two modules", marks=pytest.mark.deep),
+        pytest.param("a module added", marks=pytest.mark.deep),
+    ],
+)
 def test_restored_learners_are_the_saved_one(
     make_trained, make_learner, update, tmp_path, kind
 ):

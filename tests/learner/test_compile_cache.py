@@ -4,12 +4,29 @@ import os
 import subprocess
 import sys
 
+import keras
 import pytest
+import tensorflow as tf
 
 from tflearner.errors import ConfigError
 from tflearner.learner import compile_cache
+from tflearner.learner.tf_learner import TfLearner
 
 FLAG = "--tf_xla_persistent_cache_directory="
+
+
+class Quick(TfLearner):
+    """Compiles in little time."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=keras.optimizers.SGD(0.1),
+            params=self.get_parameters(self.module[module_id]),
+        )
+
+    def compute_loss_for_module(self, *, fwd_out, **kwargs):
+        return tf.reduce_mean(fwd_out["action_dist_inputs"])
 
 
 @pytest.fixture
@@ -47,11 +64,11 @@ def test_directory_that_stays_empty_is_one_warning(
     flags, make_learner, make_batch, tmp_path
 ):
     """TensorFlow computes in this process since long."""
-    learner = make_learner(jit_compile="auto", compile_cache=tmp_path)
+    learner = make_learner(Quick, jit_compile="auto", compile_cache=tmp_path)
     with pytest.warns(UserWarning, match="had started.*before TensorFlow") as warned:
         learner.update(make_batch(learner, 8), minibatch_size=8)
     assert len(warned) == 1
-    learner.update(make_batch(learner, 64), minibatch_size=8)
+    learner.update(make_batch(learner, 64), minibatch_size=8)  # Compiles again.
 
 
 @pytest.mark.deep

@@ -2,6 +2,7 @@
 
 import warnings
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -25,6 +26,15 @@ SETTINGS = {
 
 
 class Mean(TfLearner):
+    """Its optimizer is compiled in less time than Adam."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=keras.optimizers.SGD(0.1),
+            params=self.get_parameters(self.module[module_id]),
+        )
+
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         return tf.add_n([tf.reduce_mean(x**2) for x in fwd_out.values()])
 
@@ -60,7 +70,9 @@ def slow(make_learner, make_batch):
     return learner, results | {"total_loss": float(losses["default_policy"])}
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", ["eager", "plain", pytest.param("xla", marks=pytest.mark.deep)]
+)
 def test_every_mode_equals_a_slow_loop(slow, make_learner, make_batch, mode):
     learner = make_learner(lr=1e-3, grad_clip=0.5, **MODES[mode])
     results = learner.update(make_batch(learner, 21), **SETTINGS)["default_policy"]
@@ -135,7 +147,7 @@ def test_lengths_and_order_of_columns_do_not_retrace(make_learner, make_batch):
 
 def test_xla_compiles_few_shapes_and_padding_changes_nothing(make_learner, make_batch):
     xla, plain = make_learner(Mean, jit_compile="auto"), make_learner(Mean)
-    for num_rows in (9, 16, 11, 13, 10, 30, 17, 12):
+    for num_rows in (9, 16, 11, 30, 12):
         batch = make_batch(xla, num_rows)
         one = xla.update(batch, minibatch_size=4)["default_policy"]
         two = plain.update(batch, minibatch_size=4)["default_policy"]
@@ -148,11 +160,15 @@ def test_xla_compiles_few_shapes_and_padding_changes_nothing(make_learner, make_
     ]
 
 
-def test_smaller_batches_run_in_what_is_compiled_already(make_learner, make_batch):
+def test_smaller_batches_run_in_what_is_compiled_already(
+    make_learner, make_batch, caplog
+):
     learner = make_learner(Mean, jit_compile="auto")
-    for num_rows in (30, 12, 20):  # 32 rows in 8 minibatches also hold 16 in 4.
-        learner.update(make_batch(learner, num_rows), minibatch_size=4)
+    with caplog.at_level("INFO", logger="tflearner.learner.compiled_update"):
+        for num_rows in (30, 12, 20):  # 32 rows in 8 minibatches also hold 16 in 4.
+            learner.update(make_batch(learner, num_rows), minibatch_size=4)
     assert learner.num_compilations == 1
+    assert "XLA around the loop (dense layers)" in caplog.text
 
 
 def test_full_batches_share_one_plain_program(make_learner, make_batch):
@@ -338,6 +354,7 @@ class Convolving(Mean):
         return tf.reduce_mean(tf.nn.conv2d(x, tf.ones([1, 1, 1, 1]), 1, "SAME") ** 2)
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize("jit_compile", ["auto", True])
 def test_xla_compiles_the_step_alone_where_it_convolves(
     make_learner, make_batch, jit_compile
@@ -365,6 +382,7 @@ def test_convolutions_inside_of_a_function_are_seen(make_learner, make_batch):
     assert "convolutions" in learner.describe_updates()[0]
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize(
     ("num_threads", "size", "mode"),
     [(1, 2048, "plain loop (wide"), (2, 2048, "XLA"), (1, 128, "XLA")],
@@ -396,13 +414,6 @@ def test_step_that_xla_cannot_compile_goes_on_without(make_learner, make_batch):
     assert len(warned) == 1 and learner.num_compilations == 0
     plain.update(make_batch(plain), minibatch_size=5)
     assert_same_weights(learner, plain)
-
-
-def test_choice_of_how_updates_run_is_logged(make_learner, make_batch, caplog):
-    learner = make_learner(Mean, jit_compile="auto")
-    with caplog.at_level("INFO", logger="tflearner.learner.compiled_update"):
-        learner.update(make_batch(learner), minibatch_size=5)
-    assert "XLA around the loop (dense layers)" in caplog.text
 
 
 def test_two_modules_learn_together_as_they_would_alone(make_learner, make_batch):

@@ -226,6 +226,7 @@ def test_own_loss_gets_what_the_learners_loss_would_get(make_learner, make_batch
     assert set(call["fwd_out"]) == {"dream"}
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize("run_eagerly", [True, False])
 def test_own_loss_is_trained_beside_the_algorithms(
     make_learner, make_batch, run_eagerly
@@ -315,6 +316,13 @@ def test_loss_alone_does_not_make_a_module_of_another_framework_trainable(
 
 class Counting(TfLearner):
     """A loss that does something to its learner, as `learner_config_dict` says."""
+
+    def configure_optimizers_for_module(self, module_id, config=None):
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=keras.optimizers.SGD(0.1),
+            params=self.get_parameters(self.module[module_id]),
+        )
 
     def compute_loss_for_module(self, *, fwd_out, **kwargs):
         loss = tf.reduce_mean(fwd_out["vf_preds"] ** 2)
@@ -444,6 +452,7 @@ def test_losses_of_modules_are_those_of_training(make_learner, make_batch):
         assert own["regularization_loss"] == pytest.approx(want)
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize("config_class", [DQNConfig, SACConfig])
 def test_target_networks_have_no_losses(config_class):
     spaces = gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(2)

@@ -19,10 +19,10 @@ LSTM = {"use_lstm": True, "lstm_cell_size": 4, "max_seq_len": 5}
 
 
 @pytest.fixture
-def learner_of(make_learner):
+def learner_of(get_learner):
     def make(space=MASKED, model_config=None, **settings):
         config = {"fcnet_hiddens": (8,), **(model_config or {})}
-        return make_learner(
+        return get_learner(
             spaces=(space, Discrete(4)),
             model_config=DefaultModelConfig(**config),
             **settings,

@@ -160,6 +160,7 @@ def grown_by_cycles(learner, num_cycles):
     return (megabytes() - before) / num_cycles
 
 
+@pytest.mark.deep
 def test_thirty_visitors_leave_little_behind(make_learner, record_property):
     grown = grown_by_cycles(make_learner(Quick, **SPEC), 30)
     told = f"P16: 30 cycles of add, update, remove: {grown:.2f} MB per cycle"

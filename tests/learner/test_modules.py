@@ -1,8 +1,6 @@
 """Modules that come and go in mid-training."""
 
 import dataclasses
-import gc
-import weakref
 
 import numpy as np
 import pytest
@@ -16,7 +14,6 @@ from tflearner.errors import (
     ModuleError,
     UnknownModuleError,
 )
-from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.testing import learner_digest
 
@@ -220,26 +217,6 @@ def test_last_module_may_go_and_another_come(learner, spec, make_batch):
         learner.update(batch)
     learner.add_module(module_id="new", module_spec=spec)
     assert learner.update(make_batch(learner))["new"]["weights_seq_no"] == 1
-
-
-class Mean(TfLearner):
-    def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
-        return tf.add_n([tf.reduce_mean(x**2) for x in fwd_out.values()])
-
-
-def test_removed_module_is_freed(make_learner, spec, make_batch):
-    learner = make_learner(Mean)
-    learner.add_module(module_id="new", module_spec=spec)
-    learner.update(make_batch(learner), minibatch_size=5)
-    module = learner.module["new"]
-    references = [
-        weakref.ref(x)
-        for x in (module, learner.get_optimizer("new"), module.weights[0].value)
-    ]
-    del module
-    learner.remove_module("new")
-    gc.collect()
-    assert [reference() for reference in references] == [None] * 3
 
 
 @pytest.mark.parametrize("method", ["add_module", "remove_module"])

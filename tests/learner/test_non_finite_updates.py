@@ -548,7 +548,11 @@ def cases_of(make_learner, make_batch, learner_class, mode, clip, ids=("p0", "p1
 
 @pytest.mark.parametrize(
     ("mode", "clip", "share"),
-    [("plain", "unclipped", 3), ("xla", "global_norm", 7), ("eager", "norm", 9)],
+    [
+        ("plain", "unclipped", 3),
+        ("eager", "norm", 9),
+        pytest.param("xla", "global_norm", 7, marks=pytest.mark.deep),
+    ],
 )
 def test_whatever_is_poisoned_stays_in_its_module_and_is_named(
     learner, make_learner, make_batch, mode, clip, share

@@ -71,6 +71,7 @@ def mirrored(num_devices=2):
 # Target networks.
 
 
+@pytest.mark.deep_but_first
 @pytest.mark.parametrize(
     ("config_class", "actions"), [(DQNConfig, DISCRETE), (SACConfig, BOX)]
 )

@@ -42,7 +42,7 @@ def test_accumulated_gradients_are_those_of_a_larger_minibatch(make, make_batch,
         lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
         jit_compile=MODES[mode],
     )
-    plain = make(lambda: keras.optimizers.SGD(0.1), jit_compile=MODES[mode])
+    plain = make(lambda: keras.optimizers.SGD(0.1), run_eagerly=True)
     batch = make_batch(plain, 32)
     accumulating.update(batch, minibatch_size=8)
     plain.update(batch, minibatch_size=16)
@@ -115,7 +115,10 @@ def test_weights_are_overwritten_with_their_average_as_often_as_asked_for(
 ):
     def run(**options):
         learner = make(
-            lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5, **options)
+            lambda: keras.optimizers.SGD(
+                0.1, use_ema=True, ema_momentum=0.5, **options
+            ),
+            run_eagerly=not options,
         )
         learner.update(make_batch(learner, 32), minibatch_size=8)
         params = learner.get_parameters(learner.module)

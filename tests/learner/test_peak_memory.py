@@ -72,7 +72,8 @@ def status(name):
     raise KeyError(name)
 
 
-@pytest.mark.parametrize("source", ["batch", "episodes"])
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("source", ["episodes", "batch"])
 def test_an_update_takes_little_more_than_twice_its_batch(learner, capsys, source):
     make = make_batch if source == "batch" else make_episodes
 

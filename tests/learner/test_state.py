@@ -45,8 +45,8 @@ def trained(make_learner, make_batch):
 
 
 @pytest.fixture
-def fresh(make_learner):
-    return make_learner(**{**SETTINGS, "seed": 2})
+def fresh(get_learner):
+    return get_learner(**{**SETTINGS, "seed": 2})
 
 
 def test_state_is_arrays_and_plain_python(trained):

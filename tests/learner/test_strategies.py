@@ -250,7 +250,12 @@ def test_devices_that_do_not_exist_are_refused(make_learner, settings, text):
 
 
 def test_zero_gpus_are_the_cpu(make_learner, make_batch):
-    learner = make_learner(num_gpus_per_learner=0, jit_compile="auto")
+    learner = make_learner(
+        OwnOptimizer,
+        learner_config_dict={"optimizer": OPTIMIZERS["sgd"]},
+        num_gpus_per_learner=0,
+        jit_compile="auto",
+    )
     assert learner.device.endswith("CPU:0") and not learner.distributed
     learner.update(make_batch(learner), minibatch_size=5)
     assert "XLA around the loop (dense layers)" in learner.describe_updates()[0]

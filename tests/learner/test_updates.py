@@ -45,13 +45,25 @@ class Recorder(TfLearner):
 
 
 @pytest.fixture
-def learner(make_learner):
-    return make_learner(Recorder, run_eagerly=True)
+def get_recorder(get_learner):
+    """Returns a function from settings to a `Recorder` that has no calls yet."""
+
+    def get(**settings):
+        learner = get_learner(Recorder, run_eagerly=True, **settings)
+        learner.calls.clear()
+        return learner
+
+    return get
 
 
 @pytest.fixture
-def pair(make_learner):
-    return make_learner(Recorder, run_eagerly=True, policies=["p0", "p1"])
+def learner(get_recorder):
+    return get_recorder()
+
+
+@pytest.fixture
+def pair(get_recorder):
+    return get_recorder(policies=["p0", "p1"])
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +118,8 @@ def test_every_row_is_seen_once_per_epoch(learner, make_batch, shuffle):
 
 
 @pytest.mark.parametrize("size", [None, 8])
-def test_numbers_of_rows_come_out_by_module(make_learner, make_batch, size):
-    learner = make_learner(
-        Recorder, run_eagerly=True, policies=["p0", "p1"], minibatch_size=size
-    )
+def test_numbers_of_rows_come_out_by_module(get_recorder, make_batch, size):
+    learner = get_recorder(policies=["p0", "p1"], minibatch_size=size)
     learner.update(make_batch(learner, p0=20, p1=10), num_epochs=2)
     steps = [rows for name, rows in learner.calls if name == "step"]
     for mid in ("p0", "p1"):
@@ -117,9 +127,9 @@ def test_numbers_of_rows_come_out_by_module(make_learner, make_batch, size):
         np.testing.assert_array_equal(ours, [rows[mid] for rows in steps])
 
 
-def test_same_seed_shuffles_alike(make_learner, make_batch):
+def test_same_seed_shuffles_alike(get_recorder, make_batch):
     def orders(seed):
-        learner = make_learner(Recorder, run_eagerly=True, seed=seed)
+        learner = get_recorder(seed=seed)
         for _ in range(2):
             learner.update(
                 make_batch(learner), minibatch_size=10, shuffle_batch_per_epoch=True
@@ -134,8 +144,8 @@ def test_same_seed_shuffles_alike(make_learner, make_batch):
 # Results.
 
 
-def test_results_of_ppo_have_exactly_these_keys(make_learner, make_batch):
-    learner = make_learner(run_eagerly=True)
+def test_results_of_ppo_have_exactly_these_keys(get_learner, make_batch):
+    learner = get_learner(run_eagerly=True)
     results = learner.update(make_batch(learner))
     assert set(results) == {DEFAULT_MODULE_ID, ALL_MODULES}
     assert set(results[DEFAULT_MODULE_ID]) == {
@@ -256,9 +266,10 @@ def test_module_without_rows_is_left_out(pair, make_batch):
         (lambda mid, batch: len(batch[mid]) > 10, {"p0"}),
     ],
 )
-def test_only_modules_to_train_are_updated(pair, make_batch, to_train, wanted):
-    pair.config.multi_agent(policies_to_train=to_train)
-    results = pair.update(make_batch(pair, p0=20, p1=10))
+def test_only_modules_to_train_are_updated(make_learner, make_batch, to_train, wanted):
+    learner = make_learner(Recorder, run_eagerly=True, policies=["p0", "p1"])
+    learner.config.multi_agent(policies_to_train=to_train)
+    results = learner.update(make_batch(learner, p0=20, p1=10))
     assert {mid for mid in ("p0", "p1") if "total_loss" in results[mid]} == wanted
     assert (SKIPPED in results[ALL_MODULES]) == (not wanted)
 
@@ -355,12 +366,12 @@ def test_num_epochs_none_is_no_count(idle, make_batch):
 # What goes in.
 
 
-def test_batch_of_the_caller_is_left_as_it_is(pair, make_batch):
-    pair.config.multi_agent(policies_to_train=["p0"])
-    columns = make_batch(pair)
+def test_batch_of_the_caller_is_left_as_it_is(get_recorder, make_batch):
+    learner = get_recorder(policies=["p0", "p1"], policies_to_train=["p0"])
+    columns = make_batch(learner)
     batch = MultiAgentBatch(columns, env_steps=20)
     before = copy.deepcopy(columns)
-    pair.update(batch, minibatch_size=5, shuffle_batch_per_epoch=True)
+    learner.update(batch, minibatch_size=5, shuffle_batch_per_epoch=True)
     assert [*batch.policy_batches] == ["p0", "p1"]
     for mid, own in batch.policy_batches.items():
         assert own.keys() == before[mid].keys()
@@ -368,8 +379,8 @@ def test_batch_of_the_caller_is_left_as_it_is(pair, make_batch):
             np.testing.assert_array_equal(array, before[mid][column])
 
 
-def test_episodes_of_the_caller_are_left_as_they_are(make_learner):
-    learner = make_learner(run_eagerly=True)
+def test_episodes_of_the_caller_are_left_as_they_are(get_learner):
+    learner = get_learner(run_eagerly=True)
     module = learner.module[DEFAULT_MODULE_ID]
     episodes = random_episodes(module.observation_space, module.action_space)
     before = [copy.deepcopy(episode.get_state()) for episode in episodes]
@@ -425,8 +436,8 @@ def test_error_in_a_step_leaves_minibatches_and_metrics_alone(make_learner, make
     assert learner.update(make_batch(learner))[DEFAULT_MODULE_ID]["weights_seq_no"] == 1
 
 
-def test_a_minibatch_larger_than_any_batch_takes_the_batch(make_learner, make_batch):
-    learners = [make_learner(run_eagerly=True) for _ in range(2)]
+def test_a_minibatch_larger_than_any_batch_takes_the_batch(get_learner, make_batch):
+    learners = [get_learner(run_eagerly=True) for _ in range(2)]
     module = learners[0].module[DEFAULT_MODULE_ID]
     episodes = random_episodes(module.observation_space, module.action_space)
     for learner, size in zip(learners, (2**40, None), strict=True):
