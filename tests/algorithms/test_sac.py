@@ -347,7 +347,7 @@ def test_boxes_of_any_form_are_trained_on(space):
         num_steps_sampled_before_learning_starts=8,
         min_sample_timesteps_per_iteration=16,
         train_batch_size_per_learner=8,
-        training_intensity=8,
+        training_intensity=2,
         run_eagerly=True,
         jit_compile=False,
     )

@@ -411,6 +411,7 @@ def test_evaluation_does_not_count():
     config = PPOConfig().environment("CartPole-v1").debugging(seed=1)
     config.env_runners(env_to_module_connector=MeanStdFilter)
     config.training(train_batch_size_per_learner=128, num_epochs=1)
+    config.framework(run_eagerly=True, jit_compile=False)
     algo = config.build_algo()
     try:
         (piece,) = algo.env_runner.env_to_module
@@ -446,6 +447,7 @@ class FarAway(gym.Env):
         return self._observe(), reward, False, self.t == 10, {}
 
 
+@pytest.mark.deep
 def test_far_away_observations_are_learnt():
     config = PPOConfig().environment(FarAway).debugging(seed=1)
     config.env_runners(num_envs_per_env_runner=8)

@@ -16,7 +16,7 @@ MASKS = [[True] * 6, [True, True, True, False, True, False]]
 
 # Graphs that are traced only compute as eager ones do.
 in_the_extreme_modes = pytest.mark.parametrize(
-    "compiled", ["eager", "xla"], indirect=True
+    "compiled", ["eager", pytest.param("xla", marks=pytest.mark.deep)], indirect=True
 )
 in_both_forms = pytest.mark.parametrize("double", [True, False])
 

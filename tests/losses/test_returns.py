@@ -10,7 +10,9 @@ from tflearner.losses import returns
 from tflearner.testing import assert_close
 
 in_every_mode = pytest.mark.parametrize(
-    "compiled", ["numpy", "eager", "traced", "xla"], indirect=True
+    "compiled",
+    ["numpy", "eager", "traced", pytest.param("xla", marks=pytest.mark.deep)],
+    indirect=True,
 )
 in_both_forms = pytest.mark.parametrize("compiled", ["numpy", "eager"], indirect=True)
 

@@ -15,7 +15,7 @@ MASKS = [[True] * 5, [True, True, True, False, True]]
 
 # Graphs that are traced only compute as eager ones do.
 in_the_extreme_modes = pytest.mark.parametrize(
-    "compiled", ["eager", "xla"], indirect=True
+    "compiled", ["eager", pytest.param("xla", marks=pytest.mark.deep)], indirect=True
 )
 in_both_forms = pytest.mark.parametrize("twin", [True, False])
 

@@ -29,7 +29,10 @@ def probabilities_of(q, epsilon):
     return wanted
 
 
-@pytest.fixture(params=["eager", "traced", "xla", "numpy"])
+XLA = pytest.param("xla", marks=pytest.mark.deep)
+
+
+@pytest.fixture(params=["eager", "traced", XLA, "numpy"])
 def logits_of(request):
     """Returns the function in each of its forms."""
     if request.param == "numpy":

@@ -149,7 +149,8 @@ def test_background_makes_no_difference(train):
     assert CheckpointDirectory("b").steps() == [32, 64, 80]
 
 
-@pytest.mark.parametrize("background", [False, True], ids=["inline", "background"])
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("background", [True, False], ids=["background", "inline"])
 def test_training_goes_on_equally_when_the_disk_fails(train, monkeypatch, background):
     wanted = run_digest(train(tfl.CheckpointCallback("whole", every=2)))
     save, calls = CheckpointDirectory.save, []
@@ -169,7 +170,8 @@ def test_training_goes_on_equally_when_the_disk_fails(train, monkeypatch, backgr
     assert CheckpointDirectory("failing").steps() == [64, 80]
 
 
-@pytest.mark.parametrize("background", [False, True], ids=["inline", "background"])
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("background", [True, False], ids=["background", "inline"])
 def test_absurd_step_in_the_directory_does_not_end_training(
     train, tmp_path, background
 ):
