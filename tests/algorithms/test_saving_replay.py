@@ -130,21 +130,19 @@ def test_a_run_without_its_buffer_fills_a_new_one_first(make_algo, continued, ki
 
 
 DEEP = pytest.mark.deep
+UNIFORM = {
+    "replay_buffer_config": {"type": "EpisodeReplayBuffer", "capacity": 60},
+}
 
 
 @pytest.mark.parametrize(
     "settings",
     [
         {"replay_buffer_config": {"capacity": 59}},
+        {"replay_buffer_config": {"capacity": 60, "alpha": 0.5}},
         {"num_atoms": 3},
         pytest.param({"dueling": False}, marks=DEEP),
-        *(
-            pytest.param({"replay_buffer_config": config}, marks=DEEP)
-            for config in (
-                {"capacity": 60, "alpha": 0.5},
-                {"type": "EpisodeReplayBuffer", "capacity": 60},
-            )
-        ),
+        pytest.param(UNIFORM, marks=DEEP),
     ],
 )
 def test_what_does_not_fit_changes_nothing(make_algo, settings):
@@ -254,8 +252,8 @@ def test_given_settings_of_dqn_take_effect(make_algo, continued):
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({"critic_lr": 1e-5}, {"policy": 1e-2, "qf": 1e-5, "alpha": 3e-4}),
         ({"actor_lr": [[0, 1e-5], [9, 1e-5]]}, {"policy": 1e-5, "qf": 3e-4}),
+        ({"critic_lr": 1e-5}, {"policy": 1e-2, "qf": 1e-5, "alpha": 3e-4}),
         ({"actor_lr": 2e-5, "alpha_lr": 1e-6}, {"policy": 2e-5, "alpha": 1e-6}),
     ],
 )

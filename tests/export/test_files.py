@@ -188,7 +188,7 @@ KERAS_KINDS = {
 
 
 # What takes ways of its own through the file; others vary a space or a layer.
-PLAIN = ("choices", "bools", "half bounded", "lstm")
+PLAIN = ("choices", "bools", "half bounded", "layer norm", "lstm")
 
 
 @pytest.mark.parametrize(

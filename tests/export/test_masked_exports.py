@@ -23,9 +23,9 @@ VECTOR, IMAGE = Box(-1, 1, (3,), np.float32), Box(0, 255, (5, 5, 1), np.uint8)
 MASK = gym.spaces.MultiBinary(5)
 LSTM = {"use_lstm": True, "lstm_cell_size": 4}
 KINDS = {
+    "image": (Dict({"camera": IMAGE, "goal": VECTOR, ACTION_MASK: MASK}), {}),
     "dense": (Dict({"observations": VECTOR, ACTION_MASK: MASK}), {}),
     "lstm": (Dict([("z", VECTOR), ("b", Discrete(3)), (ACTION_MASK, MASK)]), LSTM),
-    "image": (Dict({"camera": IMAGE, "goal": VECTOR, ACTION_MASK: MASK}), {}),
 }
 NUM = 400
 

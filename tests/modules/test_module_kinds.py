@@ -54,7 +54,7 @@ STATEFUL = [name for name, (*_, config) in KINDS.items() if {*LSTM, *GRU} & {*co
 WITH_NUMPY_POLICY = [name for name in KINDS if "cnn" not in name]
 
 # One of each layer that the others are put together from.
-PLAIN = ("dense", "free log std", "cnn", "lstm", "gru, separate")
+PLAIN = ("dense", "free log std", "cnn", "lstm", "gru behind own model")
 
 
 def params(names):
