@@ -193,23 +193,6 @@ def test_unknown_module_cannot_be_removed(learner):
     assert learner_digest(learner) == before
 
 
-def test_survivors_never_notice(make_learner, spec, make_batch):
-    def run(with_visitor):
-        learner = make_learner(run_eagerly=True)
-        batch = make_batch(learner)
-        settings = {"minibatch_size": 5, "shuffle_batch_per_epoch": True}
-        learner.update(batch, **settings)
-        if with_visitor:
-            learner.add_module(module_id="visitor", module_spec=spec)
-        learner.update(batch, **settings)
-        if with_visitor:
-            learner.remove_module("visitor")
-        learner.update(batch, **settings)
-        return learner.get_state(PARTS)
-
-    assert_same(run(True), run(False))
-
-
 def test_last_module_may_go_and_another_come(learner, spec, make_batch):
     batch = make_batch(learner)
     learner.remove_module(DEFAULT_MODULE_ID)
