@@ -30,20 +30,15 @@ BOXES = {
     "unbounded integers": Box(-(2**31), 2**31 - 1, (2,), np.int32),
     "pixels": Box(0, 255, (3, 3, 1), np.uint8),
 }
-OTHERS = {
+DISCRETE = {
     "discrete": Discrete(4),
     "discrete from 3": Discrete(4, start=3),
     "discrete from -2": Discrete(4, start=-2),
-    "multi-discrete": gym.spaces.MultiDiscrete([2, 3]),
-    "multi-discrete from": gym.spaces.MultiDiscrete([[2, 3]], start=[[5, -1]]),
-    "bits": gym.spaces.MultiBinary([2, 2]),
 }
+FLOATS = {name: box for name, box in BOXES.items() if box.dtype != np.uint8}
 NESTED = {
     "dict": gym.spaces.Dict(a=BOXES["bounded"], b=Discrete(3)),
     "tuple": gym.spaces.Tuple([BOXES["pixels"], Discrete(3)]),
-}
-NESTED_ACTIONS = NESTED | {
-    "deep": gym.spaces.Tuple([gym.spaces.Dict(OTHERS), BOXES["matrix"]])
 }
 
 
@@ -81,26 +76,25 @@ def mean_std(space, rng, **settings):
 
 # Piece: (column, function of space and generator that makes piece and input, spaces).
 PIECES = {
-    "normalize": (Columns.ACTIONS, normalize(), BOXES | OTHERS | NESTED_ACTIONS),
+    "normalize": (Columns.ACTIONS, normalize(), BOXES | DISCRETE),
     "clip": (
         Columns.ACTIONS,
         normalize(normalize_actions=False, clip_actions=True),
-        BOXES | OTHERS | NESTED_ACTIONS,
+        BOXES | DISCRETE,
     ),
     "leave": (
         Columns.ACTIONS,
         normalize(normalize_actions=False),
-        {name: box for name, box in BOXES.items() if box.dtype != np.uint8} | OTHERS,
+        FLOATS | DISCRETE,
     ),
     "mean-std": (Columns.OBS, mean_std, BOXES | NESTED),
 }
 CASES = [(piece, space) for piece, row in PIECES.items() for space in row[2]]
 
 
-@pytest.mark.parametrize(("name", "space"), CASES)
-def test_tensors_equal_numpy(name, space):
-    column, make, spaces = PIECES[name]
-    piece, values = make(spaces[space], np.random.default_rng(0))
+def assert_tensors_equal_numpy(name, space):
+    column, make, _ = PIECES[name]
+    piece, values = make(space, np.random.default_rng(0))
     given = tree.map_structure(np.copy, values)
     batch = piece(batch={column: given}, explore=False)
     want = batch.get(Columns.ACTIONS_FOR_ENV, batch.get(column))
@@ -114,6 +108,16 @@ def test_tensors_equal_numpy(name, space):
                 assert_close(a, b, rtol=1e-6, atol=1e-6)
             else:
                 np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("name", "space"), CASES)
+def test_tensors_equal_numpy(name, space):
+    assert_tensors_equal_numpy(name, PIECES[name][2][space])
+
+
+@pytest.mark.parametrize("name", ["normalize", "clip"])
+def test_tensors_of_actions_equal_numpy(name, action_space):
+    assert_tensors_equal_numpy(name, action_space)
 
 
 def test_the_table_has_every_piece_with_a_rule():

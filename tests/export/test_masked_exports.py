@@ -19,21 +19,19 @@ from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.testing import random_batch
 
 Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete
-VECTOR, IMAGE = Box(-1, 1, (3,), np.float32), Box(0, 255, (5, 5, 1), np.uint8)
-MASK = gym.spaces.MultiBinary(5)
-LSTM = {"use_lstm": True, "lstm_cell_size": 4}
+ACTIONS = Discrete(4, start=2)
+# Names of spaces of observations, and settings of the default module.
 KINDS = {
-    "image": (Dict({"camera": IMAGE, "goal": VECTOR, ACTION_MASK: MASK}), {}),
-    "dense": (Dict({"observations": VECTOR, ACTION_MASK: MASK}), {}),
-    "lstm": (Dict([("z", VECTOR), ("b", Discrete(3)), (ACTION_MASK, MASK)]), LSTM),
+    "image": ("masked-image", {}),
+    "dense": ("masked", {}),
+    "lstm": ("masked-nest", {"use_lstm": True, "lstm_cell_size": 4}),
 }
 NUM = 400
 
 
 class Made:
     def __init__(self, space, model_config):
-        actions = Discrete(5, start=2)
-        config = PPOConfig().environment(observation_space=space, action_space=actions)
+        config = PPOConfig().environment(observation_space=space, action_space=ACTIONS)
         model_config = {"fcnet_hiddens": [8], **model_config}
         config.rl_module(model_config=DefaultModelConfig(**model_config))
         self.learner = config.debugging(seed=1).build_learner()
@@ -68,9 +66,18 @@ class Made:
         assert len(np.unique(actions)) > 1
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def made(request):
-    return Made(*KINDS[request.param])
+def flat(name, nest):
+    """Returns the leaves of a column by the names that exports give them."""
+    return {
+        "_".join(map(str, (name, *path))): leaf
+        for path, leaf in tree.flatten_with_path(nest)
+    }
+
+
+@pytest.fixture(params=KINDS)
+def made(request, observation_spaces):
+    name, model_config = KINDS[request.param]
+    return Made(observation_spaces[name], model_config)
 
 
 @pytest.mark.deep
@@ -93,23 +100,23 @@ def test_saved_model_never_takes_a_forbidden_action(made, tmp_path):
     )
     spec = json.loads((tmp_path / "policy" / "spec.json").read_text())
     wanted = {
-        f"obs_{key}": {"dtype": x.dtype.name, "shape": [None, *x.shape[1:]]}
-        for key, x in made.obs.items()
+        name: {"dtype": x.dtype.name, "shape": [None, *x.shape[1:]]}
+        for name, x in flat("obs", made.obs).items()
     }
     for endpoint in ("act", "act_greedy", "value"):
         inputs = spec["endpoints"][endpoint]["inputs"]
         assert {k: v for k, v in inputs.items() if k.startswith("obs")} == wanted
     parts = spec["observation_space"]["spaces"]
-    assert parts[ACTION_MASK] == {"type": "MultiBinary", "dtype": "int8", "shape": [5]}
+    assert parts[ACTION_MASK] == {"type": "MultiBinary", "dtype": "int8", "shape": [4]}
 
 
 @pytest.mark.deep_but_first
 def test_keras_file_never_takes_a_forbidden_action(made, tmp_path):
     made.learner.export(tmp_path / "policy.keras", format="keras")
     model = keras.models.load_model(tmp_path / "policy.keras")
-    named = {f"obs_{key}": value for key, value in made.obs.items()}
+    named = flat("obs", made.obs)
     if made.module.is_stateful():
-        named |= {f"state_{key}": value for key, value in made.state.items()}
+        named |= flat("state", made.state)
     outputs = model(named)
     actions = outputs["actions"] if made.module.is_stateful() else outputs
     np.testing.assert_array_equal(actions, made.greedy())
@@ -123,16 +130,18 @@ def test_tflite_file_never_takes_a_forbidden_action(made, tmp_path):
 
 @pytest.mark.deep
 def test_masks_are_not_normalised(tmp_path):
-    space = Dict({"observations": VECTOR, ACTION_MASK: Box(0, 1, (5,), np.int8)})
+    space = Dict(
+        {"observations": Box(-1, 1, (3,)), ACTION_MASK: Box(0, 1, (4,), np.int8)}
+    )
     made = Made(space, {})
-    piece = MeanStdFilter(space, Discrete(5))
+    piece = MeanStdFilter(space, ACTIONS)
     assert piece.observation_space[ACTION_MASK] == space[ACTION_MASK]
     obs = piece(batch={Columns.OBS: made.obs}, explore=True)[Columns.OBS]
     assert obs[ACTION_MASK] is made.obs[ACTION_MASK]
     assert obs["observations"].std() > 0.9  # Of uniform numbers in [-1, 1] it is 0.6.
     made.learner.export(
         tmp_path / "policy",
-        env_to_module=EnvToModulePipeline([piece], space, Discrete(5)),
+        env_to_module=EnvToModulePipeline([piece], space, ACTIONS),
     )
     policy = tf.saved_model.load(str(tmp_path / "policy"))
     raw = tree.map_structure(tf.constant, made.obs)

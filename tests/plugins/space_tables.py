@@ -33,7 +33,7 @@ ACTION_SPACES = {
     "deep": Dict({"x": Dict({"y": Tuple([MultiBinary(2)])}), "w": Box(0, 1, (2, 2))}),
     "numbers": MultiDiscrete([2, 4, 1], start=[1, 0, -1]),
     "equal-numbers": MultiDiscrete([3, 3]),
-    "matrix": MultiDiscrete([[2, 3], [1, 2]]),
+    "matrix": MultiDiscrete([[2, 3], [1, 2]], start=[[0, 5], [-1, 1]]),
     "bits": MultiBinary(3),
     "bit-matrix": MultiBinary([2, 2]),
 }
