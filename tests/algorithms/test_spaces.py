@@ -135,8 +135,9 @@ class Strict(gym.Env):
         return obs, {ACTION_MASK: self.mask} if self.in_info else {}
 
 
-def train_and_export(config, tmp_path):
-    """Holds a short run to all that it does."""
+def trained(env, **settings):
+    """Returns a run that was trained eagerly for a moment, and held to all of it."""
+    config = make_config(env, **settings).framework(run_eagerly=True)
     config.training(train_batch_size_per_learner=48, minibatch_size=24, num_epochs=2)
     algo = config.env_runners(num_envs_per_env_runner=3).build_algo()
     for _ in range(2):
@@ -147,20 +148,19 @@ def train_and_export(config, tmp_path):
     is_masked = ACTION_MASK in getattr(space, "spaces", ())
     assert (results["entropy"] == 0.0) == is_masked  # One action is allowed.
     assert algo.evaluate(episodes=4).num_episodes == 4
+    return algo
+
+
+@pytest.mark.deep_but_first
+def test_observations_are_trained_on_saved_and_exported(observation_space, tmp_path):
+    algo = trained(lambda config=None: Strict(observation_space))
     again = saved_and_loaded(algo, tmp_path / "checkpoint")
-    assert again.get_module().observation_space == space
+    assert again.get_module().observation_space == observation_space
     again.export(tmp_path / "policy")
     for run in (algo, again):
         run.stop()
 
 
-@pytest.mark.deep_but_first
-def test_observations_are_trained_on_saved_and_exported(observation_space, tmp_path):
-    env = lambda config=None: Strict(observation_space)
-    train_and_export(make_config(env), tmp_path)
-
-
-def test_masks_in_infos_go_beside_nested_observations(observation_spaces, tmp_path):
+def test_masks_in_infos_go_beside_nested_observations(observation_spaces):
     env = lambda config=None: Strict(observation_spaces["tuple"], in_info=True)
-    config = make_config(env, use_lstm=True, lstm_cell_size=4, max_seq_len=3)
-    train_and_export(config.framework(run_eagerly=True), tmp_path)
+    trained(env, use_lstm=True, lstm_cell_size=4, max_seq_len=3).stop()

@@ -79,7 +79,7 @@ def test_saved_models_act_in_the_space(action_space, tmp_path):
     assert flat.keys() == outputs.keys()
 
 
-@pytest.mark.deep_but_first
+@pytest.mark.deep
 def test_saved_models_act_on_observations_of_the_space(observation_space, tmp_path):
     module, pieces = module_and_pieces(ACTIONS, observation_space)
     report = export_policy(module, tmp_path / "policy", module_to_env=pieces)
@@ -87,7 +87,7 @@ def test_saved_models_act_on_observations_of_the_space(observation_space, tmp_pa
     assert len(np.unique(served)) > 1
 
 
-@pytest.mark.deep_but_first
+@pytest.mark.deep
 def test_saved_models_of_modules_with_a_state(action_space, tmp_path):
     module, pieces = module_and_pieces(action_space, use_lstm=True)
     report = export_policy(module, tmp_path / "policy", module_to_env=pieces)
@@ -106,6 +106,7 @@ def test_tflite_computes_the_same(action_space, tmp_path):
     assert report.max_difference < 1e-6
 
 
+@pytest.mark.deep_but_first
 def test_keras_files_of_such_actions_are_refused(action_space, tmp_path):
     module, pieces = module_and_pieces(action_space)
     path, kind = tmp_path / "policy.keras", type(action_space).__name__

@@ -61,7 +61,7 @@ def test_weights_learn_from_actions(action_space, learner_of):
     assert_all_weights_learn(learner_of((OBS, action_space)))
 
 
-@pytest.mark.deep_but_first
+@pytest.mark.deep
 def test_weights_learn_from_actions_in_traced_updates(action_space, learner_of):
     assert_all_weights_learn(learner_of((OBS, action_space), run_eagerly=False))
 
