@@ -66,6 +66,12 @@ def touch(learner, seed=0):
     learner.metrics.log_value(("mine", "x"), seed, window=5)
 
 
+def train(learner):
+    touch(learner)
+    touch(learner, 1)
+    return learner
+
+
 @pytest.fixture(scope="module")
 def update(make_batch):
     """Returns a function that takes a learner one update further."""
@@ -79,14 +85,11 @@ def update(make_batch):
 
 
 @pytest.fixture
-def make_trained(make_learner):
+def make_trained(get_learner):
     """Returns a function from settings to a learner in mid-training."""
 
     def make(learner_class=None, **settings):
-        learner = make_learner(learner_class, **{**SETTINGS, **settings})
-        touch(learner)
-        touch(learner, 1)
-        return learner
+        return train(get_learner(learner_class, **{**SETTINGS, **settings}))
 
     return make
 
@@ -147,11 +150,9 @@ KINDS = {
         pytest.param("a module added", marks=pytest.mark.deep),
     ],
 )
-def test_restored_learners_are_the_saved_one(
-    make_trained, make_learner, update, tmp_path, kind
-):
+def test_restored_learners_are_the_saved_one(make_learner, update, tmp_path, kind):
     settings, change = KINDS[kind]
-    learner = make_trained(**settings)
+    learner = train(make_learner(**SETTINGS, **settings))
     other = make_learner(**{**SETTINGS, **settings, "seed": 2})
     if change is not None:
         change(learner)

@@ -20,11 +20,13 @@ def batch_for(learner):
     return tfl.MultiAgentBatch(batches, env_steps=32)
 
 
-def test_class_example(env):
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_class_example(env, run_eagerly):
     # Create a PPO config object first.
     config = (
         tfl.PPOConfig()
-        .framework("tf2")
+        .framework("tf2", run_eagerly=run_eagerly)
         .rl_module(model_config=tfl.DefaultModelConfig(fcnet_hiddens=[128, 128]))
     )
 

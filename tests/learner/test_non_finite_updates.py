@@ -237,22 +237,23 @@ def test_two_modules_have_their_turn_one_after_the_other(learner, step):
 
 
 def test_counts_go_over_the_batches_of_an_iterator(learner, make_batch):
-    sick = batch_of(learner, make_batch, p0=("loss", np.inf, [0]))
+    sick = batch_of(learner, make_batch, 5, p0=("loss", np.inf, [0]))
     learner.config.training(max_non_finite_updates_in_a_row=3)
-    learner.update_from_iterator([sick] * 2)  # One step an item.
+    learner.update_from_iterator([sick] * 2, minibatch_size=5)  # One step an item.
     with pytest.raises(NonFiniteUpdateError) as error:
-        learner.update_from_iterator([sick] * 2)
+        learner.update_from_iterator([sick] * 2, minibatch_size=5)
     assert (error.value.num_steps, error.value.minibatch) == (3, None)
-    learner.update_from_iterator([sick] * 2)
+    learner.update_from_iterator([sick] * 2, minibatch_size=5)
     assert flags(learner, "p0") == 6
 
 
 def test_an_error_in_a_later_batch_comes_first_and_keeps_the_count(
     learner, make_batch, step
 ):
-    sick = batch_of(learner, make_batch, p0=("loss", np.inf, [*range(20)]))
+    sick = batch_of(learner, make_batch, 5, p0=("loss", np.inf, [*range(5)]))
+    items = [sick, sick, sick, {"p9": sick["p0"]}]
     with pytest.raises(TFLearnerError) as error:
-        learner.update_from_iterator([sick, sick, sick, {"p9": sick["p0"]}])
+        learner.update_from_iterator(items, minibatch_size=5)
     assert not isinstance(error.value, NonFiniteUpdateError)
     assert step(p0="x...").num_steps == 4
 

@@ -6,10 +6,18 @@ import pytest
 
 from tflearner.algorithms.ppo import PPOTfLearner
 
-MODES = {"plain": False, "xla": "auto"}
-every_mode = pytest.mark.parametrize(
-    "mode", ["plain", pytest.param("xla", marks=pytest.mark.deep)]
-)
+MODES = {
+    "plain": {"jit_compile": False},
+    "eager": {"run_eagerly": True},
+    "xla": {"jit_compile": "auto"},
+}
+
+
+def modes(*names):
+    """The first of the modes is the one of the plain run."""
+    first, *rest = names
+    deep = [pytest.param(name, marks=pytest.mark.deep) for name in rest]
+    return pytest.mark.parametrize("mode", [first, *deep])
 
 
 class OwnOptimizer(PPOTfLearner):
@@ -36,11 +44,11 @@ def params_of(learner):
     return [p.numpy() for p in learner.get_parameters(learner.module)]
 
 
-@every_mode
+@modes("plain", "xla")
 def test_accumulated_gradients_are_those_of_a_larger_minibatch(make, make_batch, mode):
     accumulating = make(
         lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
-        jit_compile=MODES[mode],
+        **MODES[mode],
     )
     plain = make(lambda: keras.optimizers.SGD(0.1), run_eagerly=True)
     batch = make_batch(plain, 32)
@@ -63,14 +71,14 @@ def test_clipping_comes_before_gradients_are_accumulated(make, make_batch):
     assert 0 < np.sqrt(sum(np.sum(c**2) for c in change)) < 1e-3
 
 
-@every_mode
+@modes("eager", "plain", "xla")
 def test_accumulation_goes_on_in_the_next_update_and_after_a_restore(
     make, make_batch, mode, tmp_path
 ):
     def accumulating():
         return make(
             lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=3),
-            jit_compile=MODES[mode],
+            **MODES[mode],
         )
 
     learner, restored = accumulating(), accumulating()
@@ -87,11 +95,11 @@ def test_accumulation_goes_on_in_the_next_update_and_after_a_restore(
         np.testing.assert_array_equal(ours, theirs)
 
 
-@every_mode
+@modes("plain", "xla")
 def test_averaged_weights_follow_the_weights(make, make_batch, mode):
     learner = make(
         lambda: keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.75),
-        jit_compile=MODES[mode],
+        **MODES[mode],
     )
     average = None
     for seed in range(4):  # A slow average beside it: it begins with the first step.

@@ -73,10 +73,10 @@ def assert_same(learner, other, atol=ATOL):
 def test_replicas_give_the_weights_of_one_device(
     make_learner, make_batch, num_devices, optimizer, clip_by, module_ids
 ):
-    def run(strategy):
+    def run(**settings):
         learner = make_learner(
             OwnOptimizer,
-            strategy=strategy,
+            **settings,
             policies=module_ids,
             grad_clip=None if clip_by is None else 0.01,
             grad_clip_by=clip_by or "value",
@@ -91,8 +91,8 @@ def test_replicas_give_the_weights_of_one_device(
         )
         return learner, results
 
-    one, results_of_one = run(None)
-    several, results = run(mirrored(num_devices))
+    one, results_of_one = run(run_eagerly=True)
+    several, results = run(strategy=mirrored(num_devices))
     assert_same(several, one)
     for module_id in module_ids:
         assert results[module_id].keys() == results_of_one[module_id].keys()
