@@ -49,8 +49,9 @@ def assert_refused(learner, batch, text, error=BatchError, **settings):
         ({"value_targets": np.full(32, np.nan)}, "'value_targets': got 32 non-finite"),
         ({"seq_lens": np.array([20, 10])}, "'seq_lens': got a sum of 30, want 32"),
         ({3: np.zeros(32)}, "'default_policy'.*a column called 3, want a name"),
+        ({"obs": None}, "'obs': got .*NoneType"),
     ],
-    ids=["value", "shape", "NaN", "lengths", "name"],
+    ids=["value", "shape", "NaN", "lengths", "name", "None"],
 )
 def test_wrong_columns_change_nothing(learner, wrong, text):
     assert_refused(learner, batch_of(learner) | wrong, text)
