@@ -15,8 +15,10 @@ def global_policy():
     keras.config.set_dtype_policy(before)
 
 
-@pytest.mark.deep_but_first
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+DTYPES = ["float16", pytest.param("bfloat16", marks=pytest.mark.deep)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_an_update_is_that_of_float32_within_rounding(row, dtype):
     wanted = row.learner()
     keras.config.set_dtype_policy(f"mixed_{dtype}")
@@ -29,3 +31,14 @@ def test_an_update_is_that_of_float32_within_rounding(row, dtype):
     assert all(x.dtype == np.float32 for x in tree.flatten(weights))
     actions = row.act(learner.module[ME], row.observations(8), explore=True)
     assert np.isfinite(actions).all() and actions.dtype != np.float16
+
+
+def test_updates_lower_the_loss_of_values(row):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    learner = row.make_learner()
+    batches = row.make_batches(learner)
+    batches[ME]["terminateds"] = np.ones(24, bool)  # Targets stay where they are.
+    results = [row.train(learner, batches=batches)[ME] for _ in range(15)]
+    first, *_, last = [each.get("qf_loss", each.get("vf_loss")) for each in results]
+    assert last < 0.9 * first
+    assert results[-1]["num_non_finite_updates_lifetime"] == 0

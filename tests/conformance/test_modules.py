@@ -9,8 +9,10 @@ from tflearner.errors import UnknownModuleError
 ME, OTHER = "default_policy", "other"
 
 
-def weights(learner):
-    return learner.get_state("rl_module")["rl_module"]
+def state(learner):
+    """Returns the weights and the state of optimizers, each by module."""
+    state = learner.get_state(("rl_module", "optimizer"))
+    return state["rl_module"], state["optimizer"]
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +30,16 @@ def test_a_module_that_comes_and_goes_changes_no_other(row, joined):
             spec = joined.config.get_multi_rl_module_spec().by_id()[ME]
             joined.add_module(module_id=OTHER, module_spec=spec)
             more = row.make_batch(joined.module[OTHER], 24, seed=9)
-            before = weights(joined)[OTHER]
+            before = state(joined)[0][OTHER]
             results = row.train(joined, batches=batches | {OTHER: more})
             assert np.isfinite(results[OTHER]["total_loss"])
-            after = weights(joined)[OTHER]
+            after = state(joined)[0][OTHER]
             assert any((before[key] != after[key]).any() for key in before)
             joined.remove_module(OTHER)
         else:
             row.train(joined, batches=batches)
     assert [*joined.module] == [ME]
-    tree.map_structure(np.testing.assert_array_equal, weights(joined), weights(alone))
+    tree.map_structure(np.testing.assert_array_equal, state(joined), state(alone))
 
 
 def test_a_module_that_is_gone_is_unknown(joined):
