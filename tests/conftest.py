@@ -25,11 +25,12 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_configure(config):
-    """Lets Ctrl-C through, in this process and those that tests start.
+    """Lets Ctrl-C through, and the garbage collector work less often.
 
     A shell without job control starts `python -m pytest &` with SIGINT ignored; the
-    tests of interruption would then wait for ever.
+    tests of interruption, and processes that tests start, would then wait for ever.
     """
+    gc.set_threshold(50_000, 20, 20)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -51,7 +52,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """Lets the garbage collector rest, and splits the CPU in four.
+    """Leaves what is imported to no garbage collector, and splits the CPU in four.
 
     Modules, graphs and tests are a million objects that stay; going through them again
     and again takes a tenth of the time. Tests train on several devices, which has to be
@@ -60,7 +61,6 @@ def pytest_collection_finish(session):
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
     tf = sys.modules.get("tensorflow")
     if tf is not None:
         cpu = tf.config.list_physical_devices("CPU")[0]

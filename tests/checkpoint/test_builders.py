@@ -451,6 +451,7 @@ assert "tflearner.algorithms.ppo" in sys.modules
 """
 
 
+@pytest.mark.deep
 def test_builders_of_this_library_are_found_in_a_fresh_process():
     names = [
         *("PPO", "PPOConfig", "PPOTfLearner", "PPOTfRLModule"),

@@ -245,6 +245,14 @@ PARAMS = [
 ]
 
 
+@pytest.fixture(
+    scope="module", params=["eager", pytest.param("traced", marks=pytest.mark.deep)]
+)
+def mode(request):
+    """Settings of a learner whose updates run line by line, or traced."""
+    return {"run_eagerly": request.param == "eager"}
+
+
 @pytest.fixture(scope="module", params=PARAMS)
 def row(request):
     """Each row of the table in turn."""

@@ -16,13 +16,13 @@ def state(learner):
 
 
 @pytest.fixture(scope="module")
-def joined(row):
+def joined(row, mode):
     """The learner that other modules join."""
-    return row.make_learner()
+    return row.make_learner(**mode)
 
 
-def test_a_module_that_comes_and_goes_changes_no_other(row, joined):
-    alone = row.learner()
+def test_a_module_that_comes_and_goes_changes_no_other(row, mode, joined):
+    alone = row.learner(**mode)
     for step in range(3):
         batches = row.make_batches(alone, seed=step)
         row.train(alone, batches=batches)

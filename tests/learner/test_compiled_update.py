@@ -221,6 +221,7 @@ def test_adding_and_removing_modules_retraces_no_set_that_stays(
     assert line == "default_policy: plain loop (jit_compile=False)"
 
 
+@pytest.mark.deep
 def test_programs_that_are_not_used_any_more_are_dropped(
     make_learner, make_batch, monkeypatch
 ):
@@ -401,6 +402,7 @@ def test_wide_products_on_one_thread_are_left_to_tensorflow(
     assert mode in learner.describe_updates()[0]
 
 
+@pytest.mark.deep
 def test_step_that_xla_cannot_compile_goes_on_without(make_learner, make_batch):
     class Both(Convolving, NumPyLoss):
         def compute_loss_for_module(self, **kwargs):

@@ -249,6 +249,7 @@ def test_devices_that_do_not_exist_are_refused(make_learner, settings, text):
         make_learner(**settings)
 
 
+@pytest.mark.deep
 def test_zero_gpus_are_the_cpu(make_learner, make_batch):
     learner = make_learner(
         OwnOptimizer,
