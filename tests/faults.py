@@ -193,7 +193,7 @@ FAULTS = {
     ),
     "export": Fault(
         "export/check.py",
-        "if not self._largest <= TOLERANCE:",
+        "if not self._largest <= self._tolerance:",
         "if False:",
         "tests/export/test_check.py tests/export/test_saved_model.py",
     ),

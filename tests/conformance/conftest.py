@@ -65,6 +65,7 @@ class Row:
         learns: Settings under which it masters `MatchEnv` in seconds, and the steps.
         tolerance: Largest difference of a weight after one update between eager, traced
             and XLA, relative to the largest weight.
+        run_eagerly: Whether its learners run line by line unless told otherwise.
     """
 
     config: Callable[[], AlgorithmConfig]
@@ -72,13 +73,15 @@ class Row:
     make_batch: Callable = random_batch
     learns: tuple[dict, int] = ({}, 3_000)
     tolerance: float = 1e-5
+    run_eagerly: bool = False
 
     def make_learner(self, **settings):
         """Returns a built learner with seed 1."""
         config = self.config().environment(
             observation_space=self.spaces[0], action_space=self.spaces[1]
         )
-        config.update_from_dict({"seed": 1, "jit_compile": False} | settings)
+        own = {"seed": 1, "jit_compile": False, "run_eagerly": self.run_eagerly}
+        config.update_from_dict(own | settings)
         return config.build_learner()
 
     def learner(self, **settings):
@@ -245,18 +248,29 @@ PARAMS = [
 ]
 
 
-@pytest.fixture(
-    scope="module", params=["eager", pytest.param("traced", marks=pytest.mark.deep)]
-)
-def mode(request):
-    """Settings of a learner whose updates run line by line, or traced."""
-    return {"run_eagerly": request.param == "eager"}
-
-
 @pytest.fixture(scope="module", params=PARAMS)
 def row(request):
     """Each row of the table in turn."""
     return TABLE[request.param]
+
+
+EAGER = {name: dataclasses.replace(TABLE[name], run_eagerly=True) for name in PLAIN}
+BOTH = [
+    *(pytest.param(row, id=f"{name}-eager") for name, row in EAGER.items()),
+    *(
+        pytest.param(row, id=f"{name}-traced", marks=pytest.mark.deep)
+        for name, row in TABLE.items()
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def eager_or_traced(request):
+    """Each row of the plain run line by line, and all rows of the table traced.
+
+    For properties that hold or break in Python, whether it is traced or not.
+    """
+    return request.param
 
 
 def initial_state(module, num):

@@ -16,13 +16,14 @@ def state(learner):
 
 
 @pytest.fixture(scope="module")
-def joined(row, mode):
+def joined(eager_or_traced):
     """The learner that other modules join."""
-    return row.make_learner(**mode)
+    return eager_or_traced.make_learner()
 
 
-def test_a_module_that_comes_and_goes_changes_no_other(row, mode, joined):
-    alone = row.learner(**mode)
+def test_a_module_that_comes_and_goes_changes_no_other(eager_or_traced, joined):
+    row = eager_or_traced
+    alone = row.learner()
     for step in range(3):
         batches = row.make_batches(alone, seed=step)
         row.train(alone, batches=batches)

@@ -13,9 +13,9 @@ def by_module(learner):
     return {mid: [part[mid] for part in parts] for mid in (WELL, SICK)}
 
 
-def trained(row, mode, *, poisoned):
+def trained(row, *, poisoned):
     """Returns weights and optimizers before and after an update, and its results."""
-    learner = row.learner(policies=[WELL, SICK], **mode)
+    learner = row.learner(policies=[WELL, SICK])
     if poisoned:
         # Of an output layer: what fuses a layer with its ReLU makes zeros of NaN.
         variable = learner.module[SICK].trainable_variables[-1]
@@ -27,9 +27,10 @@ def trained(row, mode, *, poisoned):
     return before, by_module(learner), results
 
 
-def test_a_sick_module_stays_as_it_was_and_alone(row, mode):
-    _, healthy, _ = trained(row, mode, poisoned=False)
-    before, after, results = trained(row, mode, poisoned=True)
+def test_a_sick_module_stays_as_it_was_and_alone(eager_or_traced):
+    row = eager_or_traced
+    _, healthy, _ = trained(row, poisoned=False)
+    before, after, results = trained(row, poisoned=True)
     equal = np.testing.assert_array_equal
     tree.map_structure(equal, after[SICK], before[SICK])
     tree.map_structure(equal, after[WELL], healthy[WELL])

@@ -1,6 +1,7 @@
 """What an export is compared with, and what counts as a difference."""
 
 import gymnasium as gym
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -50,6 +51,39 @@ def test_other_actions_are_refused():
     policy = policy_for(Discrete(3))
     with pytest.raises(ExportError, match="a difference of 1.0e"):
         difference(policy, lambda obs: obs.argmin(-1).astype(np.int32))
+
+
+class HalfPrecision(Passes):
+    """Multiplies in the dtype that layers compute in."""
+
+    def setup(self):
+        super().setup()
+        self.layer = keras.layers.Rescaling(1.0)
+
+    def _forward(self, batch, **kwargs):
+        return super()._forward({Columns.OBS: self.layer(batch[Columns.OBS])})
+
+
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [("bfloat16", 0.02), ("float16", 3e-3), ("float32", 9e-6)]
+)
+def test_half_precision_may_be_rounded_elsewhere(dtype, allowed):
+    keras.config.set_dtype_policy(dtype if dtype == "float32" else f"mixed_{dtype}")
+    module = HalfPrecision(OBS, OBS)
+    keras.config.set_dtype_policy("float32")
+    to_env = ModuleToEnvPipeline([GetActions(OBS, OBS)], OBS, OBS)
+    policy = Policy(module, None, to_env)
+
+    def plus(difference):
+        def act_greedy(obs):
+            inputs = module.forward_inference({Columns.OBS: obs})
+            return inputs[Columns.ACTION_DIST_INPUTS][:, :3] + difference
+
+        return act_greedy
+
+    assert difference(policy, plus(2 * allowed)) == pytest.approx(allowed, rel=0.1)
+    with pytest.raises(ExportError, match="want"):
+        difference(policy, plus(20 * allowed))
 
 
 def test_of_equally_likely_actions_any_second_one_will_do():

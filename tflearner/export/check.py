@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
+import ml_dtypes
 import numpy as np
 import tensorflow as tf
 import tree
@@ -27,16 +28,31 @@ from tflearner.metrics import MetricsLogger
 from tflearner.modules.acting import ModuleActor, make_actor
 from tflearner.modules.action_masks import FORBIDDEN
 from tflearner.modules.distributions import Categorical
+from tflearner.modules.half_precision import HALF_DTYPES
 from tflearner.modules.leaf_spaces import leaf_spaces
 from tflearner.modules.product_distributions import (
     MultiCategorical,
     MultiDistribution,
 )
+from tflearner.modules.tf_rl_module import TfRLModule
 
 NUM_OBSERVATIONS = 64
 TOLERANCE = 1e-5
+ROUNDINGS = 4  # Of a module that computes in 16 bits.
 
 _WIDE = 1e3  # Bounds further out than this are no bounds to sample between.
+
+
+def tolerance_of(module: TfRLModule) -> float:
+    """Returns how far an export may be from the module it was made from.
+
+    Where TensorFlow rounds depends on the kernels that it takes, and these on the
+    program around them. A module that computes in 16 bits may differ by `ROUNDINGS`
+    times what such a number rounds away.
+    """
+    halves = module.compute_dtypes() & HALF_DTYPES
+    steps = [float(ml_dtypes.finfo(name).eps) for name in halves]
+    return max([TOLERANCE, *(ROUNDINGS * step for step in steps)])
 
 
 def largest_difference(policy: Policy, functions: Mapping[str, Callable]) -> float:
@@ -54,7 +70,7 @@ def largest_difference(policy: Policy, functions: Mapping[str, Callable]) -> flo
         The largest difference.
 
     Raises:
-        ExportError: If it is above `TOLERANCE`, or an endpoint fails.
+        ExportError: If it is above `tolerance_of(policy.module)`, or an endpoint fails.
     """
     # TensorFloat-32, a GPU's default, would round products to three digits on one side.
     had_tf32 = tf.config.experimental.tensor_float_32_execution_enabled()
@@ -68,7 +84,7 @@ def largest_difference(policy: Policy, functions: Mapping[str, Callable]) -> flo
 class _Comparison:
     def __init__(self, policy: Policy, functions: Mapping[str, Callable]):
         self._policy, self._functions = policy, functions
-        self._largest = 0.0
+        self._largest, self._tolerance = 0.0, tolerance_of(policy.module)
 
     def run(self) -> float:
         policy, count = self._policy, NUM_OBSERVATIONS
@@ -122,12 +138,12 @@ class _Comparison:
                 _difference(*leaf) for leaf in zip(spaces, *leaves, strict=True)
             ]
         self._largest = max(self._largest, *differences)
-        if not self._largest <= TOLERANCE:
+        if not self._largest <= self._tolerance:
             raise ExportError(
                 f"exported {name}()",
                 f"a difference of {self._largest:.1e} from the module on sampled "
                 "observations",
-                f"{TOLERANCE:g} at most, relative to the size of the numbers",
+                f"{self._tolerance:g} at most, relative to the size of the numbers",
                 "to_tensors of a connector piece may do something else than its "
                 "__call__, or the module draws random numbers",
             )
@@ -187,7 +203,8 @@ class _Runner:
         Of two likeliest actions that are equally likely but for rounding, either may be
         taken, and 2.49999 may be rounded to 2 or 3.
         """
-        return [self.act(seed, nudge)[0] for nudge in (-TOLERANCE, TOLERANCE)]
+        nudge = tolerance_of(self._policy.module)
+        return [self.act(seed, by)[0] for by in (-nudge, nudge)]
 
     def values(self) -> np.ndarray:
         """Returns predicted values. float32 [B]."""

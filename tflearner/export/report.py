@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 import tflearner
-from tflearner.export.check import NUM_OBSERVATIONS, TOLERANCE
+from tflearner.export.check import NUM_OBSERVATIONS, tolerance_of
 from tflearner.export.endpoints import Policy, TracedEndpoint
 from tflearner.export.staging import FORMAT
 
@@ -80,7 +80,7 @@ def spec_of(
         "module_to_env": [type(piece).__name__ for piece in policy.on_way_out],
         "check": {
             "num_observations": NUM_OBSERVATIONS,
-            "tolerance": TOLERANCE,
+            "tolerance": tolerance_of(policy.module),
             "largest_difference": max_difference,
         },
         "versions": {
