@@ -457,6 +457,14 @@ def test_noise_comes_from_the_learners_generator():
     np.testing.assert_array_equal(noise_of(learner, batch), noise_of(again, batch))
 
 
+def test_modules_draw_noise_of_their_own():
+    learner = make_learner(policies=["one", "two"])
+    batch = random_transitions(learner.module["one"], 5)
+    one, two = (learner.complete_columns(m, dict(batch)) for m in ("one", "two"))
+    for name in (Columns.NOISE, Columns.NEXT_NOISE):
+        assert (one[name] != two[name]).all()
+
+
 def test_discrete_actions_need_no_noise():
     learner = make_learner(DISCRETE, learner_class=Capturing)
     learner.update(batch_of(learner))
