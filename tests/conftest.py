@@ -93,6 +93,15 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(text)
 
 
+@pytest.fixture
+def owned():
+    """A function that takes an algorithm, returns it and stops it after the test."""
+    algos = []
+    yield lambda algo: algos.append(algo) or algo
+    for algo in algos:
+        algo.stop()
+
+
 XLA = pytest.param("xla", marks=pytest.mark.deep)
 
 

@@ -50,7 +50,7 @@ class MatchEnv(gym.Env):
         )
 
 
-# (Row, settings): learner and its first state.
+# (Row, settings): learner, its first state, and the row.
 LEARNERS: dict[tuple, tuple] = {}
 
 
@@ -92,8 +92,9 @@ class Row:
         key = (id(self), repr(sorted(settings.items())))
         if key not in LEARNERS:
             learner = self.make_learner(**settings)
-            LEARNERS[key] = learner, learner.get_state()
-        learner, first_state = LEARNERS[key]
+            # The row stays as well, so that no other one gets its address.
+            LEARNERS[key] = learner, learner.get_state(), self
+        learner, first_state, _ = LEARNERS[key]
         learner.set_state(first_state, force=True)
         return learner
 

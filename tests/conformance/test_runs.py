@@ -44,15 +44,6 @@ class Wandering(CountingEnv):
 
 
 @pytest.fixture
-def owned():
-    """Takes algorithms, and stops them after the test."""
-    algos = []
-    yield lambda algo: algos.append(algo) or algo
-    for algo in algos:
-        algo.stop()
-
-
-@pytest.fixture
 def env(row):
     """The function that makes the environments of all runs of a test."""
     return lambda: Wandering(*row.spaces)

@@ -38,7 +38,6 @@ from tflearner.modules.tf_rl_module import TfRLModule
 
 NUM_OBSERVATIONS = 64
 TOLERANCE = 1e-5
-ROUNDINGS = 4  # Of a module that computes in 16 bits.
 
 _WIDE = 1e3  # Bounds further out than this are no bounds to sample between.
 
@@ -47,12 +46,11 @@ def tolerance_of(module: TfRLModule) -> float:
     """Returns how far an export may be from the module it was made from.
 
     Where TensorFlow rounds depends on the kernels that it takes, and these on the
-    program around them. A module that computes in 16 bits may differ by `ROUNDINGS`
-    times what such a number rounds away.
+    program around them. A module that computes in 16 bits may differ by the distance
+    of 1 to the next number of that dtype.
     """
     halves = module.compute_dtypes() & HALF_DTYPES
-    steps = [float(ml_dtypes.finfo(name).eps) for name in halves]
-    return max([TOLERANCE, *(ROUNDINGS * step for step in steps)])
+    return max([TOLERANCE, *(float(ml_dtypes.finfo(name).eps) for name in halves)])
 
 
 def largest_difference(policy: Policy, functions: Mapping[str, Callable]) -> float:
