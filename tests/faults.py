@@ -72,7 +72,7 @@ FAULTS = {
         "tests/data/test_sum_tree.py",
     ),
     "lookback": Fault(
-        "data/_buffer.py",
+        "data/lookback_buffer.py",
         "from_end = self.lookback if neg_index_as_lookback else total",
         "from_end = total",
         "tests/data/test_lookback_buffer.py tests/data/test_single_agent_episode.py",
@@ -129,7 +129,7 @@ FAULTS = {
         "networks/numpy_distributions.py",
         "return passed.sum(-1, dtype=np.int32)",
         "return passed.sum(-1, dtype=np.int64)",
-        "tests/modules/test_distributions.py",
+        "tests/networks/test_distributions.py",
     ),
     "target networks": Fault(
         "modules/target_networks.py",
@@ -138,16 +138,16 @@ FAULTS = {
         "tests/modules/test_target_networks.py",
     ),
     "action masks": Fault(
-        "modules/mask_spaces.py",
+        "spaces/mask_spaces.py",
         "return np.where(allowed, outputs, np.float32(FORBIDDEN))",
         "return outputs",
-        "tests/modules/test_action_masks.py",
+        "tests/networks/test_action_masks.py",
     ),
     "one-hot": Fault(
-        "modules/numpy_encoding.py",
+        "networks/numpy_encoding.py",
         "offsets = np.cumsum([0, *self.sizes[:-1]]) - self.starts",
         "offsets = np.cumsum([0, *self.sizes[:-1]])",
-        "tests/modules/test_observation_encoding.py",
+        "tests/networks/test_observation_encoding.py",
     ),
     "bootstrap rows": Fault(
         "connectors/episode_columns.py",
@@ -174,7 +174,7 @@ FAULTS = {
         "tests/env/test_single_agent_env_runner.py",
     ),
     "clipping": Fault(
-        "learner/gradients.py",
+        "engine/gradients.py",
         "norm = global_norm(gradients)\n        clipped",
         "norm = 2.0 * global_norm(gradients)\n        clipped",
         "tests/learner/test_gradients.py",

@@ -15,9 +15,10 @@ from tensorflow.python.framework import ops
 
 from tflearner.algorithms.ppo import PPO
 from tflearner.errors import ConfigError, ModuleError
-from tflearner.modules import acting, keras_backend
+from tflearner.modules import acting
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks import keras_backend
 from tflearner.testing import random_batch
 
 PROGRAMS = pathlib.Path(__file__).parent / "programs"

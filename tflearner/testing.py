@@ -26,8 +26,8 @@ from tflearner.constants import (
 )
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.modules.leaf_spaces import leaf_spaces
-from tflearner.modules.mask_spaces import (
+from tflearner.spaces.leaves import leaf_spaces
+from tflearner.spaces.mask_spaces import (
     ACTION_MASK,
     is_masked,
     masked_np,

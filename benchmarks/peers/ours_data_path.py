@@ -14,7 +14,7 @@ from tflearner import (
     TfLearner,
 )
 from tflearner.columns import Columns
-from tflearner.learner import train_batch
+from tflearner.intake import train_batch
 
 
 def build_learner(s: dict) -> TfLearner:

@@ -8,7 +8,7 @@ import worker
 
 from tflearner import DefaultModelConfig, PPOConfig
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.learner import batch_checks
+from tflearner.intake import batch_checks
 
 
 def main() -> None:

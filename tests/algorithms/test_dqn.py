@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import tflearner as tfl
 from tflearner.errors import ConfigError, ScheduleError, SpaceError
-from tflearner.modules.action_masks import ACTION_MASK
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.testing import CountingEnv, assert_close, random_transitions
 
 OBS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

@@ -11,11 +11,11 @@ import tensorflow as tf
 
 import tflearner as tfl
 from tflearner.columns import Columns
+from tflearner.engine import optimizers
 from tflearner.errors import ConfigError, ScheduleError, SpaceError
-from tflearner.learner import optimizers
 from tflearner.losses import sac
-from tflearner.modules.action_masks import ACTION_MASK
-from tflearner.modules.squashed_gaussian import SquashedGaussian
+from tflearner.networks.squashed_gaussian import SquashedGaussian
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.testing import CountingEnv, assert_close, random_transitions
 
 OBS = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

@@ -8,7 +8,7 @@ import tree
 
 from tflearner.algorithms.ppo import PPO, PPOConfig
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.testing import run_digest
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete

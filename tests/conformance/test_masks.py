@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tflearner.columns import Columns
-from tflearner.modules.mask_spaces import ACTION_MASK, FORBIDDEN
+from tflearner.spaces.mask_spaces import ACTION_MASK, FORBIDDEN
 
 ME = "default_policy"
 

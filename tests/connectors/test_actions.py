@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
-from tflearner.modules.distributions import Categorical, DiagGaussian
 from tflearner.modules.rl_module import action_dist_class
+from tflearner.networks.distributions import Categorical, DiagGaussian
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete

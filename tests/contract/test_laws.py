@@ -11,8 +11,8 @@ import tensorflow as tf
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
 from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.engine import gradients
 from tflearner.errors import NumericError
-from tflearner.learner import gradients
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.testing import assert_close, learner_digest, random_episodes
 

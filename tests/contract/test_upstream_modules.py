@@ -14,10 +14,10 @@ from tflearner.errors import ConfigError, ModuleError, SpaceError, UnknownModule
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.distributions import Categorical, DiagGaussian
 from tflearner.modules.rl_module import MultiRLModule, action_dist_class
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.distributions import Categorical, DiagGaussian
 from tflearner.testing import assert_close
 
 PAIR = ["p0", "p1"]

@@ -1,4 +1,4 @@
-"""Tests for `tflearner.data._buffer`: indices, lookback and filling."""
+"""Tests for `tflearner.data.lookback_buffer`: indices, lookback and filling."""
 
 import gymnasium as gym
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tflearner.data._buffer import LookbackBuffer
+from tflearner.data.lookback_buffer import LookbackBuffer
 from tflearner.errors import BatchError
 
 LOOKBACK, NUM = 3, 5

@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tflearner.columns import Columns
 from tflearner.connectors.actions import NormalizeAndClipActions
 from tflearner.env.vector_stepper import VectorStepper
-from tflearner.modules.leaf_spaces import leaf_spaces
-from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.spaces.leaves import leaf_spaces
+from tflearner.spaces.mask_spaces import ACTION_MASK
 
 Box = gym.spaces.Box
 every_mode = pytest.mark.parametrize("mode", ["same_step", "next_step"])

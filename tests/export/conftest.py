@@ -18,11 +18,11 @@ from tflearner.connectors.observations import MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules import acting, inference
-from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.spaces.mask_spaces import ACTION_MASK
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
 VECTOR = Box(np.array([-1, -np.inf, 0, -np.inf], np.float32), np.inf, (4,), np.float32)

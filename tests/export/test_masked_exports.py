@@ -14,8 +14,8 @@ from tflearner.columns import Columns
 from tflearner.connectors.observations import MeanStdFilter
 from tflearner.connectors.pipeline import EnvToModulePipeline
 from tflearner.modules import acting
-from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.testing import random_batch
 
 Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete

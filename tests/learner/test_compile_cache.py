@@ -8,8 +8,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tflearner.engine import compile_cache
 from tflearner.errors import ConfigError
-from tflearner.learner import compile_cache
 from tflearner.learner.tf_learner import TfLearner
 
 FLAG = "--tf_xla_persistent_cache_directory="

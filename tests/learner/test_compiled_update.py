@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tflearner.data.minibatches import plan_minibatches
+from tflearner.engine import compiled_update
 from tflearner.errors import ConfigError, UsageError
-from tflearner.learner import compiled_update
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.testing import assert_close
 
@@ -164,7 +164,7 @@ def test_smaller_batches_run_in_what_is_compiled_already(
     make_learner, make_batch, caplog
 ):
     learner = make_learner(Mean, jit_compile="auto")
-    with caplog.at_level("INFO", logger="tflearner.learner.compiled_update"):
+    with caplog.at_level("INFO", logger="tflearner.engine.compiled_update"):
         for num_rows in (30, 12, 20):  # 32 rows in 8 minibatches also hold 16 in 4.
             learner.update(make_batch(learner, num_rows), minibatch_size=4)
     assert learner.num_compilations == 1

@@ -20,13 +20,13 @@ import tree
 from tflearner.algorithms.dqn import DQNConfig
 from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
+from tflearner.engine.optimizers import param_ref
 from tflearner.errors import BatchError, ExportError
 from tflearner.learner import exported_update
-from tflearner.learner.optimizers import param_ref
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.apis import TargetNetworkAPI
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.squashed_gaussian import SquashedGaussian
+from tflearner.networks.squashed_gaussian import SquashedGaussian
 from tflearner.testing import assert_close, random_batch, random_transitions
 
 ROWS = (20, 7, 1, 33)  # Of each step: any number will do.

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from tflearner.constants import ALL_MODULES
+from tflearner.engine import gradients
 from tflearner.errors import NumericError, OptimizerError, UsageError
-from tflearner.learner import gradients
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.modules.tf_rl_module import TfRLModule

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tflearner.errors import BatchError
-from tflearner.learner import batch_checks, train_batch
+from tflearner.intake import batch_checks, train_batch
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec

@@ -7,8 +7,8 @@ import pytest
 from tflearner.columns import Columns
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import BatchError
-from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.testing import random_batch
 
 Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete

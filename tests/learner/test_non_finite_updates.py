@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES
+from tflearner.engine import compiled_update
+from tflearner.engine.overflow_guard import OverflowGuard
 from tflearner.errors import ConfigError, NonFiniteUpdateError, TFLearnerError
-from tflearner.learner import compiled_update, diagnosis
+from tflearner.learner import diagnosis
 from tflearner.learner.exported_update import export_update
-from tflearner.learner.overflow_guard import OverflowGuard
 from tflearner.learner.sick_steps import SickSteps
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.actor_critic import PPOTfRLModule

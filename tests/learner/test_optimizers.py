@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tflearner.algorithms.ppo import PPOTfLearner
 from tflearner.constants import ALL_MODULES
+from tflearner.engine.optimizers import param_ref
 from tflearner.errors import OptimizerError, ScheduleError, UnknownModuleError
-from tflearner.learner.optimizers import param_ref
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.testing import learner_digest
 

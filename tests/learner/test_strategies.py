@@ -7,12 +7,7 @@ import tensorflow as tf
 
 from tflearner.algorithms.ppo import PPO, PPOTfLearner
 from tflearner.checkpoint.matching import match
-from tflearner.errors import (
-    ConfigError,
-    ExportError,
-    OptimizerError,
-    UsageError,
-)
+from tflearner.errors import ConfigError, ExportError, OptimizerError, UsageError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.default_model_config import DefaultModelConfig
 

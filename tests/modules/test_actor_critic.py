@@ -10,9 +10,9 @@ from tflearner.columns import Columns
 from tflearner.errors import ConfigError, SpaceError
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog
-from tflearner.modules.encoders import ActorCriticEncoder
-from tflearner.modules.networks import MLP
-from tflearner.modules.observation_encoding import ObservationEncoding
+from tflearner.networks.encoders import ActorCriticEncoder
+from tflearner.networks.layers import MLP
+from tflearner.networks.observation_encoding import ObservationEncoding
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete

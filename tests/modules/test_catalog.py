@@ -10,8 +10,8 @@ from tflearner.errors import ModuleError
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog, checked_model
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.distributions import Categorical, DiagGaussian
-from tflearner.modules.networks import MLP
+from tflearner.networks.distributions import Categorical, DiagGaussian
+from tflearner.networks.layers import MLP
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
 OBS, ACT = Box(-1, 1, (4,)), Discrete(2)

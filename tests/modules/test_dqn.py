@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from tflearner.algorithms.dqn import DQNConfig
 from tflearner.errors import ConfigError, SpaceError
-from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.dqn import DQNModelConfig, DQNTfRLModule
+from tflearner.spaces.mask_spaces import ACTION_MASK, FORBIDDEN
 from tflearner.testing import assert_close, random_transitions
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tflearner.modules import exploration, numpy_policy
-from tflearner.modules.action_masks import FORBIDDEN
+from tflearner.spaces.mask_spaces import FORBIDDEN
 
 Q = np.float32(
     [

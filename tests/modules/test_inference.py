@@ -9,9 +9,9 @@ import tensorflow as tf
 from tflearner.columns import Columns
 from tflearner.modules import acting, inference
 from tflearner.modules.actor_critic import PPOTfRLModule
-from tflearner.modules.distributions import Categorical
 from tflearner.modules.rl_module import RLModule
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.distributions import Categorical
 from tflearner.testing import assert_close
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete

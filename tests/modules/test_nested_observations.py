@@ -7,11 +7,11 @@ import pytest
 
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, ModuleError, SpaceError
-from tflearner.modules.action_masks import ACTION_MASK
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.mixed_encoder import MixedEncoder
-from tflearner.modules.networks import MLP
+from tflearner.networks.layers import MLP
+from tflearner.networks.mixed_encoder import MixedEncoder
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.testing import assert_close, random_batch
 
 LSTM = {"use_lstm": True, "lstm_cell_size": 4, "max_seq_len": 3}

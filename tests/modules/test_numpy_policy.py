@@ -17,12 +17,12 @@ from tflearner.env.runner_settings import RunnerSettings
 from tflearner.errors import ModuleError
 from tflearner.modules import acting, inference
 from tflearner.modules.actor_critic import PPOTfRLModule
-from tflearner.modules.distributions import Categorical
 from tflearner.modules.dqn import DQNTfRLModule
-from tflearner.modules.numpy_forms import numpy_form
 from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.sac import SACTfRLModule
 from tflearner.networks import numpy_layers
+from tflearner.networks.distributions import Categorical
+from tflearner.networks.numpy_forms import numpy_form
 from tflearner.testing import assert_close
 
 Box, Dict, Discrete = gym.spaces.Box, gym.spaces.Dict, gym.spaces.Discrete

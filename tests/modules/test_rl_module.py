@@ -6,13 +6,13 @@ import pytest
 
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import ModuleError, SpaceError, UnknownModuleError
-from tflearner.modules.distributions import Categorical, DiagGaussian
 from tflearner.modules.rl_module import (
     MultiRLModule,
     RLModule,
     action_dist_class,
     validate_module_id,
 )
+from tflearner.networks.distributions import Categorical, DiagGaussian
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
 

@@ -9,10 +9,10 @@ import tensorflow as tf
 from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, SpaceError
-from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
-from tflearner.modules.distributions import Categorical
 from tflearner.modules.sac import SACModelConfig, SACTfRLModule
-from tflearner.modules.squashed_gaussian import SquashedGaussian
+from tflearner.networks.distributions import Categorical
+from tflearner.networks.squashed_gaussian import SquashedGaussian
+from tflearner.spaces.mask_spaces import ACTION_MASK, FORBIDDEN
 from tflearner.testing import assert_close, random_transitions
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete

@@ -7,9 +7,9 @@ import pytest
 
 from tflearner.columns import Columns
 from tflearner.modules import acting, inference
-from tflearner.modules.action_masks import ACTION_MASK, FORBIDDEN
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.spaces.mask_spaces import ACTION_MASK, FORBIDDEN
 from tflearner.testing import assert_close, random_batch
 
 OBS, ACTIONS = gym.spaces.Box(-1, 1, (4,)), gym.spaces.Discrete(4, start=2)

@@ -11,13 +11,13 @@ from tflearner.columns import Columns
 from tflearner.errors import ModuleBuildError, ModuleError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.apis import InferenceOnlyAPI, QNetAPI, TargetNetworkAPI
-from tflearner.modules.networks import MLP
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.modules.target_networks import (
     make_target_network,
     update_target_network,
 )
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.layers import MLP
 
 OBS, ACT = gym.spaces.Box(-1.0, 1.0, (4,), np.float32), gym.spaces.Discrete(3)
 

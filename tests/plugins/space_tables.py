@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.spaces.mask_spaces import ACTION_MASK
 
 Box, Discrete = gym.spaces.Box, gym.spaces.Discrete
 Dict, Tuple = gym.spaces.Dict, gym.spaces.Tuple

@@ -1,5 +1,5 @@
 """Algorithms: environments, modules and learners put together."""
 
-from tflearner.modules import keras_backend
+from tflearner.networks import keras_backend
 
 keras_backend.check()

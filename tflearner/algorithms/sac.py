@@ -24,12 +24,11 @@ from tflearner.algorithms.off_policy import (
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.config import TRAINING, register_config
+from tflearner.engine import optimizers
 from tflearner.errors import ConfigError, shown
-from tflearner.learner import optimizers
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.losses import reductions, sac
 from tflearner.modules.apis import QF_PREDS
-from tflearner.modules.mask_spaces import ACTION_MASK, is_masked
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.modules.sac import (
     ACTION_LOG_PROBS,
@@ -45,6 +44,7 @@ from tflearner.modules.sac import (
     check_log_std_bounds,
 )
 from tflearner.setting_names import Names
+from tflearner.spaces.mask_spaces import ACTION_MASK, is_masked
 from tflearner.types import LearningRateOrSchedule, ModuleID, Tensor
 
 QF_TWIN_LOSS_KEY = "qf_twin_loss"

@@ -9,7 +9,7 @@ import tree
 
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
-from tflearner.modules.leaf_spaces import leaf_spaces
+from tflearner.spaces.leaves import leaf_spaces
 
 
 class GetActions(ConnectorV2):

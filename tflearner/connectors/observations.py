@@ -14,7 +14,7 @@ from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError, SpaceError
-from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.types import StateDict
 
 COUNT = "count"

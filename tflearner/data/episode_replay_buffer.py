@@ -12,7 +12,7 @@ from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import BUFFER, SPACE, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.columns import Columns
-from tflearner.data import _buffer, allocation, arrays, checks, transition_state
+from tflearner.data import allocation, arrays, checks, lookback_buffer, transition_state
 from tflearner.data.minibatches import check_count
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.data.space_leaves import KINDS, SpaceLeaves
@@ -204,7 +204,7 @@ class EpisodeReplayBuffer(Checkpointable):
             if not episode.is_reset:
                 return None
         seen, done = (
-            _buffer.rows(column.data, own)
+            lookback_buffer.rows(column.data, own)
             for column in (episode.observations, episode.actions)
         )
         return Chunk(
@@ -214,7 +214,9 @@ class EpisodeReplayBuffer(Checkpointable):
             self._actions.arrays(f"{where} 'actions'", done, num_steps)
             if num_steps
             else [],
-            _rewards(f"{where} 'rewards'", _buffer.rows(episode.rewards.data, own)),
+            _rewards(
+                f"{where} 'rewards'", lookback_buffer.rows(episode.rewards.data, own)
+            ),
             episode.is_terminated,
             episode.is_truncated,
         )

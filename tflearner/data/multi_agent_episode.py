@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.data import _buffer
-from tflearner.data._buffer import Indices, LookbackBuffer
+from tflearner.data import lookback_buffer
+from tflearner.data.lookback_buffer import Indices, LookbackBuffer
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
 from tflearner.types import AgentID, EpisodeID, ModuleID, StateDict
@@ -515,7 +515,7 @@ class MultiAgentEpisode:
         Raises:
             UsageError: If it is not a slice or has a step other than 1.
         """
-        _buffer.check_slice(f"episode {self.id_!r}", slice_)
+        lookback_buffer.check_slice(f"episode {self.id_!r}", slice_)
         first, last, _ = slice_.indices(len(self))
         begin = self.env_t_started + first
         end = self.env_t_started + max(first, last)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import tree
 
-from tflearner.data import _buffer
-from tflearner.data._buffer import Indices, LookbackBuffer
+from tflearner.data import lookback_buffer
+from tflearner.data.lookback_buffer import Indices, LookbackBuffer
 from tflearner.errors import BatchError, UsageError, did_you_mean
 from tflearner.types import AgentID, EpisodeID, ModuleID, StateDict
 
@@ -88,7 +88,7 @@ class SingleAgentEpisode:
         self.is_terminated = bool(terminated)
         self.is_truncated = bool(truncated)
 
-        steps = 0 if rewards is None else _buffer.num_rows(rewards)
+        steps = 0 if rewards is None else lookback_buffer.num_rows(rewards)
         lookback = self._checked_lookback(len_lookback_buffer, steps)
         extra = extra_model_outputs or {}
         self.observations = LookbackBuffer(observations, lookback, observation_space)
@@ -142,7 +142,7 @@ class SingleAgentEpisode:
     def infos(self) -> LookbackBuffer:
         """The info dicts: one per observation."""
         if self._infos is None:
-            num = _buffer.num_rows(self.observations.data)
+            num = lookback_buffer.num_rows(self.observations.data)
             self._infos = LookbackBuffer(
                 [{} for _ in range(num)], self.observations.lookback
             )
@@ -174,20 +174,22 @@ class SingleAgentEpisode:
         Raises:
             BatchError: If they do not; names the first column that does not fit.
         """
-        steps = _buffer.num_rows(self.rewards.data)
-        states = _buffer.num_rows(self.observations.data)
+        steps = lookback_buffer.num_rows(self.rewards.data)
+        states = lookback_buffer.num_rows(self.observations.data)
         if states != steps + 1 and (states or steps):
             raise self._unequal("observations", states, steps + 1)
-        if _buffer.num_rows(self.actions.data) != steps:
-            raise self._unequal("actions", _buffer.num_rows(self.actions.data), steps)
+        if lookback_buffer.num_rows(self.actions.data) != steps:
+            raise self._unequal(
+                "actions", lookback_buffer.num_rows(self.actions.data), steps
+            )
         for key, buffer in self.extra_model_outputs.items():
-            if _buffer.num_rows(buffer.data) != steps:
-                raise self._unequal(key, _buffer.num_rows(buffer.data), steps)
+            if lookback_buffer.num_rows(buffer.data) != steps:
+                raise self._unequal(key, lookback_buffer.num_rows(buffer.data), steps)
         if self._infos is not None and len(self._infos.data) != states:
             raise self._unequal("infos", len(self._infos.data), states)
 
     def _unequal(self, column: str, got: int, want: int) -> BatchError:
-        steps = _buffer.num_rows(self.rewards.data)
+        steps = lookback_buffer.num_rows(self.rewards.data)
         return BatchError(
             f"episode {self.id_!r}, column {column!r}",
             f"{got} items",
@@ -411,10 +413,10 @@ class SingleAgentEpisode:
                 new_data, at_indices, neg_index_as_lookback
             )
             return
-        if at_indices is not None or _buffer.num_rows(new_data) != len(self):
+        if at_indices is not None or lookback_buffer.num_rows(new_data) != len(self):
             raise BatchError(
                 f"episode {self.id_!r}, new extra model output {key!r}",
-                f"{_buffer.num_rows(new_data)} items at {at_indices}",
+                f"{lookback_buffer.num_rows(new_data)} items at {at_indices}",
                 f"{len(self)}, one per step, at None",
             )
         buffer = LookbackBuffer(new_data)
@@ -435,11 +437,13 @@ class SingleAgentEpisode:
             UsageError: If the episode is done or not reset.
         """
         self._check_open("cut")
-        lookback = min(len_lookback_buffer, _buffer.num_rows(self.rewards.data))
+        lookback = min(len_lookback_buffer, lookback_buffer.num_rows(self.rewards.data))
 
         def tail(buffer, num):
-            last = _buffer.num_rows(buffer.data)
-            return _buffer.unstacked(_buffer.rows(buffer.data, Slice(last - num, last)))
+            last = lookback_buffer.num_rows(buffer.data)
+            return lookback_buffer.unstacked(
+                lookback_buffer.rows(buffer.data, Slice(last - num, last))
+            )
 
         return self._chunk(
             observations=tail(self.observations, lookback + 1),
@@ -468,7 +472,7 @@ class SingleAgentEpisode:
         Raises:
             UsageError: If it is not a slice or has a step other than 1.
         """
-        _buffer.check_slice(f"episode {self.id_!r}", slice_)
+        lookback_buffer.check_slice(f"episode {self.id_!r}", slice_)
         start, stop, _ = slice_.indices(len(self))
         stop = max(start, stop)
         before = self.rewards.lookback
@@ -477,12 +481,12 @@ class SingleAgentEpisode:
         steps = Slice(before + start - lookback, before + stop)
         states = Slice(steps.start, steps.stop + 1)
         return self._chunk(
-            observations=_buffer.rows(self.observations.data, states),
-            actions=_buffer.rows(self.actions.data, steps),
-            rewards=_buffer.rows(self.rewards.data, steps),
+            observations=lookback_buffer.rows(self.observations.data, states),
+            actions=lookback_buffer.rows(self.actions.data, steps),
+            rewards=lookback_buffer.rows(self.rewards.data, steps),
             infos=None if self._infos is None else self._infos.data[states],
             extra_model_outputs={
-                key: _buffer.rows(buffer.data, steps)
+                key: lookback_buffer.rows(buffer.data, steps)
                 for key, buffer in self.extra_model_outputs.items()
             },
             terminated=self.is_terminated and stop == len(self),
@@ -524,8 +528,8 @@ class SingleAgentEpisode:
                 "the last observation of this chunk",
             )
         extra = self.extra_model_outputs
-        if not _buffer.num_rows(self.rewards.data):
-            none = _buffer.zeros(None, 0) if self.is_numpy else []
+        if not lookback_buffer.num_rows(self.rewards.data):
+            none = lookback_buffer.zeros(None, 0) if self.is_numpy else []
             extra = {key: LookbackBuffer(none) for key in other.extra_model_outputs}
         elif len(other) and extra.keys() != other.extra_model_outputs.keys():
             raise UsageError(
@@ -543,7 +547,10 @@ class SingleAgentEpisode:
         ]
         if len(other):
             pairs += [(extra[key], other.get_extra_model_outputs(key)) for key in extra]
-        new = [(buffer, _buffer.joined(buffer.data, data)) for buffer, data in pairs]
+        new = [
+            (buffer, lookback_buffer.joined(buffer.data, data))
+            for buffer, data in pairs
+        ]
         for buffer, data in new:
             buffer.data = data
         self.extra_model_outputs = extra

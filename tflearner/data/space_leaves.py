@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tflearner.data import _buffer
+from tflearner.data import lookback_buffer
 from tflearner.errors import BatchError, SpaceError
 
 KINDS = {"b": "bools", "i": "integers", "u": "integers", "f": "floats"}
@@ -90,7 +90,7 @@ class SpaceLeaves:
         """
         if isinstance(column, list):
             try:
-                column = _buffer.stacked(column)
+                column = lookback_buffer.stacked(column)
             except BatchError as error:
                 raise BatchError(where, error.got, error.want) from error
             except (KeyError, TypeError, ValueError) as error:

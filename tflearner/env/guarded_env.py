@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
-from tflearner.modules.leaf_spaces import WHOLE, bounds_of
+from tflearner.spaces.leaves import WHOLE, bounds_of
 
 FAILURE = "tflearner_failure"  # The key under which a `Failure` travels in infos.
 NEW_EPISODES = "the next sample() starts new episodes"

@@ -12,7 +12,7 @@ import numpy as np
 
 from tflearner.env.guarded_env import BrokenContract
 from tflearner.errors import EnvContractError, EnvError
-from tflearner.modules.mask_spaces import (
+from tflearner.spaces.mask_spaces import (
     ACTION_MASK,
     can_be_masked,
     has_action_mask,

@@ -36,8 +36,9 @@ from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
 from tflearner.metrics import MetricsLogger
-from tflearner.modules import acting, mask_spaces
-from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.modules import acting
+from tflearner.spaces import mask_spaces
+from tflearner.spaces.mask_spaces import ACTION_MASK
 from tflearner.types import ResultDict, StateDict
 
 RNG = "rng"  # Its key in the state.

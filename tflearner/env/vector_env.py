@@ -20,7 +20,7 @@ from tflearner.env.masked_env import MaskedEnv, find_masks, no_masks
 from tflearner.env.time_limit import time_limit
 from tflearner.env.worker_env import WorkerVectorEnv
 from tflearner.errors import ConfigError, EnvContractError, EnvError, did_you_mean
-from tflearner.modules.mask_spaces import has_action_mask
+from tflearner.spaces.mask_spaces import has_action_mask
 
 EnvSource = str | EnvSpec | VectorEnv | Callable[..., gym.Env | VectorEnv]
 

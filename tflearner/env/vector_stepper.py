@@ -18,9 +18,9 @@ from tflearner.env import vector_env
 from tflearner.env.guarded_env import FAILURE, NEW_EPISODES, name_of_step
 from tflearner.env.worker_env import LateError
 from tflearner.errors import EnvContractError, EnvError, EnvStepError
-from tflearner.modules import mask_spaces
-from tflearner.modules.leaf_spaces import WHOLE, bounds_of, leaf_spaces, named_leaves
-from tflearner.modules.mask_spaces import ACTION_MASK
+from tflearner.spaces import mask_spaces
+from tflearner.spaces.leaves import WHOLE, bounds_of, leaf_spaces, named_leaves
+from tflearner.spaces.mask_spaces import ACTION_MASK
 
 Infos = dict[str, Any] | list[dict[str, Any]]  # gymnasium's form, or one dict each.
 

@@ -1,5 +1,5 @@
 """Policies that run anywhere: SavedModel, TFLite and Keras files."""
 
-from tflearner.modules import keras_backend
+from tflearner.networks import keras_backend
 
 keras_backend.check()

@@ -26,15 +26,15 @@ from tflearner.export.endpoints import (
 )
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.acting import ModuleActor, make_actor
-from tflearner.modules.action_masks import FORBIDDEN
-from tflearner.modules.distributions import Categorical
-from tflearner.modules.half_precision import HALF_DTYPES
-from tflearner.modules.leaf_spaces import leaf_spaces
-from tflearner.modules.product_distributions import (
+from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.distributions import Categorical
+from tflearner.networks.half_precision import HALF_DTYPES
+from tflearner.networks.product_distributions import (
     MultiCategorical,
     MultiDistribution,
 )
-from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.spaces.leaves import leaf_spaces
+from tflearner.spaces.mask_spaces import FORBIDDEN
 
 NUM_OBSERVATIONS = 64
 TOLERANCE = 1e-5

@@ -20,20 +20,20 @@ from tflearner.export.endpoints import (
     check_is_plain,
 )
 from tflearner.modules.actor_critic import PPOTfRLModule
-from tflearner.modules.cnn import CNN
-from tflearner.modules.distributions import Categorical, DiagGaussian
 from tflearner.modules.dqn import DQNTfRLModule
-from tflearner.modules.mixed_encoder import MixedEncoder
-from tflearner.modules.networks import MLP
-from tflearner.modules.observation_encoding import ObservationEncoding, side_by_side
-from tflearner.modules.product_distributions import (
+from tflearner.modules.sac import SACTfRLModule
+from tflearner.networks.cnn import CNN
+from tflearner.networks.distributions import Categorical, DiagGaussian
+from tflearner.networks.layers import MLP
+from tflearner.networks.mixed_encoder import MixedEncoder
+from tflearner.networks.observation_encoding import ObservationEncoding, side_by_side
+from tflearner.networks.product_distributions import (
     MultiBernoulli,
     MultiCategorical,
     MultiDistribution,
 )
-from tflearner.modules.recurrent import RecurrentEncoder
-from tflearner.modules.sac import SACTfRLModule
-from tflearner.modules.squashed_gaussian import SquashedGaussian
+from tflearner.networks.recurrent import RecurrentEncoder
+from tflearner.networks.squashed_gaussian import SquashedGaussian
 
 _OF_MORE_SPACES = (MultiBernoulli, MultiCategorical, MultiDistribution)
 _OTHERWISE = 'format="tf_saved_model" takes any module and any piece'

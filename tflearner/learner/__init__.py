@@ -1,5 +1,5 @@
 """Learners, which update the weights of modules."""
 
-from tflearner.modules import keras_backend
+from tflearner.networks import keras_backend
 
 keras_backend.check()

@@ -9,8 +9,9 @@ import tree
 
 from tflearner.columns import Columns
 from tflearner.constants import ALL_MODULES
-from tflearner.learner import batch_checks, gradients
-from tflearner.learner.optimizers import OptimizerRecord, state_variables
+from tflearner.engine import gradients
+from tflearner.engine.optimizers import OptimizerRecord, state_variables
+from tflearner.intake import batch_checks
 from tflearner.types import ModuleID, ParamDict
 
 NOT_SEEN = "not seen again when the minibatch was run once more"

@@ -13,10 +13,11 @@ from typing import Any
 import tensorflow as tf
 
 from tflearner.constants import ALL_MODULES, NUM_NON_FINITE_UPDATES_LIFETIME
+from tflearner.engine import compiled_update, optimizers
+from tflearner.engine.optimizers import param_ref, tf_variable
 from tflearner.errors import ExportError
 from tflearner.export.endpoints import Endpoint
-from tflearner.learner import compiled_update, optimizers, train_batch
-from tflearner.learner.optimizers import param_ref, tf_variable
+from tflearner.intake import train_batch
 from tflearner.types import ModuleID
 
 UPDATE = "update"

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from tflearner.learner.optimizers import OptimizerRecord
-from tflearner.learner.update_plan import Outlook, UpdatePlan, UpdateSettings
+from tflearner.engine.optimizers import OptimizerRecord
+from tflearner.intake.update_plan import Outlook, UpdatePlan, UpdateSettings
 from tflearner.modules.rl_module import RLModule
 from tflearner.types import (
     ModuleID,

@@ -24,15 +24,16 @@ from tflearner.errors import (
     UsageError,
     did_you_mean,
 )
-from tflearner.learner import batch_checks, step_metrics, train_batch, training_data
-from tflearner.learner.learner_state import LearnerState
-from tflearner.learner.turns import in_turn
-from tflearner.learner.update_plan import (
+from tflearner.intake import batch_checks, deferred, train_batch
+from tflearner.intake.update_plan import (
     Outlook,
     UpdatePlan,
     UpdateSettings,
     plan_update,
 )
+from tflearner.learner import step_metrics
+from tflearner.learner.learner_state import LearnerState
+from tflearner.learner.turns import in_turn
 from tflearner.learner.update_progress import UpdateProgress
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.schedule import is_float32
@@ -246,7 +247,7 @@ class Learner(LearnerState):
             "episodes": episodes,
             "data_iterators": data_iterators,
         }
-        name = training_data.only_one("update()", given)
+        name = deferred.only_one("update()", given)
         if name == "batch":
             return self.update_from_batch(batch, **kwargs)
         if name == "episodes":
@@ -297,7 +298,7 @@ class Learner(LearnerState):
         )
 
         def batches():
-            lost = training_data.Lost(self.config.deferred_data_timeout_s)
+            lost = deferred.Lost(self.config.deferred_data_timeout_s)
             found = lost.resolve(batch)
             lost.check(found)
             yield train_batch.from_columns(found, self.module)
@@ -344,7 +345,7 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        lost = training_data.Lost(self.config.deferred_data_timeout_s)
+        lost = deferred.Lost(self.config.deferred_data_timeout_s)
 
         def batches():
             found = lost.resolve_all(episodes)
@@ -397,8 +398,8 @@ class Learner(LearnerState):
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
-        lost = training_data.Lost(self.config.deferred_data_timeout_s)
-        items = lost.resolve_each(training_data.items_of(iterator, num_iters))
+        lost = deferred.Lost(self.config.deferred_data_timeout_s)
+        items = lost.resolve_each(deferred.items_of(iterator, num_iters))
         batches = (train_batch.from_columns(item, self.module) for item in items)
         self._update_from(batches, settings, timesteps, of_iterator=True)
         self.log_lost(lost)
@@ -457,7 +458,7 @@ class Learner(LearnerState):
             self.before_gradient_based_update(timesteps=timesteps)
             self.after_gradient_based_update(timesteps=timesteps)
 
-    def log_lost(self, lost: training_data.Lost) -> None:
+    def log_lost(self, lost: deferred.Lost) -> None:
         """Logs how many references could not be resolved, by kind of error."""
         for kind, number in lost.by_kind.items():
             key = (ALL_MODULES, constants.NUM_LOST_REFERENCES_LIFETIME, kind)

@@ -17,6 +17,7 @@ from tflearner.config import AlgorithmConfig
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
 from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.engine.optimizers import OptimizerRecord, OptimizerRegistry
 from tflearner.errors import (
     ConfigError,
     ModuleError,
@@ -27,17 +28,16 @@ from tflearner.errors import (
 from tflearner.learner import step_metrics
 from tflearner.learner.former_names import FormerNames
 from tflearner.learner.framework_hooks import FrameworkHooks
-from tflearner.learner.optimizers import OptimizerRecord, OptimizerRegistry
 from tflearner.learner.turns import Turns
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
-from tflearner.modules.own_random import own_random_numbers
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
 from tflearner.modules.rl_module_spec import (
     MultiRLModuleSpec,
     RLModuleSpec,
     check_spec,
 )
+from tflearner.networks.own_random import own_random_numbers
 from tflearner.types import (
     LearningRateOrSchedule,
     ModuleID,

@@ -14,7 +14,7 @@ from tflearner.connectors.episode_columns import (
 )
 from tflearner.connectors.n_step import NStepTransitions
 from tflearner.constants import ALL_MODULES
-from tflearner.learner.optimizers import tf_variable
+from tflearner.engine.optimizers import tf_variable
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.apis import QF_PREDS, QNetAPI, TargetNetworkAPI
 from tflearner.modules.target_networks import follow, update_target_network

@@ -9,12 +9,12 @@ from tflearner.constants import (
     COMPONENT_OPTIMIZER,
     COMPONENT_RL_MODULE,
 )
-from tflearner.learner.components import SHOULD_BE_UPDATED
-from tflearner.learner.optimizers import (
+from tflearner.engine.optimizers import (
     OptimizerRecord,
     OptimizerRegistry,
     state_variables,
 )
+from tflearner.learner.components import SHOULD_BE_UPDATED
 from tflearner.types import ParamRef, StateDict
 
 NON_FINITE_IN_A_ROW = "num_non_finite_updates_in_a_row"

@@ -8,7 +8,7 @@ import numpy as np
 from tflearner import constants
 from tflearner.columns import Columns
 from tflearner.constants import ALL_MODULES
-from tflearner.learner import train_batch
+from tflearner.intake import train_batch
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.types import ModuleID

@@ -14,6 +14,11 @@ from tflearner import constants, forks
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
+from tflearner.engine import compile_cache, gradients, optimizers, side_effects
+from tflearner.engine.compiled_update import CompiledUpdate, UpdateOutputs
+from tflearner.engine.optimizers import as_param_dict, param_ref, tf_variable
+from tflearner.engine.overflow_guard import OverflowGuard
+from tflearner.engine.replicas import Replicas, strategy_of
 from tflearner.errors import (
     ConfigError,
     ExportError,
@@ -23,30 +28,18 @@ from tflearner.errors import (
 )
 from tflearner.export.policy import export_policy, format_of
 from tflearner.export.report import ExportReport
-from tflearner.learner import (
-    agreement,
-    compile_cache,
-    diagnosis,
-    generators,
-    gradients,
-    layer_losses,
-    optimizers,
-    side_effects,
-)
-from tflearner.learner.compiled_update import CompiledUpdate, UpdateOutputs
+from tflearner.intake import agreement
+from tflearner.intake.update_plan import UpdatePlan
+from tflearner.learner import diagnosis, generators, layer_losses
 from tflearner.learner.exported_update import export_update
 from tflearner.learner.learner import Learner
-from tflearner.learner.optimizers import as_param_dict, param_ref, tf_variable
-from tflearner.learner.overflow_guard import OverflowGuard
-from tflearner.learner.replicas import Replicas, strategy_of
 from tflearner.learner.turns import in_turn
-from tflearner.learner.update_plan import UpdatePlan
-from tflearner.modules import tensorflow_settings
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.modules.counted_variables import counted_variables
-from tflearner.modules.own_random import own_random_numbers
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks import tensorflow_settings
+from tflearner.networks.own_random import own_random_numbers
 from tflearner.types import ModuleID, Param, ParamDict, ParamRef, Tensor
 
 
@@ -72,7 +65,10 @@ class TfLearner(Learner):
         super().__init__(**kwargs)
         if self.config.compile_cache is not None:  # Before TensorFlow looks for GPUs.
             compile_cache.switch_on(self.config.compile_cache)
-        self._replicas = Replicas(strategy_of(self.config))
+        own = self.config
+        self._replicas = Replicas(
+            strategy_of(own.strategy, own.num_gpus_per_learner, own.local_gpu_idx)
+        )
         if self.config.jit_compile is True and not self._replicas.can_use_xla:
             raise ConfigError(
                 "jit_compile=True",

@@ -5,7 +5,7 @@ import dataclasses
 from tflearner import constants
 from tflearner.constants import ALL_MODULES
 from tflearner.errors import NonFiniteUpdateError
-from tflearner.learner.update_plan import UpdatePlan
+from tflearner.intake.update_plan import UpdatePlan
 from tflearner.metrics import MetricsLogger
 from tflearner.types import ModuleID
 

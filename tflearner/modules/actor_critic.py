@@ -7,19 +7,20 @@ import tensorflow as tf
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import BatchError
-from tflearner.modules.action_masks import has_action_mask, masked
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
-from tflearner.modules.log_stds_of_parts import BoundedLogStdsOfParts
-from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
-from tflearner.modules.numpy_forms import numpy_form
 from tflearner.modules.numpy_policy import NumpyPolicy
-from tflearner.modules.observation_encoding import ObservationEncoding
-from tflearner.modules.recurrent import apply_per_step
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.action_masks import masked
+from tflearner.networks.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.networks.layers import MLP, BoundedLogStd, FreeLogStd
+from tflearner.networks.log_stds_of_parts import BoundedLogStdsOfParts
+from tflearner.networks.numpy_forms import numpy_form
 from tflearner.networks.numpy_layers import Chain
+from tflearner.networks.observation_encoding import ObservationEncoding
+from tflearner.networks.recurrent import apply_per_step
+from tflearner.spaces.mask_spaces import has_action_mask
 from tflearner.types import Tensor
 
 
@@ -31,7 +32,7 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     STATE_IN, [S, ...]; it puts out [S, T, ...], and the state after each in STATE_OUT.
 
     Where observations hold an "action_mask", the actions it forbids have
-    `action_masks.FORBIDDEN` as their logits in whatever the module puts out: they are
+    `mask_spaces.FORBIDDEN` as their logits in whatever the module puts out: they are
     never taken, and losses are over the allowed ones. Values do not depend on it.
     """
 

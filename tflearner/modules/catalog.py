@@ -15,19 +15,19 @@ from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import CATALOG, of_kind
 from tflearner.errors import ConfigError, ModuleError
-from tflearner.modules import cnn, tensorflow_settings
-from tflearner.modules.cnn import CNN, ConvFilters
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.distributions import DiagGaussian, Distribution
-from tflearner.modules.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
-from tflearner.modules.log_stds_of_parts import BoundedLogStdsOfParts
-from tflearner.modules.mixed_encoder import MixedEncoder
-from tflearner.modules.networks import MLP, BoundedLogStd, FreeLogStd
-from tflearner.modules.numpy_encoding import is_image, leaves_of
-from tflearner.modules.observation_encoding import ObservationEncoding
-from tflearner.modules.product_distributions import MultiDistribution
-from tflearner.modules.recurrent import RecurrentEncoder
 from tflearner.modules.rl_module import action_dist_class
+from tflearner.networks import cnn, tensorflow_settings
+from tflearner.networks.cnn import CNN, ConvFilters
+from tflearner.networks.distributions import DiagGaussian, Distribution
+from tflearner.networks.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
+from tflearner.networks.layers import MLP, BoundedLogStd, FreeLogStd
+from tflearner.networks.log_stds_of_parts import BoundedLogStdsOfParts
+from tflearner.networks.mixed_encoder import MixedEncoder
+from tflearner.networks.numpy_encoding import is_image, leaves_of
+from tflearner.networks.observation_encoding import ObservationEncoding
+from tflearner.networks.product_distributions import MultiDistribution
+from tflearner.networks.recurrent import RecurrentEncoder
 
 
 @of_kind(CATALOG)

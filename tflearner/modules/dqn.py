@@ -11,7 +11,7 @@ import tensorflow as tf
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, shown
-from tflearner.modules import action_masks, exploration
+from tflearner.modules import exploration
 from tflearner.modules.apis import (
     QF_PREDS,
     InferenceOnlyAPI,
@@ -20,14 +20,16 @@ from tflearner.modules.apis import (
 )
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.networks import MLP, unsupported_space
-from tflearner.modules.numpy_forms import numpy_form
 from tflearner.modules.numpy_policy import NumpyPolicy
-from tflearner.modules.observation_encoding import ObservationEncoding
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks import action_masks
+from tflearner.networks.layers import MLP, unsupported_space
+from tflearner.networks.numpy_forms import numpy_form
 from tflearner.networks.numpy_layers import Chain, Dueling
+from tflearner.networks.observation_encoding import ObservationEncoding
 from tflearner.schedule import is_float32
+from tflearner.spaces import mask_spaces
 
 ATOMS = "atoms"
 QF_LOGITS = "qf_logits"
@@ -146,7 +148,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
                 "Discrete",
                 "SAC takes a Box, PPO takes any",
             )
-        self.has_action_mask = action_masks.has_action_mask(
+        self.has_action_mask = mask_spaces.has_action_mask(
             self.observation_space, self.action_space
         )
         catalog_class = self.catalog_class or DQNCatalog

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tflearner.modules.action_masks import FORBIDDEN
+from tflearner.spaces.mask_spaces import FORBIDDEN
 from tflearner.types import Tensor
 
 

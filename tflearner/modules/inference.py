@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from tflearner import forks
 from tflearner.columns import Columns
-from tflearner.modules import tensorflow_settings
 from tflearner.modules.acting import with_time_axis, without_time_axis
-from tflearner.modules.half_precision import HALF_DTYPES
-from tflearner.modules.tensors import from_numpy
+from tflearner.networks import tensorflow_settings
+from tflearner.networks.half_precision import HALF_DTYPES
+from tflearner.networks.tensors import from_numpy
 from tflearner.types import Tensor
 
 # The most bytes of observations for which values are predicted in one call.

@@ -3,19 +3,23 @@
 Shapes: `N` environments, `n` actions.
 """
 
+import copy
 import dataclasses
 from typing import Any
 
 import numpy as np
+import tree
 
 from tflearner.columns import Columns
 from tflearner.errors import ModuleError
-from tflearner.modules.acting import NumpyActor
-from tflearner.modules.mask_spaces import FORBIDDEN, masked_np
-from tflearner.modules.numpy_encoding import NumpyEncoding
+from tflearner.modules.acting import NumpyActor, with_time_axis, without_time_axis
 from tflearner.networks.numpy_distributions import NumpyDistribution
+from tflearner.networks.numpy_encoding import NumpyEncoding
 from tflearner.networks.numpy_layers import with_arrays
+from tflearner.spaces.mask_spaces import FORBIDDEN, masked_np
 from tflearner.types import StateDict
+
+_NUM_ROWS = 8  # Random observations on which a policy is compared with its module.
 
 
 @dataclasses.dataclass(eq=False)
@@ -179,3 +183,34 @@ def epsilon_greedy_logits_np(q_values: np.ndarray, epsilon: float) -> np.ndarray
     possible = probs > 0.0
     logits = np.log(np.where(possible, probs, np.float32(1.0)))
     return np.where(possible, logits, np.float32(FORBIDDEN))
+
+
+def agrees(policy: NumpyPolicy, module: Any) -> bool:
+    """Returns whether a policy and a module agree on random observations.
+
+    Args:
+        policy: A form of the module's policy.
+        module: A `TfRLModule`.
+    """
+    space = copy.deepcopy(module.observation_space)
+    space.seed(0)
+    rows = [tree.map_structure(_moderate, space.sample()) for _ in range(_NUM_ROWS)]
+    batch = {Columns.OBS: tree.map_structure(lambda *parts: np.stack(parts), *rows)}
+    outputs: Any
+    if policy.is_stateful():
+        batch[Columns.STATE_IN] = tree.map_structure(
+            lambda x: np.repeat(x[None], _NUM_ROWS, axis=0), module.get_initial_state()
+        )
+        outputs = without_time_axis(module.forward_inference(with_time_axis(batch)))
+    else:
+        outputs = module.forward_inference(batch)
+    want = np.asarray(outputs[Columns.ACTION_DIST_INPUTS])
+    got = policy.forward(batch, explore=False)[Columns.ACTION_DIST_INPUTS]
+    scale = max(1.0, float(np.abs(want).max()))
+    return got.shape == want.shape and np.abs(got - want).max() <= 1e-4 * scale
+
+
+def _moderate(leaf: Any) -> Any:
+    """Clips floats to [-10, 10], because those of a wide Box may overflow float32."""
+    leaf = np.asarray(leaf)
+    return np.clip(leaf, -10.0, 10.0) if leaf.dtype.kind == "f" else leaf

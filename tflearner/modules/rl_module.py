@@ -33,9 +33,9 @@ from tflearner.constants import (
 from tflearner.errors import ModuleError, SpaceError, UnknownModuleError, did_you_mean
 from tflearner.modules.acting import ModuleActor
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.distributions import Categorical, DiagGaussian, Distribution
 from tflearner.modules.numpy_policy import NumpyPolicy
-from tflearner.modules.product_distributions import (
+from tflearner.networks.distributions import Categorical, DiagGaussian, Distribution
+from tflearner.networks.product_distributions import (
     MultiBernoulli,
     MultiCategorical,
     MultiDistribution,

@@ -12,7 +12,6 @@ import tensorflow as tf
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, SpaceError, shown
-from tflearner.modules import action_masks
 from tflearner.modules.apis import (
     QF_PREDS,
     InferenceOnlyAPI,
@@ -21,21 +20,23 @@ from tflearner.modules.apis import (
 )
 from tflearner.modules.catalog import Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.modules.distributions import Categorical, Distribution
-from tflearner.modules.networks import (
+from tflearner.modules.numpy_policy import NumpyPolicy
+from tflearner.modules.target_networks import copies_of
+from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks import action_masks
+from tflearner.networks.distributions import Categorical, Distribution
+from tflearner.networks.layers import (
     MLP,
     BoundedLogStd,
     CompositeLayer,
     unsupported_space,
 )
-from tflearner.modules.numpy_forms import numpy_form
-from tflearner.modules.numpy_policy import NumpyPolicy
-from tflearner.modules.observation_encoding import ObservationEncoding
-from tflearner.modules.squashed_gaussian import SquashedGaussian
-from tflearner.modules.target_networks import copies_of
-from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks.numpy_forms import numpy_form
 from tflearner.networks.numpy_layers import Chain
+from tflearner.networks.observation_encoding import ObservationEncoding
+from tflearner.networks.squashed_gaussian import SquashedGaussian
 from tflearner.schedule import is_float32
+from tflearner.spaces import mask_spaces
 from tflearner.types import Tensor
 
 QF_TWIN_PREDS = "qf_twin_preds"
@@ -208,7 +209,7 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     def setup(self) -> None:
         self.model_config = SACModelConfig.make(self.model_config)
         _check_action_space(self.action_space)
-        self.has_action_mask = action_masks.has_action_mask(
+        self.has_action_mask = mask_spaces.has_action_mask(
             self.observation_space, self.action_space
         )
         catalog_class = self.catalog_class or SACCatalog

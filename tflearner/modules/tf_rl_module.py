@@ -15,17 +15,17 @@ from tflearner.checkpoint import matching
 from tflearner.columns import Columns
 from tflearner.constants import COMPONENT_RL_MODULE
 from tflearner.errors import ModuleError
-from tflearner.modules import inference, tensorflow_settings
+from tflearner.modules import inference
 from tflearner.modules.acting import NumpyActor
 from tflearner.modules.apis import InferenceOnlyAPI, ValueFunctionAPI
 from tflearner.modules.counted_variables import counted_variables
-from tflearner.modules.distributions import numpy_form_of
-from tflearner.modules.half_precision import HALF_DTYPES, convert_outputs
-from tflearner.modules.leaf_spaces import check_has_numbers
-from tflearner.modules.numpy_forms import agrees
-from tflearner.modules.numpy_policy import NumpyPolicy
-from tflearner.modules.own_random import own_random_numbers
+from tflearner.modules.numpy_policy import NumpyPolicy, agrees
 from tflearner.modules.rl_module import RLModule, check_is_dict
+from tflearner.networks import tensorflow_settings
+from tflearner.networks.distributions import numpy_form_of
+from tflearner.networks.half_precision import HALF_DTYPES, convert_outputs
+from tflearner.networks.own_random import own_random_numbers
+from tflearner.spaces.leaves import check_has_numbers
 from tflearner.types import ParamRef, StateDict
 
 # What learners and actors call for tensors.

@@ -1,1 +1,5 @@
-"""Layers and distributions in NumPy: what a policy needs to act without TensorFlow."""
+"""Layers, encoders and distributions, in TensorFlow and in NumPy."""
+
+from tflearner.networks import keras_backend
+
+keras_backend.check()

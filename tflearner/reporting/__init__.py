@@ -1,5 +1,5 @@
 """Output for users: progress, history, callbacks and files."""
 
-from tflearner.modules import keras_backend
+from tflearner.networks import keras_backend
 
 keras_backend.check()

@@ -1,0 +1,1 @@
+"""From what an update is given to checked columns by module, and a plan of minibatches."""

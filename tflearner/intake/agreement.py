@@ -1,0 +1,118 @@
+"""What processes that learn together agree on before each update.
+
+They exchange gradients in every step, so all of them have to take the same steps: with
+one step more, or one module more, a process would wait for the others for ever.
+"""
+
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tflearner.columns import Columns
+from tflearner.errors import BatchError, UsageError
+from tflearner.intake.update_plan import (
+    Outlook,
+    UpdateSettings,
+    num_minibatches,
+    plan_sizes,
+)
+from tflearner.types import ModuleID
+
+_NOTHING = {Outlook.ERROR: -1, Outlook.END: -2}
+
+
+def summary(
+    columns: Mapping[ModuleID, Mapping] | Outlook, settings: UpdateSettings
+) -> tuple[int, int]:
+    """Returns what the other processes have to know of an update.
+
+    Args:
+        columns: What this process trains on, or why on nothing.
+        settings: How it goes through them.
+
+    Returns:
+        The number of its minibatches, and a number that is the same for the same
+        modules and columns.
+    """
+    if isinstance(columns, Outlook):
+        return _NOTHING[columns], 0
+    layout = [
+        (
+            module_id,
+            sorted(own),
+            [(c.dtype.str, c.shape[1:]) for c in tf.nest.flatten(dict(own))],
+        )
+        for module_id, own in sorted(columns.items())
+    ]
+    number = zlib.crc32(repr([layout, settings.minibatch_size]).encode())
+    return num_minibatches(columns, settings) if columns else 0, number
+
+
+def common_settings(found: np.ndarray, settings: UpdateSettings) -> UpdateSettings:
+    """Returns settings by which every process takes as many steps as the longest.
+
+    Args:
+        found: `summary()` of each process, int64 [num_workers, 2].
+        settings: Those of this one.
+
+    Raises:
+        BatchError: If one of them cannot train, or on other modules or columns.
+    """
+    counts, layouts = found[:, 0], found[:, 1]
+    where = "update of several processes"
+    refused, ended = (counts == _NOTHING[why] for why in (Outlook.ERROR, Outlook.END))
+    if refused.any():
+        raise BatchError(
+            where,
+            f"a batch that process {int(refused.argmax())} refused",
+            hint="its own error says why",
+        )
+    if ended.any() and not ended.all():
+        raise BatchError(
+            where,
+            f"process {int(ended.argmax())} without a batch where others have one",
+            "iterators of one length",
+            "say how many items to take: num_iters=...",
+        )
+    if (layouts != layouts[0]).any():
+        raise BatchError(
+            where,
+            f"process {int((layouts != layouts[0]).argmax())} with other modules, "
+            "columns or minibatch_size than process 0",
+            "rows for the same modules, with the same columns, in each of them",
+        )
+    return settings._replace(num_total_minibatches=max(0, int(counts.max())))
+
+
+def check_devices(
+    columns: Mapping[ModuleID, Mapping], settings: UpdateSettings, num_devices: int
+) -> None:
+    """Raises `UsageError` for minibatches that devices cannot share.
+
+    Rows are shared evenly; of sequences one device may have one more than others.
+
+    Args:
+        columns: What is trained on.
+        settings: How to go through them.
+        num_devices: The devices of this process.
+    """
+    size = settings.minibatch_size
+    has_sequences = any(Columns.SEQ_LENS in own for own in columns.values())
+    if size is not None and size % num_devices and not has_sequences:
+        lower = size - size % num_devices
+        raise UsageError(
+            "minibatch_size",
+            str(size),
+            f"a multiple of {num_devices}, for as many devices share each minibatch",
+            f"take {lower + num_devices}",
+        )
+    for module_id, num_items in plan_sizes(columns, settings).items():
+        if num_items < num_devices:
+            raise UsageError(
+                f"module {module_id!r}",
+                f"minibatches of {num_items} rows or sequences",
+                f"one for each of {num_devices} devices",
+                "take larger minibatches, or fewer devices",
+            )

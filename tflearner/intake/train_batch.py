@@ -1,0 +1,179 @@
+"""Brings whatever an update is given into one form: a batch of columns by module."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tflearner.columns import Columns
+from tflearner.connectors.pipeline import LearnerConnectorPipeline
+from tflearner.data.multi_agent_episode import MultiAgentEpisode
+from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
+from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.errors import BatchError, UsageError
+from tflearner.intake import update_plan
+from tflearner.metrics import MetricsLogger
+from tflearner.modules.rl_module import MultiRLModule
+
+
+def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
+    """Returns a batch by module.
+
+    Args:
+        batch: A `MultiAgentBatch`, or a mapping of module ids to columns, or, with one
+            module, its columns alone.
+        modules: The modules of the learner.
+
+    Raises:
+        BatchError: If it is something else, or names no module where there are several.
+    """
+    if isinstance(batch, MultiAgentBatch):
+        return batch
+    if not isinstance(batch, Mapping):
+        raise BatchError(
+            "batch",
+            repr(type(batch)),
+            "a MultiAgentBatch, a SampleBatch or a dict of columns",
+        )
+    if not batch.keys() or _is_by_module(batch, modules):
+        by_module = dict(batch)
+    elif len(modules) == 1:
+        by_module = {next(iter(modules)): batch}
+    else:
+        raise BatchError(
+            "batch",
+            f"columns {[*batch]} without a module id",
+            f"columns by module id, one of {sorted(modules)}",
+        )
+    result = MultiAgentBatch(
+        {
+            module_id: _as_columns(module_id, own)
+            for module_id, own in by_module.items()
+        },
+        env_steps=0,
+    )
+    result.count = max(map(_num_steps, result.policy_batches.values()), default=0)
+    return result
+
+
+def from_episodes(
+    episodes: Any,
+    connector: LearnerConnectorPipeline | None,
+    modules: MultiRLModule,
+    metrics: MetricsLogger,
+) -> MultiAgentBatch:
+    """Returns the batch that the connector pipeline makes of episodes.
+
+    Args:
+        episodes: A list of `SingleAgentEpisode`s and `MultiAgentEpisode`s; the pipeline
+            gets the former and the agents of the latter, without those that took no
+            step.
+        connector: The pipeline.
+        modules: The modules of the learner.
+        metrics: What pieces log to.
+
+    Raises:
+        BatchError: If `episodes` is no list of episodes.
+        UsageError: If there is no pipeline.
+    """
+    if not isinstance(episodes, list | tuple):
+        raise BatchError("episodes", repr(type(episodes)), "a list of episodes")
+    if connector is None:
+        raise UsageError(
+            "update_from_episodes()",
+            "episodes, but this learner has no connector",
+            hint="give it batches, or num_aggregator_actors_per_learner=0",
+        )
+    for index, episode in enumerate(episodes):
+        if not isinstance(episode, SingleAgentEpisode | MultiAgentEpisode):
+            raise BatchError(
+                f"episodes[{index}]",
+                repr(type(episode)),
+                "a SingleAgentEpisode or MultiAgentEpisode",
+            )
+    of_agents = [own for episode in episodes for own in _of_agents(episode)]
+    if not of_agents:
+        return MultiAgentBatch({}, env_steps=0)
+    by_module = connector(
+        rl_module=modules,
+        batch={},
+        episodes=of_agents,
+        shared_data={},
+        metrics=metrics,
+    )
+    env_steps = sum(len(episode) for episode in episodes)
+    return MultiAgentBatch(by_module, env_steps=env_steps)
+
+
+def _of_agents(
+    episode: SingleAgentEpisode | MultiAgentEpisode,
+) -> list[SingleAgentEpisode]:
+    if isinstance(episode, MultiAgentEpisode):
+        return episode.single_agent_episodes()
+    return [episode] if len(episode) else []
+
+
+def is_empty(columns: Mapping[str, Any]) -> bool:
+    """Returns whether no column has any row, of columns of any form."""
+    return all(
+        _has_no_items(column)
+        for name, column in columns.items()
+        if name != Columns.INFOS
+    )
+
+
+def num_valid_rows(columns: Mapping[str, Any]) -> int:
+    """Returns the number of rows, or of steps of sequences, that a loss counts.
+
+    Args:
+        columns: Checked columns.
+    """
+    mask = columns.get(Columns.LOSS_MASK)
+    if mask is None:
+        return update_plan.num_rows(columns)
+    return int(np.count_nonzero(mask))
+
+
+def _is_by_module(batch: Mapping, modules: MultiRLModule) -> bool:
+    if any(key in modules for key in batch):
+        return True
+    # Module ids that nobody knows, unless all columns are nested observations.
+    is_nested = all(isinstance(value, Mapping) for value in batch.values())
+    return is_nested and Columns.OBS not in batch
+
+
+def _as_columns(module_id: Any, columns: Any) -> SampleBatch:
+    where = f"module {module_id!r}"
+    if not isinstance(columns, Mapping):
+        raise BatchError(where, repr(type(columns)), "a dict of columns")
+    for name in columns:
+        if not isinstance(name, str):
+            raise BatchError(where, f"a column called {name!r}", "a name")
+    if isinstance(columns, SampleBatch):
+        return columns
+    result = SampleBatch()
+    for name, column in columns.items():
+        try:
+            result.update(SampleBatch({name: column}))
+        except ValueError as error:  # NumPy's, for a list of unlike rows.
+            raise BatchError(
+                f"{where}, column {name!r}", "a ragged list", "rows of one shape"
+            ) from error
+    return result
+
+
+def _num_steps(columns: SampleBatch) -> int:
+    try:
+        return len(columns)
+    except (TypeError, ValueError, ArithmeticError):
+        return 0  # Lengths that are none: they are refused later, with their names.
+
+
+def _has_no_items(nest: Any) -> bool:
+    if isinstance(nest, Mapping | tuple):
+        inner = nest.values() if isinstance(nest, Mapping) else nest
+        return all(_has_no_items(own) for own in inner)
+    try:
+        return len(nest) == 0
+    except TypeError:  # None, or a scalar.
+        return False
