@@ -12,6 +12,7 @@ from tflearner.config import AlgorithmConfig
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import ConfigError, FrozenConfigError, TFLearnerError
+from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
@@ -372,6 +373,11 @@ class Piece(ConnectorV2):
         return batch
 
 
+class OtherLearner(TfLearner):
+    def compute_loss_for_module(self, **kwargs):
+        raise NotImplementedError
+
+
 def names(pipeline):
     return [type(piece).__name__ for piece in pipeline]
 
@@ -383,8 +389,7 @@ def test_own_pieces_come_first():
         env_to_module_connector=lambda obs, act: [Piece(obs, act), Piece(obs, act)],
         module_to_env_connector=lambda obs, act: None,
     )
-    assert names(config.build_learner_connector()) == [
-        "Piece",
+    defaults = [
         "AddObservationsFromEpisodesToBatch",
         "AddColumnsFromEpisodesToTrainBatch",
         "AddTimeDimToBatchAndZeroPad",
@@ -392,6 +397,16 @@ def test_own_pieces_come_first():
         "AgentToModuleMapping",
         "BatchIndividualItems",
     ]
+    assert names(config.build_learner_connector()) == [
+        "AddOneTsToEpisodesAndTruncate",
+        "Piece",
+        *defaults,
+        "GeneralAdvantageEstimation",
+        "StandardizeAdvantages",
+    ]
+    # The pieces that PPO's loss needs are no use to another loss.
+    config.learner_class = OtherLearner
+    assert names(config.build_learner_connector()) == ["Piece", *defaults]
     assert names(config.build_env_to_module_connector(BOX, DISCRETE)) == ["Piece"] * 2
     assert names(config.build_module_to_env_connector(BOX, DISCRETE)) == [
         "GetActions",

@@ -656,6 +656,10 @@ class AlgorithmConfig:
             hint="set one: config.training(learner_class=...)",
         )
 
+    def get_learner_class(self) -> type:
+        """Returns the learner class to build: `learner_class` or the algorithm's own."""
+        return self.learner_class or self.get_default_learner_class()
+
     def get_default_learner_group_class(self) -> type:
         """Returns the class that runs the algorithm's learners."""
         raise ConfigError(
@@ -761,8 +765,7 @@ class AlgorithmConfig:
             spaces: The spaces of each module instead.
         """
         self.validate()
-        learner_class = self.learner_class or self.get_default_learner_class()
-        learner = learner_class(
+        learner = self.get_learner_class()(
             config=self, module_spec=self.get_multi_rl_module_spec(env, spaces)
         )
         learner.build()
@@ -824,7 +827,11 @@ class AlgorithmConfig:
         input_action_space: gym.Space | None = None,
         device: Any = None,
     ) -> LearnerConnectorPipeline:
-        """Returns the pieces between episodes and train batches."""
+        """Returns the pieces between episodes and train batches.
+
+        Override it, calling super, to add the pieces that an algorithm's loss needs.
+        A learner calls it with its own class as `learner_class`.
+        """
         spaces = (input_observation_space, input_action_space)
         pieces = self._own_pieces("learner_connector", *spaces)
         if self.add_default_connectors_to_learner_pipeline:

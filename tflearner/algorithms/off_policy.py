@@ -19,6 +19,13 @@ from tflearner.config import (
     AlgorithmConfig,
     check_path,
 )
+from tflearner.connectors.episode_columns import (
+    AddColumnsFromEpisodesToTrainBatch,
+    AddNextObservationsFromEpisodesToTrainBatch,
+    AddObservationsFromEpisodesToBatch,
+)
+from tflearner.connectors.n_step import NStepTransitions
+from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.data import allocation
 from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
 from tflearner.data.prioritized_episode_replay_buffer import (
@@ -26,6 +33,7 @@ from tflearner.data.prioritized_episode_replay_buffer import (
 )
 from tflearner.distributed.learner_group import LearnerGroup
 from tflearner.errors import ConfigError, UsageError, did_you_mean, shown
+from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.schedule import is_real
@@ -127,6 +135,26 @@ class OffPolicyConfig(AlgorithmConfig):
                 kept = {key: own for key, own in kept.items() if key in known}
             settings["replay_buffer_config"] = {**kept, **given}
         return super().training(**settings)
+
+    def build_learner_connector(
+        self, input_observation_space=None, input_action_space=None, device=None
+    ) -> LearnerConnectorPipeline:
+        pipeline = super().build_learner_connector(
+            input_observation_space, input_action_space, device
+        )
+        learns_from_transitions = issubclass(
+            self.get_learner_class(), OffPolicyTfLearner
+        )
+        if learns_from_transitions and self.add_default_connectors_to_learner_pipeline:
+            pipeline.insert_after(
+                AddObservationsFromEpisodesToBatch,
+                AddNextObservationsFromEpisodesToTrainBatch(),
+            )
+            pipeline.insert_after(
+                AddColumnsFromEpisodesToTrainBatch,
+                NStepTransitions(gamma=self.gamma, n_step=self.n_step),
+            )
+        return pipeline
 
     def validate(self) -> None:
         super().validate()

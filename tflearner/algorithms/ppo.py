@@ -18,6 +18,7 @@ from tflearner.columns import Columns
 from tflearner.config import TRAINING, AlgorithmConfig, register_config
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
+from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.distributed.learner_group import LearnerGroup
 from tflearner.errors import ConfigError, shown
 from tflearner.learner.tf_learner import TfLearner
@@ -97,6 +98,20 @@ class PPOConfig(AlgorithmConfig):
     def get_default_rl_module_spec(self) -> RLModuleSpec:
         return RLModuleSpec(module_class=PPOTfRLModule, catalog_class=PPOCatalog)
 
+    def build_learner_connector(
+        self, input_observation_space=None, input_action_space=None, device=None
+    ) -> LearnerConnectorPipeline:
+        pipeline = super().build_learner_connector(
+            input_observation_space, input_action_space, device
+        )
+        if issubclass(self.get_learner_class(), PPOTfLearner):
+            pipeline.prepend(AddOneTsToEpisodesAndTruncate())
+            pipeline.append(
+                GeneralAdvantageEstimation(gamma=self.gamma, lambda_=self.lambda_)
+            )
+            pipeline.append(StandardizeAdvantages())
+        return pipeline
+
     def validate(self) -> None:
         super().validate()
         self._check_number("lambda_", 0.0, 1.0)
@@ -171,19 +186,6 @@ class PPOTfLearner(TfLearner):
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self._coefficients: dict[ModuleID, _Coefficients] = {}
-
-    def build(self) -> None:
-        if self._check_is_built(error=False):
-            return
-        super().build()
-        if self._learner_connector is not None:
-            self._learner_connector.prepend(AddOneTsToEpisodesAndTruncate())
-            self._learner_connector.append(
-                GeneralAdvantageEstimation(
-                    gamma=self.config.gamma, lambda_=self.config.lambda_
-                )
-            )
-            self._learner_connector.append(StandardizeAdvantages())
 
     def _set_up_module(self, module_id: ModuleID) -> None:
         super()._set_up_module(module_id)

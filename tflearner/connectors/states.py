@@ -1,8 +1,11 @@
-"""Cuts the episodes of stateful modules into sequences, each with the state before it.
+"""Cuts episodes into sequences, each with the state of a stateful module before it.
 
 Shapes: an episode has T rows, its artificial last one included. With L, the module's
 `model_config.max_seq_len`, it makes S = ceil(T / L) sequences. The columns of stateless
 modules stay as they are.
+
+If the loss needs whole trajectories (`Learner.needs_trajectories`), every episode is one
+sequence, of stateless modules, too: S = 1, and L is at least the longest T of the batch.
 """
 
 import numbers
@@ -16,6 +19,9 @@ from tflearner.connectors import batching
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.episode_columns import BOOTSTRAP_ROWS, stacked
 from tflearner.errors import BatchError, ConfigError
+
+# In `shared_data`: whether every episode becomes one sequence.
+NEEDS_TRAJECTORIES = "needs_trajectories"
 
 
 class AddTimeDimToBatchAndZeroPad(ConnectorV2):
@@ -34,15 +40,19 @@ class AddTimeDimToBatchAndZeroPad(ConnectorV2):
     """
 
     def __call__(self, *, rl_module, batch, episodes, shared_data, **kwargs):
-        lengths = {
-            module_id: _max_seq_len(module_id, module)
-            for module_id, module in rl_module.items()
-            if module.is_stateful()
-        }
+        extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
+        if shared_data.get(NEEDS_TRAJECTORIES):
+            length = _rounded_up(max(map(len, episodes)) + extra)
+            lengths = dict.fromkeys(rl_module.keys(), length)
+        else:
+            lengths = {
+                module_id: _max_seq_len(module_id, module)
+                for module_id, module in rl_module.items()
+                if module.is_stateful()
+            }
         if not lengths:
             return batch
         batching.check_one_entry_per_episode(batch, episodes)
-        extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
         batch = {column: list(entries) for column, entries in batch.items()}
         batch.setdefault(Columns.LOSS_MASK, [None] * len(episodes))
         batch[Columns.SEQ_LENS] = [None] * len(episodes)
@@ -97,9 +107,17 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
                 module_id = batching.module_id_of(episode, rl_module)
                 if module_id not in initial:
                     initial[module_id] = rl_module[module_id].get_initial_state()
+                if not initial[module_id]:  # A stateless module's trajectories.
+                    continue
                 where = f"module {module_id!r}, {batching.name_of(episode, index)}"
                 states[index] = _states(episode, seq_lens, initial[module_id], where)
         return batch
+
+
+def _rounded_up(length: int) -> int:
+    """Returns the next number with at most three binary digits, so there are few."""
+    unit = 1 << max(0, length.bit_length() - 3)
+    return -(-length // unit) * unit
 
 
 def _max_seq_len(module_id: str, module: Any) -> int:

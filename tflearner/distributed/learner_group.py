@@ -49,7 +49,7 @@ class LearnerGroup:
         module_spec: RLModuleSpec | MultiRLModuleSpec | None = None,
         placement_group: Any = None,
     ):
-        learner_class = config.learner_class or config.get_default_learner_class()
+        learner_class = config.get_learner_class()
         self._learner = learner_class(config=config, module_spec=module_spec)
         self._learner.build()
 

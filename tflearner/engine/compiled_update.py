@@ -10,6 +10,7 @@ With several devices each gets its part of every minibatch, see `replicas.py`; t
 is the same, around a step that runs on all of them.
 """
 
+import collections
 import dataclasses
 import enum
 import logging
@@ -40,8 +41,10 @@ MetricKey = tuple[str, ...]
 ColumnsByModule = Mapping[ModuleID, Mapping[str, Any]]
 
 # Recurrent cells bring a loop of their own, which XLA runs no faster. Nor does it run
-# unrolled ones faster: 4.6 ms a step instead of 2.8 ms (64 units, 20 steps).
-LOOPS = ("While", "StatelessWhile")
+# unrolled ones faster: 4.6 ms a step instead of 2.8 ms (64 units, 20 steps). Those
+# multiply by one kernel more often than any other network, at least twice per step.
+LOOPS = {"While", "StatelessWhile", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"}
+MOST_PRODUCTS_OF_A_KERNEL = 8
 # XLA on CPU has no fast convolution inside a loop: 2,434 ms a step, where the plain loop
 # takes 153 ms, and 103 ms if XLA compiles the step alone.
 CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative")
@@ -328,7 +331,6 @@ class _Program:
         self._owner = owner
         self._full_batch = full_batch
         self.module_ids = frozenset(columns)
-        self._has_sequences = _has_sequences(columns)
         self._shapes: set = set()
         self.mode, self._reason = Mode.PLAIN, ""
         started = time.perf_counter()
@@ -399,8 +401,9 @@ class _Program:
         if not self._owner.replicas.can_use_xla:
             return Mode.PLAIN, "devices exchange gradients"
         operations = _operations(self._step.graph)
-        is_recurrent = self._has_sequences or not operations.isdisjoint(LOOPS)
-        if wanted == "auto" and is_recurrent:
+        if wanted == "auto" and (
+            not operations.isdisjoint(LOOPS) or _has_unrolled_loop(self._step.graph)
+        ):
             return Mode.PLAIN, "recurrent layers"
         if self._full_batch:
             return Mode.PLAIN, "minibatches vary in length"
@@ -564,6 +567,27 @@ def _operations(graph: tf.Graph) -> set[str]:
     definition = graph.as_graph_def()
     nodes = [definition.node, *(f.node_def for f in definition.library.function)]
     return {node.op for own in nodes for node in own}
+
+
+def _has_unrolled_loop(graph: tf.Graph) -> bool:
+    """Returns whether many products have one kernel, as in a loop that was unrolled."""
+    kernels = collections.Counter(
+        _source(operand.op)
+        for op in graph.get_operations()
+        if op.type == "MatMul"
+        for operand in op.inputs
+    )
+    return any(
+        source.outputs[0].dtype == tf.resource and number > MOST_PRODUCTS_OF_A_KERNEL
+        for source, number in kernels.items()
+    )
+
+
+def _source(operation: tf.Operation) -> tf.Operation:
+    """Returns the operation behind those that read or cast a variable."""
+    while operation.type in ("ReadVariableOp", "Cast", "Identity"):
+        operation = operation.inputs[0].op
+    return operation
 
 
 def num_threads() -> int:

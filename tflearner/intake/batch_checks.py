@@ -104,11 +104,15 @@ class MaskSpec(ColumnSpec):
         return (*super().kinds, "bool")
 
 
-def column_specs(module: RLModule) -> dict[str, Any]:
+def column_specs(module: RLModule, trajectories: bool = False) -> dict[str, Any]:
     """Returns the specs of the columns whose form a module decides.
 
     A spec is a `ColumnSpec`, or nested like the column; that of `seq_lens`, there for
-    stateful modules only, is a `SequenceSpec`.
+    modules that train on sequences only, is a `SequenceSpec`.
+
+    Args:
+        module: The module.
+        trajectories: Whether the loss needs sequences of stateless modules, too.
     """
     specs: dict[str, Any] = {
         column: ColumnSpec("float", np.float32) for column in FLOAT_COLUMNS
@@ -130,9 +134,10 @@ def column_specs(module: RLModule) -> dict[str, Any]:
         specs[Columns.ACTION_DIST_INPUTS] = ColumnSpec(
             "float", np.float32, ((size,),), minus_inf=may_be_minus_inf(module)
         )
-    sequence_spec = sequences.sequence_spec(module)
+    sequence_spec = sequences.sequence_spec(module, trajectories)
     if sequence_spec is not None:
         specs[Columns.SEQ_LENS] = sequence_spec
+    if sequence_spec is not None and sequence_spec.initial_state:
         specs[Columns.STATE_IN] = tree.map_structure(
             _state_spec, sequence_spec.initial_state
         )

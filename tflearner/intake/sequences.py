@@ -1,8 +1,9 @@
-"""The sequences of stateful modules: lengths, padding and states, at the door.
+"""Checks and completes sequences: their lengths, padding and states.
 
 A stateful module trains on S sequences of T steps each: columns [S, T, ...], `seq_lens`
 int32 [S], `loss_mask` bool [S, T] and `state_in`, a nest of arrays [S, ...]. Steps
-beyond a sequence's length are padding.
+beyond a sequence's length are padding. A loss that needs trajectories gets sequences of
+stateless modules, too, without `state_in`.
 """
 
 import dataclasses
@@ -24,10 +25,11 @@ PER_SEQUENCE = (Columns.SEQ_LENS, Columns.STATE_IN)
 
 @dataclasses.dataclass(frozen=True)
 class SequenceSpec:
-    """What the sequences of a stateful module look like.
+    """The form of a module's sequences.
 
     Attributes:
-        initial_state: The state at the start of an episode: a nest of arrays [...].
+        initial_state: The state at the start of an episode: a nest of arrays [...];
+            empty for a stateless module.
         max_seq_len: The steps that rows are padded to at least; `None` pads to the
             longest sequence.
     """
@@ -83,11 +85,16 @@ class Layout:
         return f"{text}, index {rest}" if rest else text
 
 
-def sequence_spec(module: RLModule) -> SequenceSpec | None:
-    """Returns what a module's sequences look like; `None` for a stateless module."""
-    if not module.is_stateful():
-        return None
-    return SequenceSpec(module.get_initial_state(), module.max_seq_len)
+def sequence_spec(module: RLModule, trajectories: bool) -> SequenceSpec | None:
+    """Returns the form of a module's sequences; `None` if it trains on rows.
+
+    Args:
+        module: The module.
+        trajectories: Whether the loss needs sequences of stateless modules, too.
+    """
+    if module.is_stateful():
+        return SequenceSpec(module.get_initial_state(), module.max_seq_len)
+    return SequenceSpec({}, None) if trajectories else None
 
 
 def valid_steps(seq_lens: np.ndarray, num_steps: int) -> np.ndarray:
@@ -186,7 +193,7 @@ def complete(columns: dict[str, Any], layout: Layout, spec: SequenceSpec) -> dic
         }
     result[Columns.SEQ_LENS] = layout.seq_lens
     result.setdefault(Columns.LOSS_MASK, valid)
-    if Columns.STATE_IN not in result:
+    if Columns.STATE_IN not in result and spec.initial_state:
         num_sequences = len(layout.seq_lens)
         result[Columns.STATE_IN] = tree.map_structure(
             lambda leaf: np.repeat(leaf[None], num_sequences, axis=0),

@@ -7,6 +7,7 @@ import numpy as np
 
 from tflearner.columns import Columns
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
+from tflearner.connectors.states import NEEDS_TRAJECTORIES
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
@@ -61,6 +62,8 @@ def from_episodes(
     connector: LearnerConnectorPipeline | None,
     modules: MultiRLModule,
     metrics: MetricsLogger,
+    *,
+    trajectories: bool,
 ) -> MultiAgentBatch:
     """Returns the batch that the connector pipeline makes of episodes.
 
@@ -70,7 +73,8 @@ def from_episodes(
             step.
         connector: The pipeline.
         modules: The modules of the learner.
-        metrics: What pieces log to.
+        metrics: The logger of the pieces.
+        trajectories: Whether every episode has to become one sequence.
 
     Raises:
         BatchError: If `episodes` is no list of episodes.
@@ -98,7 +102,7 @@ def from_episodes(
         rl_module=modules,
         batch={},
         episodes=of_agents,
-        shared_data={},
+        shared_data={NEEDS_TRAJECTORIES: trajectories},
         metrics=metrics,
     )
     env_steps = sum(len(episode) for episode in episodes)

@@ -69,6 +69,9 @@ class Learner(LearnerState):
     """
 
     TOTAL_LOSS_KEY = constants.TOTAL_LOSS_KEY
+    # Whether `compute_loss_for_module` gets whole trajectories of every module: columns
+    # and forward outputs [S, T, ...], one sequence per episode, and LOSS_MASK [S, T].
+    needs_trajectories: bool = False
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -351,7 +354,11 @@ class Learner(LearnerState):
             found = lost.resolve_all(episodes)
             lost.check(found)
             yield train_batch.from_episodes(
-                found, self._learner_connector, self.module, self.metrics
+                found,
+                self._learner_connector,
+                self.module,
+                self.metrics,
+                trajectories=self.needs_trajectories,
             )
 
         self._update_from(batches(), settings, timesteps)
@@ -576,7 +583,9 @@ class Learner(LearnerState):
     def _checked(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
         module = self.module[module_id].unwrapped()
         if module_id not in self._column_specs:
-            self._column_specs[module_id] = batch_checks.column_specs(module)
+            self._column_specs[module_id] = batch_checks.column_specs(
+                module, self.needs_trajectories
+            )
         brings_loss = isinstance(module, SelfSupervisedLossAPI)
         return batch_checks.check_columns(
             module_id,

@@ -103,7 +103,9 @@ class ModuleOwner(FrameworkHooks, FormerNames):
             logger.debug("Learner already built. Skipping build.")
             return
         if self.config.num_aggregator_actors_per_learner == 0:
-            self._learner_connector = self.config.build_learner_connector(
+            config = self.config.copy(copy_frozen=False)
+            config.learner_class = type(self)  # Its pieces are those of the loss.
+            self._learner_connector = config.build_learner_connector(
                 input_observation_space=None,
                 input_action_space=None,
                 device=self.device,

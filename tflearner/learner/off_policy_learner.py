@@ -7,12 +7,6 @@ import tensorflow as tf
 
 from tflearner import constants
 from tflearner.columns import Columns
-from tflearner.connectors.episode_columns import (
-    AddColumnsFromEpisodesToTrainBatch,
-    AddNextObservationsFromEpisodesToTrainBatch,
-    AddObservationsFromEpisodesToBatch,
-)
-from tflearner.connectors.n_step import NStepTransitions
 from tflearner.constants import ALL_MODULES
 from tflearner.engine.optimizers import tf_variable
 from tflearner.learner.tf_learner import TfLearner
@@ -44,21 +38,6 @@ class OffPolicyTfLearner(TfLearner):
         super().__init__(**kwargs)
         # Environment steps at the last update of a module's target networks.
         self._target_updates: dict[ModuleID, int] = {}
-
-    def build(self) -> None:
-        if self._check_is_built(error=False):
-            return
-        super().build()
-        pipeline = self._learner_connector
-        if pipeline and self.config.add_default_connectors_to_learner_pipeline:
-            pipeline.insert_after(
-                AddObservationsFromEpisodesToBatch,
-                AddNextObservationsFromEpisodesToTrainBatch(),
-            )
-            pipeline.insert_after(
-                AddColumnsFromEpisodesToTrainBatch,
-                NStepTransitions(gamma=self.config.gamma, n_step=self.config.n_step),
-            )
 
     def _tear_down_module(self, module_id: ModuleID) -> None:
         super()._tear_down_module(module_id)

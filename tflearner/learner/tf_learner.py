@@ -40,6 +40,7 @@ from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.networks import tensorflow_settings
 from tflearner.networks.own_random import own_random_numbers
+from tflearner.networks.recurrent import apply_per_step
 from tflearner.types import ModuleID, Param, ParamDict, ParamRef, Tensor
 
 
@@ -236,7 +237,13 @@ class TfLearner(Learner):
         modules = {module_id: self.module[module_id] for module_id in batch}
         layer_losses.forget(modules.values())
         with _no_new_weights(modules):
-            fwd_out = self.module.forward_train(batch)
+            if self.needs_trajectories:
+                fwd_out = {
+                    mid: _forward_trajectories(module, batch[mid])
+                    for mid, module in modules.items()
+                }
+            else:
+                fwd_out = self.module.forward_train(batch)
         losses = self.compute_losses(fwd_out=fwd_out, batch=batch)
         self._check_losses(losses, fwd_out)
         for module_id, added in layer_losses.collect(modules).items():
@@ -682,6 +689,14 @@ def _no_new_weights(module_ids: Collection[ModuleID]) -> Iterator[None]:
 
     with tf.variable_creator_scope(refuse):
         yield
+
+
+def _forward_trajectories(module: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """Returns outputs [S, T, ...] of columns [S, T, ...], whatever the module."""
+    if module.is_stateful():
+        return module.forward_train(batch)
+    columns = {k: own for k, own in batch.items() if k != Columns.SEQ_LENS}
+    return apply_per_step(module.forward_train, columns)
 
 
 def _without_result(function: Callable[[], Any]) -> Callable[[], None]:
