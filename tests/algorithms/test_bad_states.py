@@ -210,7 +210,10 @@ def test_every_leaf_of_a_state_may_be_anything(
     set_state = algo.set_state if route == "set_state" else _restoring(algo)
     rng = np.random.default_rng(0)
     failures, num_tried, num_accepted, before = [], 0, 0, None
-    for path in [*_paths(algo.get_state())]:
+    paths = [*_paths(algo.get_state())]
+    if num_values == 1:  # The two routes share the leaves.
+        paths = paths[route == "restore" :: 2]
+    for path in paths:
         chosen = rng.choice(len(WRONG), num_values - 1, replace=False)
         values = [WRONG[i] for i in chosen]
         for value in (*values, KeyError):
