@@ -31,10 +31,12 @@ class Collected:
     Attributes:
         values: Key -> the values logged under it, in order, untouched.
         settings: Key -> the settings of its first `log_value`; they fit `log_values`.
+        rows: Key -> the values of `collect_rows`, one per row.
     """
 
     values: dict[tuple[str, ...], list] = dataclasses.field(default_factory=dict)
     settings: dict[tuple[str, ...], dict] = dataclasses.field(default_factory=dict)
+    rows: dict[tuple[str, ...], Any] = dataclasses.field(default_factory=dict)
 
     def add(self, key: tuple[str, ...], value: Any, settings: dict) -> None:
         """Keeps a value, and the settings of the first one under its key."""
@@ -341,6 +343,11 @@ class MetricsLogger(Checkpointable):
         if stack:
             for path, settings in collected.settings.items():
                 stack[-1].settings.setdefault(path, settings)
+
+    def collect_rows(self, key: MetricKey, values: Any) -> None:
+        """Hands per-row values to the outermost `collect()`; without one, drops them."""
+        if self._collectors.stack:
+            self._collectors.stack[0].rows[_path(key)] = values
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
         """Returns all metrics with their settings as plain Python."""

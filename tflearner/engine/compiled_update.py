@@ -11,6 +11,7 @@ is the same, around a step that runs on all of them.
 """
 
 import collections
+import contextlib
 import dataclasses
 import enum
 import logging
@@ -149,14 +150,15 @@ class CompiledUpdate:
     up to twice that where this program is compiled already.
 
     Args:
-        update: Takes {module id: {column: tensor}}; returns losses by module, {key:
-            [logged tensors]} and {key: tensor [rows]}.
+        update: Takes {module id: {column: tensor}}; returns forward outputs and losses
+            by module, and {key: [logged tensors]}.
         overflow_guard: Takes module ids; returns the guard of an update of the modules.
-        metrics: The logger that `update` logs to.
+        metrics: The logger that `update` logs to, per-row values included.
         replicas: The devices that it runs on.
         jit_compile: True, False or "auto".
         run_eagerly: Whether nothing is traced at all.
         loss_key: The key under which a module's loss is reported.
+        tracing: Returns the context in which an update is traced.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class CompiledUpdate:
         jit_compile: bool | str,
         run_eagerly: bool,
         loss_key: str,
+        tracing: Callable[[], contextlib.AbstractContextManager],
     ):
         self._update = update
         self._overflow_guard = overflow_guard
@@ -177,6 +180,7 @@ class CompiledUpdate:
         self._jit_compile = jit_compile
         self._run_eagerly = run_eagerly
         self._loss_key = loss_key
+        self._tracing = tracing
         self._programs: dict[Any, _Program] = {}
         self._last_layout: Any = None
         # Module id -> a `tf.TensorSpec` [None, ...] for each column, or a nest of them,
@@ -207,7 +211,8 @@ class CompiledUpdate:
             return self._run_line_by_line(columns, plan)
         program = self._programs.pop(layout, None)
         if program is None:
-            program = _Program(self, columns, plan, full_batch)
+            with self._tracing():
+                program = _Program(self, columns, plan, full_batch)
         self._programs[layout] = program  # The last in order is the last used.
         while len(self._programs) > MOST_PROGRAMS:
             del self._programs[next(iter(self._programs))]
@@ -254,7 +259,8 @@ class CompiledUpdate:
 
         def on_replica(minibatch):
             with self._metrics.collect() as logged:
-                losses, step_values, rows = self._update(minibatch)
+                _, losses, step_values = self._update(minibatch)
+            rows = logged.rows
             entries: list[tuple[MetricKey, Any]] = [
                 ((mid, self._loss_key), loss) for mid, loss in losses.items()
             ]
@@ -483,7 +489,7 @@ class _Program:
             self._owner.num_compilations += 1
 
     def _run(self, columns, indices, num_minibatches) -> tuple[np.ndarray, np.ndarray]:
-        with self._owner.replicas.device():
+        with tf.device(self._owner.replicas.device):
             tensors = _map_columns(lambda _, column: from_numpy(column), columns)
             indices = {mid: tf.constant(own) for mid, own in indices.items()}
             outputs = self._loop(tensors, indices, tf.constant(num_minibatches))

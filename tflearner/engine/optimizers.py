@@ -1,7 +1,7 @@
 """Which optimizer owns which parameter, and at what learning rate."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.checkpoint import matching
-from tflearner.constants import FLOAT32_MAX
+from tflearner.constants import ALL_MODULES, FLOAT32_MAX
 from tflearner.errors import OptimizerError
 from tflearner.schedule import Scheduler, is_float32
 from tflearner.types import (
@@ -41,6 +41,11 @@ class OptimizerRecord:
     schedule: Scheduler | None
 
     @property
+    def is_of_all(self) -> bool:
+        """Whether it belongs to all modules."""
+        return self.module_id == ALL_MODULES
+
+    @property
     def full_name(self) -> str:
         """The name with the module id in front, as RLlib writes it."""
         return f"{self.module_id}_{self.name}"
@@ -61,6 +66,15 @@ class OptimizerRegistry:
     def for_module(self, module_id: ModuleID) -> list[OptimizerRecord]:
         """Returns the records of one module; none for an unknown id."""
         return [r for r in self if r.module_id == module_id]
+
+    def of_modules(self, module_ids: Collection[ModuleID]) -> list[OptimizerRecord]:
+        """Returns the optimizers that take part in a step of some modules."""
+        return [r for r in self if r.module_id in module_ids or r.is_of_all]
+
+    def stepping(self, gradients: ParamDict) -> list[OptimizerRecord]:
+        """Returns the optimizers that take part in the step of some gradients."""
+        module_ids = getattr(gradients, "module_ids", None)
+        return [*self] if module_ids is None else self.of_modules(module_ids)
 
     def sharing_with(self, record: OptimizerRecord) -> set[ModuleID]:
         """Returns the modules whose optimizers have variables in common with one."""

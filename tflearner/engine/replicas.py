@@ -16,8 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.columns import Columns
+from tflearner.engine import optimizers
+from tflearner.engine.gradients import multiplied
+from tflearner.engine.optimizers import OptimizerRecord
 from tflearner.errors import ConfigError, OptimizerError, UsageError, WorkerLostError
-from tflearner.types import ModuleID, Tensor
+from tflearner.types import ModuleID, ParamDict, Tensor
 
 # What the processes that are left get to hear when one is killed.
 LOST_WORKER = (
@@ -97,6 +100,8 @@ class Replicas:
         num: Replicas of all processes.
         num_local: Those of this process.
         devices: Their devices; `[None]` leaves the choice to TensorFlow.
+        device: The only one of them; `None` if there are several.
+        num_workers: Processes that learn together.
         is_mirrored: Whether the strategy exchanges gradients, even for one replica.
     """
 
@@ -107,12 +112,9 @@ class Replicas:
         devices = [None] if is_default else [*strategy.extended.worker_devices]
         self.devices: list[str | None] = devices
         self.num_local = len(devices)
+        self.device = devices[0] if len(devices) == 1 else None
+        self.num_workers = self.num // self.num_local
         self.is_mirrored = isinstance(strategy, SUPPORTED[:2])
-
-    @property
-    def num_workers(self) -> int:
-        """Processes that learn together."""
-        return self.num // self.num_local
 
     @property
     def can_use_xla(self) -> bool:
@@ -136,10 +138,6 @@ class Replicas:
     def scope(self) -> contextlib.AbstractContextManager:
         """Returns the context in which variables, and optimizers, have to be made."""
         return self.strategy.scope()
-
-    def device(self) -> contextlib.AbstractContextManager:
-        """Returns the context in which what runs on a single device is started."""
-        return tf.device(self.devices[0] if self.num_local == 1 else None)
 
     def check_is_ours(self, where: str, variables: Sequence[Any]) -> None:
         """Raises `UsageError` for a variable that is not on the replicas' devices."""
@@ -339,6 +337,23 @@ class Replicas:
         if values.shape[0] is not None:
             own.set_shape([values.shape[0] * self.num_local])
         return own
+
+    def step(self, record: OptimizerRecord, gradients: ParamDict) -> None:
+        """Lets an optimizer take its step.
+
+        Args:
+            record: The optimizer.
+            gradients: Gradients of the whole minibatch, by reference of its variables.
+        """
+        scale = optimizers.loss_scale(record.optimizer)
+        if scale is not None:  # It divides by it, and looks for overflows.
+            gradients = multiplied(gradients, tf.convert_to_tensor(scale))
+        if self.num > 1:  # It adds gradients of all replicas up.
+            gradients = multiplied(gradients, 1.0 / self.num)
+        apply: Callable = record.optimizer.apply
+        if not self.is_mirrored:
+            apply = functools.partial(optimizers.apply, record.optimizer)
+        apply([*gradients.values()], [record.params[ref] for ref in gradients])
 
     def assign(self, variables: Sequence[Any], values: Sequence[Tensor]) -> None:
         """Assigns values to variables; they are the same on every replica."""

@@ -1,7 +1,8 @@
-"""Finds what a loss does to its learner besides computing: that happens while tracing."""
+"""Detects attributes that a loss changes while it is traced: that happens only once."""
 
+import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -11,21 +12,19 @@ _VALUES = (bool, int, float, str, bytes, type(None))
 _PARTS = (*_VALUES, tuple)
 
 
-def snapshot(learner: Any, modules: Any) -> dict[str, Any]:
-    """Returns what the attributes of a learner and its modules are now.
+@contextlib.contextmanager
+def watched(learner: Any, modules: Any) -> Iterator[None]:
+    """Warns if attributes of a learner or its modules change while a step is traced.
 
-    As far as a change can be seen: numbers and texts by value, containers by what they
-    hold, everything else by identity.
+    Numbers and texts are compared by value, containers by what they hold, everything
+    else by identity.
 
     Args:
         learner: The learner.
         modules: Its modules by id.
     """
-    return {path: _seen(value) for path, value in _attributes(learner, modules)}
-
-
-def warn_of_changes(learner: Any, modules: Any, before: Mapping[str, Any]) -> None:
-    """Warns if attributes changed since `snapshot`, while an update was traced."""
+    before = {path: _seen(value) for path, value in _attributes(learner, modules)}
+    yield
     for path, value in _attributes(learner, modules):
         if before.get(path) != _seen(value):
             break

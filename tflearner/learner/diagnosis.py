@@ -10,6 +10,7 @@ import tree
 from tflearner.columns import Columns
 from tflearner.constants import ALL_MODULES
 from tflearner.engine import gradients
+from tflearner.engine.loss_scale import LossScale
 from tflearner.engine.optimizers import OptimizerRecord, state_variables
 from tflearner.intake import batch_checks
 from tflearner.types import ModuleID, ParamDict
@@ -87,9 +88,8 @@ def _bad(
     # As in `TfLearner._update`.
     with learner.metrics.collect() as logged, tf.GradientTape() as tape:
         fwd_out, losses = learner._forward_and_losses(minibatch)
-        with learner._updates_only(losses):
-            scaled, _ = learner._scaled(losses)
-            computed = learner.compute_gradients(scaled, gradient_tape=tape)
+        scale = LossScale(learner._optimizers.of_modules(losses))
+        computed = learner.compute_gradients(scale.scaled(losses), gradient_tape=tape)
 
     for mid, of in own.items():
         for name, where in _bad_rows(learner, mid, fwd_out[mid], rows[mid]):
@@ -130,7 +130,7 @@ def _bad_gradients(
     for record, own in given:
         is_clipped = learner._is_clipped(record.module_id)
         size = gradients.global_norm if is_clipped else gradients.sum_of_squares
-        if own and _has_bad(size([*own.values()])):  # As `NonFiniteGuard` has it.
+        if own and _has_bad(size([*own.values()])):  # As `AskingGuard` has it.
             largest = max(own, key=lambda ref: float(tf.reduce_max(tf.abs(own[ref]))))
             yield f"norm of the gradients, largest in weight {name(record, largest)}"
 

@@ -1,13 +1,11 @@
 """What a learner owns: modules and their optimizers, from its building to its end."""
 
 import abc
-import contextlib
 import dataclasses
 import enum
 import logging
 import platform
-import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ from tflearner.config import AlgorithmConfig
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
 from tflearner.data.sample_batch import MultiAgentBatch
-from tflearner.engine.optimizers import OptimizerRecord, OptimizerRegistry
+from tflearner.engine.optimizers import OptimizerRegistry
 from tflearner.errors import (
     ConfigError,
     ModuleError,
@@ -81,7 +79,6 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self._module_spec = module_spec
         self._given_spec = module_spec
         self._turns = Turns()  # Updates and exports exclude each other.
-        self._in_step = threading.local()  # Each device of a step has a thread.
         self._module_obj = module
         self._module: MultiRLModule | None = None
         self._lifecycle = _Lifecycle.NEW
@@ -287,28 +284,6 @@ class ModuleOwner(FrameworkHooks, FormerNames):
                 allow_shared=allow_shared,
             )
         self._forget_traces(self._optimizers.sharing_with(record))
-
-    def _records_to_step(self) -> list[OptimizerRecord]:
-        """The optimizers that take part in a gradient step.
-
-        Those of a module that is not part of it are left out, even if a loss of another
-        module reaches its variables.
-        """
-        present = getattr(self._in_step, "module_ids", None)
-        return [
-            record
-            for record in self._optimizers
-            if present is None or record.module_id in {*present, ALL_MODULES}
-        ]
-
-    @contextlib.contextmanager
-    def _updates_only(self, module_ids: Collection[ModuleID]) -> Iterator[None]:
-        """Leaves the optimizers of other modules out of a gradient step."""
-        self._in_step.module_ids = frozenset(module_ids)
-        try:
-            yield
-        finally:
-            self._in_step.module_ids = None
 
     def _forget_traces(self, module_ids: Collection[ModuleID]) -> None:
         """Makes the next update with one of the modules be traced anew."""

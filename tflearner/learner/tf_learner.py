@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -16,6 +16,9 @@ from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
 from tflearner.engine import compile_cache, gradients, optimizers, side_effects
 from tflearner.engine.compiled_update import CompiledUpdate, UpdateOutputs
+from tflearner.engine.gradients import Gradients
+from tflearner.engine.guard import AskingGuard, NoGuard, RevertingGuard
+from tflearner.engine.loss_scale import LossScale
 from tflearner.engine.optimizers import as_param_dict, param_ref, tf_variable
 from tflearner.engine.overflow_guard import OverflowGuard
 from tflearner.engine.replicas import Replicas, strategy_of
@@ -78,13 +81,14 @@ class TfLearner(Learner):
                 'jit_compile="auto" or False',
             )
         self._compiled = CompiledUpdate(
-            self._update_with_rows,
+            self._update,
             self._overflow_guard,
             self.metrics,
             self._replicas,
             jit_compile=self.config.jit_compile,
             run_eagerly=self.config.run_eagerly,
             loss_key=self.TOTAL_LOSS_KEY,
+            tracing=lambda: side_effects.watched(self, self.module),
         )
 
     @property
@@ -223,14 +227,20 @@ class TfLearner(Learner):
         """
         # The tape keeps recording, for a `compute_gradients` that adds up losses.
         with self.metrics.collect() as logged, tf.GradientTape() as tape:
-            fwd_out, loss_per_module = self._forward_and_losses(batch)
-            with self._updates_only(loss_per_module):
-                # What this device has of the losses of the whole minibatch.
-                losses = self._replicas.weighted(loss_per_module, batch)
-                scaled, scale = self._scaled(losses)
-                gradients_dict = self.compute_gradients(scaled, gradient_tape=tape)
-                self._step(losses, gradients_dict, scale)
-        return fwd_out, loss_per_module, logged.values
+            fwd_out, losses = self._forward_and_losses(batch)
+            shares = self._replicas.weighted(losses, batch)
+            scale = LossScale(self._optimizers.of_modules(losses))
+            gradients = self.compute_gradients(scale.scaled(shares), gradient_tape=tape)
+            self._check_gradients(losses, gradients)
+            gradients = scale.unscaled(self._replicas.sum_dict(gradients))
+            guard = self._guard(shares, gradients)
+            gradients = self.postprocess_gradients(Gradients(gradients, losses))
+            guard.step(self.apply_gradients, Gradients(gradients, losses))
+            self._after_gradient_step(
+                {mid: guard.is_healthy.get(mid, True) for mid in losses}
+            )
+            self._log_skipped(guard.is_healthy)
+        return fwd_out, losses, logged.values
 
     def _forward_and_losses(self, batch: dict[ModuleID, Any]) -> tuple[dict, dict]:
         """Returns forward outputs, and losses including the losses of Keras layers."""
@@ -254,16 +264,6 @@ class TfLearner(Learner):
         layer_losses.forget(modules.values())
         return fwd_out, losses
 
-    def _update_with_rows(self, batch: dict[ModuleID, Any]) -> tuple:
-        """Returns the losses, the logged tensors and the per-row values."""
-        rows: dict[tuple[ModuleID, str], Tensor] = {}
-        self._in_step.rows = rows
-        try:
-            _, losses, logged = self._update(batch)
-        finally:
-            self._in_step.rows = None
-        return losses, logged, rows
-
     def put_out_rows(self, module_id: ModuleID, name: str, values: Tensor) -> None:
         """Hands numbers of single rows from a traced loss to `row_outputs`.
 
@@ -275,44 +275,33 @@ class TfLearner(Learner):
             name: What they are, such as "td_error".
             values: float [B], one for each row of the minibatch.
         """
-        rows = getattr(self._in_step, "rows", None)
-        if rows is None:  # A loss that is looked at outside of an update.
-            return
         if values.shape.rank != 1:
             raise LossError(
                 f"put_out_rows({module_id!r}, {name!r})",
                 f"values of shape {values.shape}",
                 "one number for each row, [B]",
             )
-        rows[module_id, name] = values
+        self.metrics.collect_rows((module_id, name), values)
 
-    def _step(self, losses: dict, gradients_dict: ParamDict, scale: Any) -> None:
-        self._check_gradients(losses, gradients_dict)
-        gradients_dict = self._replicas.sum_dict(gradients_dict)
-        if scale is not None:
-            gradients_dict = gradients.unscaled(gradients_dict, scale)
-        guard = None
-        if self.config.non_finite_updates != "off":
-            guard = gradients.NonFiniteGuard(
-                self._replicas.sum_dict(losses),
-                gradients_dict,
-                self._records_to_step(),
-                self._is_clipped,
-            )
-        postprocessed = self.postprocess_gradients(gradients_dict)
-        if guard is None:
-            self.apply_gradients(postprocessed)
-        elif self._can_ask_before_steps():
-            with self._guarded_by(guard):
-                self.apply_gradients(postprocessed)
-        else:
-            guard.save()
-            self.apply_gradients(postprocessed)
-            guard.revert(self._replicas.assign)
-        is_healthy = {} if guard is None else guard.is_healthy
-        self._after_gradient_step({mid: is_healthy.get(mid, True) for mid in losses})
-        if guard is not None:
-            self._count_sick(guard)
+    def _guard(self, losses: dict, gradients_dict: ParamDict) -> NoGuard:
+        """Returns the guard of a step, on what all devices have of it together."""
+        if self.config.non_finite_updates == "off":
+            return NoGuard()
+        records = self._optimizers.of_modules(losses)
+        losses = self._replicas.sum_dict(losses)
+        # An own `apply_gradients` does not ask. Devices must not exchange anything inside
+        # of a `tf.cond`, and an optimizer with a loss scale has to see what overflows.
+        can_ask = (
+            type(self).apply_gradients is TfLearner.apply_gradients
+            and not self._replicas.is_mirrored
+            and all(optimizers.loss_scale(r.optimizer) is None for r in records)
+        )
+        if can_ask:
+            return AskingGuard(losses, gradients_dict, records, self._is_clipped)
+        assign = self._replicas.assign
+        return RevertingGuard(
+            losses, gradients_dict, records, self._is_clipped, assign=assign
+        )
 
     def _after_gradient_step(self, is_healthy: dict[ModuleID, Any]) -> None:
         """Runs inside of the traced step, when the optimizers have stepped. Override it.
@@ -322,49 +311,13 @@ class TfLearner(Learner):
                 with a loss or gradients that are not finite has to stay as it was.
         """
 
-    def _can_ask_before_steps(self) -> bool:
-        """Whether the guard is asked before optimizers step, not reverted afterwards."""
-        is_ours = type(self).apply_gradients is TfLearner.apply_gradients
-        # Devices must not exchange anything inside of a `tf.cond`, and an optimizer with
-        # a loss scale has to see what overflows.
-        scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
-        is_simple = not self._replicas.is_mirrored and all(
-            scale is None for scale in scales
-        )
-        return is_ours and is_simple
-
-    @contextlib.contextmanager
-    def _guarded_by(self, guard: gradients.NonFiniteGuard) -> Iterator[None]:
-        self._in_step.guard = guard
-        try:
-            yield
-        finally:
-            self._in_step.guard = None
-
-    def _scaled(self, losses: dict) -> tuple[dict, Tensor | None]:
-        """Returns the losses as optimizers want them scaled, and by what they are.
-
-        It is one number, since a variable may have a part in several losses: the lowest
-        of those that the optimizers of the step ask for, but not below 1, so that a
-        module that overflows for ever takes no digits from the others. `None` where
-        none of them asks for one.
-        """
-        scales = [optimizers.loss_scale(r.optimizer) for r in self._records_to_step()]
-        wanted = [tf.convert_to_tensor(scale) for scale in scales if scale is not None]
-        if not wanted:
-            return losses, None
-        scale = tf.maximum(tf.reduce_min(wanted), 1.0)
-        scaled = {
-            mid: loss * tf.cast(scale, loss.dtype) for mid, loss in losses.items()
-        }
-        return scaled, scale
-
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
         params = {
             ref: tf_variable(param) for ref, param in self._optimizers.params().items()
         }
         computed = gradient_tape.gradient(list(loss_per_module.values()), params)
-        stepped = {ref for record in self._records_to_step() for ref in record.params}
+        records = self._optimizers.of_modules(loss_per_module)
+        stepped = {ref for record in records for ref in record.params}
         return {
             ref: None
             if gradient is None or ref not in stepped
@@ -373,35 +326,26 @@ class TfLearner(Learner):
         }
 
     def apply_gradients(self, gradients_dict: ParamDict) -> None:
-        for record in self._records_to_step():
+        may_step = getattr(gradients_dict, "may_step", None)
+        for record in self._optimizers.stepping(gradients_dict):
             own = self.filter_param_dict_for_optimizer(gradients_dict, record.optimizer)
             if not own:
                 continue
-            scale = optimizers.loss_scale(record.optimizer)
-            if scale is not None:  # It divides by it, and looks for overflows.
-                own = gradients.multiplied(own, tf.convert_to_tensor(scale))
-            if self._replicas.num > 1:  # It adds gradients of all replicas up.
-                own = gradients.multiplied(own, 1.0 / self._replicas.num)
-            params = [record.params[ref] for ref in own]
-            apply: Callable = functools.partial(optimizers.apply, record.optimizer)
-            if self._replicas.is_mirrored:
-                apply = record.optimizer.apply
-            step = functools.partial(apply, list(own.values()), params)
-            guard = getattr(self._in_step, "guard", None)
-            if guard is None:
+            step = functools.partial(self._replicas.step, record, own)
+            if may_step is None:
                 step()
             else:
-                tf.cond(guard.may_step(record), _without_result(step), lambda: None)
+                tf.cond(may_step(record), _without_result(step), lambda: None)
 
     def _is_clipped(self, module_id: ModuleID) -> bool:
         return self.config.get_config_for_module(module_id).grad_clip is not None
 
-    def _count_sick(self, guard: gradients.NonFiniteGuard) -> None:
-        for module_id, healthy in guard.is_healthy.items():
+    def _log_skipped(self, is_healthy: Mapping[ModuleID, Tensor]) -> None:
+        for module_id, healthy in is_healthy.items():
             key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
             # Every replica counts the same step.
-            sick = tf.where(healthy, 0.0, 1.0 / self._replicas.num)
-            self.metrics.log_value(key, sick, reduce="sum")
+            skipped = tf.where(healthy, 0.0, 1.0 / self._replicas.num)
+            self.metrics.log_value(key, skipped, reduce="sum")
 
     def _check_losses(self, losses: Any, fwd_out: dict) -> None:
         """Raises `LossError` for losses that cannot be differentiated."""
@@ -445,13 +389,10 @@ class TfLearner(Learner):
                 )
 
     def _run_update(self, plan: UpdatePlan) -> UpdateOutputs:
-        traces, before = self.num_traces, side_effects.snapshot(self, self.module)
-        with self._replicas.names_lost_workers():
-            outputs = self._compiled(
-                plan.columns, plan.minibatches, full_batch=plan.full_batch
-            )
-        if self.num_traces != traces:
-            side_effects.warn_of_changes(self, self.module, before)
+        run: Callable = self._compiled
+        if self._replicas.num_workers > 1:
+            run = self._replicas.names_lost_workers()(run)
+        outputs = run(plan.columns, plan.minibatches, full_batch=plan.full_batch)
         for module_ids, variable in outputs.put_back:
             name = constants.NUM_NON_FINITE_UPDATES_LIFETIME
             # Steps are counted by optimizer; a module put back may not have its own.
@@ -472,14 +413,13 @@ class TfLearner(Learner):
                 mid: self.module[mid].unwrapped() for mid in module_ids
             }
             variables = {mid: [*m.weights] for mid, m in modules.items()}
-            with self._updates_only(module_ids):
-                for record in self._records_to_step():
-                    variables.setdefault(record.module_id, []).extend(
-                        [
-                            *record.params.values(),
-                            *optimizers.variables_of_steps(record.optimizer),
-                        ]
-                    )
+            for record in self._optimizers.of_modules(module_ids):
+                variables.setdefault(record.module_id, []).extend(
+                    [
+                        *record.params.values(),
+                        *optimizers.variables_of_steps(record.optimizer),
+                    ]
+                )
         return OverflowGuard(
             {mid: [tf_variable(v) for v in own] for mid, own in variables.items()}
         )
