@@ -180,8 +180,8 @@ FAULTS = {
         "tests/learner/test_gradients.py",
     ),
     "guard": Fault(
-        "learner/sick_steps.py",
-        "num_steps=end - start + before * goes_on",
+        "learner/skipped_steps.py",
+        "num_steps=end - start + before * continues",
         "num_steps=end - start",
         "tests/learner/test_non_finite_updates.py",
     ),

@@ -179,7 +179,7 @@ def test_settings_reach_the_learner(group):
         return_stats=True,
     )
     assert results["p0"]["total_loss"].peek() > 0.0
-    assert learner_of(group)._last_timestep == 7
+    assert learner_of(group)._counters.timestep == 7
 
 
 @pytest.mark.parametrize("return_state", [True, False])

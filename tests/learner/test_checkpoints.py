@@ -10,6 +10,7 @@ from tflearner.checkpoint.builders import name_of
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import DEFAULT_MODULE_ID
+from tflearner.engine import optimizers
 from tflearner.errors import (
     BuilderError,
     CheckpointMismatchError,
@@ -341,8 +342,10 @@ def test_an_interrupted_restore_changes_nothing(
     path = learner.save_to_path(tmp_path)
     touch(learner, 2)
     before, calls = learner_digest(learner), []
-    name = "_set_learner_state" if component is None else "_reset_optimizers"
-    original = getattr(learner, name)
+    owner, name = (
+        (optimizers, "reset") if component else (learner, "_set_learner_state")
+    )
+    original = getattr(owner, name)
 
     def fails_once(*args):
         original(*args)
@@ -350,7 +353,7 @@ def test_an_interrupted_restore_changes_nothing(
         if len(calls) == 1:
             raise error
 
-    monkeypatch.setattr(learner, name, fails_once)
+    monkeypatch.setattr(owner, name, fails_once)
     expected = TFLearnerError if isinstance(error, Exception) else type(error)
     with pytest.raises(expected):
         learner.restore_from_path(path, component=component)

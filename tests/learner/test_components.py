@@ -3,7 +3,7 @@
 import pytest
 
 from tflearner.errors import UnknownModuleError, UsageError
-from tflearner.learner.components import checked_state
+from tflearner.learner.restoring import checked_state
 
 WEIGHTS = {"p0": {"000/kernel": 1}}
 

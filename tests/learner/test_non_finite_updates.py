@@ -19,7 +19,7 @@ from tflearner.engine.overflow_guard import OverflowGuard
 from tflearner.errors import ConfigError, NonFiniteUpdateError, TFLearnerError
 from tflearner.learner import diagnosis
 from tflearner.learner.exported_update import export_update
-from tflearner.learner.sick_steps import SickSteps
+from tflearner.learner.skipped_steps import count_runs
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.rl_module_spec import RLModuleSpec
@@ -334,13 +334,13 @@ def test_counting_equals_counting_one_by_one():
             }
             for _ in range(rng.integers(1, 6))
         ]
-        counted = SickSteps()
-        events = []
+        in_a_row, events = {}, []
         for batch in history:
-            values = {(mid, FLAG): own.astype(np.float32) for mid, own in batch.items()}
-            events.append(counted.add({("p0", "loss"): np.ones(3)} | values, limit))
+            runs = count_runs(in_a_row, batch)
+            too_long = (r for r in runs if limit is not None and r.num_steps >= limit)
+            events.append(next(too_long, None))
         want, counts = slow_count(history, limit)
-        assert events == want and counted.in_a_row == counts
+        assert events == want and in_a_row == counts
         seen |= {event is None or event.first is None for event in events}
     assert seen == {True, False}
 

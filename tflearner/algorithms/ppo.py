@@ -247,7 +247,7 @@ class PPOTfLearner(TfLearner):
     def after_gradient_based_update(self, *, timesteps):
         super().after_gradient_based_update(timesteps=timesteps)
         for module_id, coefficients in self._coefficients.items():
-            entropy = coefficients.entropy.update(timestep=self._last_timestep)
+            entropy = coefficients.entropy.update(timestep=self._counters.timestep)
             if module_id not in self.updated_module_ids:
                 continue
             config = self.config.get_config_for_module(module_id)
@@ -273,7 +273,7 @@ class PPOTfLearner(TfLearner):
         super()._set_learner_state(state)
         for module_id, own in self._coefficients.items():
             own.kl.assign(state["kl_coeffs"].get(module_id, own.kl))
-            own.entropy.update(timestep=self._last_timestep)
+            own.entropy.update(timestep=self._counters.timestep)
 
     def _take_settings(self, names):
         super()._take_settings(names)

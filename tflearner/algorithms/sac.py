@@ -376,7 +376,7 @@ class SACTfLearner(OffPolicyTfLearner):
             config = self.config.get_config_for_module(record.module_id)
             rate: Any = config.learning_rates().get(record.name)
             if record.schedule is not None:
-                rate = record.schedule.update(timestep=self._last_timestep)
+                rate = record.schedule.update(timestep=self._counters.timestep)
             if rate is not None:
                 self._set_optimizer_lr(record.optimizer, lr=rate)
 

@@ -8,7 +8,9 @@ from tflearner.config import AlgorithmConfig
 from tflearner.constants import COMPONENT_LEARNER, COMPONENT_RL_MODULE
 from tflearner.data.sample_batch import concat_multi_agent_batches
 from tflearner.errors import UsageError
-from tflearner.intake import deferred, train_batch
+from tflearner.intake import train_batch
+from tflearner.intake.deferred import Lost
+from tflearner.intake.items import only_one
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
 from tflearner.types import ModuleID, ResultDict, StateDict
 
@@ -122,9 +124,9 @@ class LearnerGroup:
             "episodes_refs": episodes_refs,
             "data_iterators": data_iterators,
         }
-        name = deferred.only_one("LearnerGroup.update()", given)
+        name = only_one("LearnerGroup.update()", given)
         if name in ("batches", "batch_refs"):
-            lost = deferred.Lost(self.config.deferred_data_timeout_s)
+            lost = Lost(self.config.deferred_data_timeout_s)
             found = lost.resolve_all(given[name])
             lost.check(found)
             found = found if isinstance(found, list) else [found]

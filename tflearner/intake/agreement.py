@@ -1,26 +1,75 @@
-"""What processes that learn together agree on before each update.
+"""Makes processes that learn together agree on each update before they take it.
 
 They exchange gradients in every step, so all of them have to take the same steps: with
 one step more, or one module more, a process would wait for the others for ever.
 """
 
+import contextlib
+import enum
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from tflearner.columns import Columns
-from tflearner.errors import BatchError, UsageError
+from tflearner.engine.replicas import Replicas
+from tflearner.errors import BatchError, TFLearnerError, UsageError
 from tflearner.intake.update_plan import (
-    Outlook,
     UpdateSettings,
     num_minibatches,
     plan_sizes,
 )
 from tflearner.types import ModuleID
 
+
+class Outlook(enum.Enum):
+    """The message of a process without a batch to the other processes."""
+
+    END = "no more batches"
+    ERROR = "a batch that it refused"
+
+
 _NOTHING = {Outlook.ERROR: -1, Outlook.END: -2}
+Checked = tuple[int, dict[ModuleID, dict], UpdateSettings]
+
+
+def agreed(
+    checked: Iterator[Checked],
+    settings: UpdateSettings,
+    replicas: Replicas,
+    of_iterator: bool,
+) -> Iterator[Checked]:
+    """Yields what `checked` yields, with the settings that all processes share.
+
+    Args:
+        checked: Environment steps, columns and settings of each batch of this process.
+        settings: Its settings without a batch.
+        replicas: The processes.
+        of_iterator: Whether any number of batches may follow.
+
+    Raises:
+        BatchError: If an update would not be the same in all processes.
+    """
+
+    def agree(columns: dict | Outlook, own: UpdateSettings) -> UpdateSettings:
+        with replicas.names_lost_workers():
+            return common_settings(replicas.gather(summary(columns, own)), own)
+
+    while True:
+        try:
+            item = next(checked, None)
+        except Exception:
+            # Without a word from this process, the others would wait for its steps.
+            with contextlib.suppress(TFLearnerError):
+                agree(Outlook.ERROR, settings)
+            raise
+        if item is None:
+            if of_iterator:
+                agree(Outlook.END, settings)
+            return
+        env_steps, columns, own = item
+        yield env_steps, columns, agree(columns, own)
 
 
 def summary(

@@ -1,42 +1,19 @@
-"""Data for updates: batches, episodes and iterators, or promises that return them."""
+"""Fetches deferred data: behind functions, or behind object references of Ray."""
 
 import collections
 import copy
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
-from tflearner.errors import BatchError, LostDataError, NoTrainingDataError, UsageError
+from tflearner.errors import BatchError, LostDataError, NoTrainingDataError
+from tflearner.intake.items import DEEPEST, unwrapped
 
 LOST = object()
 LATE = "late"  # The kind of loss of a reference that missed the deadline.
-DEEPEST = 32  # The deepest nesting of promises and lists.
 # Ray's errors for an error in the code that a task ran.
 _OF_CODE = ("UnserializableException", "UserCodeException")
-INFINITE_CARDINALITY = -1  # Of a `tf.data.Dataset` that never ends.
-
-
-def only_one(where: str, given: Mapping[str, Any]) -> str:
-    """Returns the name of the one kind of data that is given.
-
-    Args:
-        where: The method, for the error.
-        given: Name -> data, or `None`.
-
-    Raises:
-        UsageError: If it is none of them, or several.
-    """
-    present = [name for name, data in given.items() if data is not None]
-    if len(present) != 1:
-        raise UsageError(
-            where,
-            " and ".join(present) or "no data",
-            f"exactly one of {', '.join(given)}",
-        )
-    return present[0]
 
 
 class Lost:
@@ -85,19 +62,15 @@ class Lost:
             return [] if items is LOST else items
         return [*self._flat(items, deadline, 0)]
 
-    def resolve_each(self, items: Iterable) -> Iterator[Any]:
-        """Yields the batches of an iterator, except lost ones.
+    def resolve_item(self, item: Any) -> Any:
+        """Returns the batch of an iterator's item; `LOST` if it is lost.
 
         Args:
-            items: Batches and promises of batches. RLlib wraps either in {"batch":
-                array of one batch}, which is unwrapped.
+            item: A batch or a promise of one. RLlib wraps either in {"batch": array of
+                one batch}, which is unwrapped.
         """
-        for item in items:
-            found = self.resolve(item)
-            if found is not LOST:
-                found = self.resolve(_unwrapped(found))
-            if found is not LOST:
-                yield found
+        found = self.resolve(item)
+        return found if found is LOST else self.resolve(unwrapped(found))
 
     def check(self, found: Any) -> None:
         """Raises `NoTrainingDataError` if something is lost and nothing is found."""
@@ -156,67 +129,6 @@ class Lost:
                 yield from self._flat(found, deadline, depth + 1)
             elif found is not LOST:
                 yield found
-
-
-def items_of(data_iterator: Any, num_iters: int | None) -> Iterator[Any]:
-    """Yields train batches, and promises of them.
-
-    Args:
-        data_iterator: Anything with `iter_batches`, a `tf.data.Dataset`, or anything
-            that can be iterated over.
-        num_iters: How many to yield, passing over the data again if they end before;
-            `None` passes over them once.
-
-    Raises:
-        UsageError: If it is none of these, or never ends and `num_iters` is `None`.
-    """
-    start = _start_of(data_iterator)
-    cardinality = getattr(data_iterator, "cardinality", None)
-    never_ends = cardinality is not None and int(cardinality()) == INFINITE_CARDINALITY
-    if num_iters is None and never_ends:
-        raise UsageError(
-            "update_from_iterator()",
-            "a dataset that never ends, and no num_iters",
-            hint="say how many batches to take: num_iters=...",
-        )
-    return _passes(start, num_iters)
-
-
-def _passes(start: Callable, num_iters: int | None) -> Iterator[Any]:
-    num_yielded = 0
-    while num_iters is None or num_yielded < num_iters:
-        before = num_yielded
-        for item in start():
-            yield item
-            num_yielded += 1
-            if num_yielded == num_iters:
-                return
-        if num_iters is None or num_yielded == before:
-            return  # One pass was wanted, or an iterator is used up.
-
-
-def _start_of(data_iterator: Any) -> Callable[[], Iterable]:
-    for name in ("iter_batches", "as_numpy_iterator"):
-        if hasattr(data_iterator, name):
-            return getattr(data_iterator, name)
-    is_batch = isinstance(data_iterator, Mapping | str | bytes)
-    if not isinstance(data_iterator, Iterable) or is_batch:
-        raise UsageError(
-            "update_from_iterator()",
-            repr(type(data_iterator)),
-            "something with iter_batches(), a tf.data.Dataset or an iterable of batches",
-        )
-    return lambda: iter(data_iterator)
-
-
-def _unwrapped(item: Any) -> Any:
-    """Returns the batch out of RLlib's {"batch": array of one batch}."""
-    if isinstance(item, Mapping) and [*item] == ["batch"]:
-        inside = item["batch"]
-        if isinstance(inside, list | np.ndarray) and len(inside) == 1:
-            return inside[0]
-        raise BatchError('item["batch"]', repr(type(inside)), "a list of one batch")
-    return item
 
 
 def _bring(data: Any, deadline: float) -> Callable[[], Any] | None:

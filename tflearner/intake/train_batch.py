@@ -13,8 +13,11 @@ from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
 from tflearner.intake import update_plan
+from tflearner.intake.items import DEEPEST, unwrapped
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule
+
+_EPISODES = (SingleAgentEpisode, MultiAgentEpisode)
 
 
 def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
@@ -89,7 +92,7 @@ def from_episodes(
             hint="give it batches, or num_aggregator_actors_per_learner=0",
         )
     for index, episode in enumerate(episodes):
-        if not isinstance(episode, SingleAgentEpisode | MultiAgentEpisode):
+        if not isinstance(episode, _EPISODES):
             raise BatchError(
                 f"episodes[{index}]",
                 repr(type(episode)),
@@ -115,6 +118,31 @@ def _of_agents(
     if isinstance(episode, MultiAgentEpisode):
         return episode.single_agent_episodes()
     return [episode] if len(episode) else []
+
+
+def holds_data(batch: Any, depth: int = 0) -> bool:
+    """Returns whether a batch holds its data itself, with nothing deferred in it.
+
+    Args:
+        batch: Anything that an update may be given.
+        depth: How many dicts it is in.
+    """
+    if isinstance(batch, dict) and depth < DEEPEST:
+        return all(holds_data(column, depth + 1) for column in batch.values())
+    is_reference = type(batch).__name__ == "ObjectRef"
+    return not (isinstance(batch, dict) or callable(batch) or is_reference)
+
+
+def are_episodes(episodes: Any) -> bool:
+    """Returns whether `episodes` is a list of episodes, none of them deferred."""
+    is_list = isinstance(episodes, list | tuple)
+    return is_list and all(isinstance(own, _EPISODES) for own in episodes)
+
+
+def ready(item: Any) -> Any:
+    """Returns the batch in an item of an iterator; `None` if something is deferred."""
+    batch = unwrapped(item) if holds_data(item) else None
+    return batch if holds_data(batch) else None
 
 
 def is_empty(columns: Mapping[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """What an update is going to do, decided before anything changes."""
 
-import enum
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,13 +13,6 @@ from tflearner.types import ModuleID
 
 # The most rows of a minibatch that repeats rows of its batch to keep its traced size.
 MOST_REPEATED = 2**14
-
-
-class Outlook(enum.Enum):
-    """The message of a process without a batch to the other processes."""
-
-    END = "no more batches"
-    ERROR = "a batch that it refused"
 
 
 class UpdateSettings(NamedTuple):

@@ -150,7 +150,7 @@ def _column_specs(
             f"such for module {module_id!r}",
         )
     random_state = learner._rng.bit_generator.state
-    columns = learner._checked(module_id, given[module_id])
+    columns = learner._checked_own(module_id, given[module_id])
     columns = learner.complete_columns(module_id, columns)
     learner._rng.bit_generator.state = random_state
     return compiled_update.column_specs({module_id: columns})[module_id]

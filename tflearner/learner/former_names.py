@@ -22,26 +22,23 @@ def _given_up(name: str, instead: str) -> Callable:
     return method
 
 
+_GIVEN_UP = {
+    "additional_update_for_module": "before_gradient_based_update() or "
+    "after_gradient_based_update()",
+    "save_state": "get_state()",
+    "load_state": "set_state(state)",
+    "get_module_state": "module.get_state()",
+    "set_module_state": "module.set_state(state)",
+    "get_optimizer_state": 'get_state(components="optimizer")',
+    "set_optimizer_state": 'set_state({"optimizer": state})',
+}
+
+
 class FormerNames:
     """What code written for RLlib's `Learner` may still call or read."""
 
     _optimizers: Any
     compute_losses: Callable
-
-    additional_update_for_module = _given_up(
-        "additional_update_for_module",
-        "before_gradient_based_update() or after_gradient_based_update()",
-    )
-    save_state = _given_up("save_state", "get_state()")
-    load_state = _given_up("load_state", "set_state(state)")
-    get_module_state = _given_up("get_module_state", "module.get_state()")
-    set_module_state = _given_up("set_module_state", "module.set_state(state)")
-    get_optimizer_state = _given_up(
-        "get_optimizer_state", 'get_state(components="optimizer")'
-    )
-    set_optimizer_state = _given_up(
-        "set_optimizer_state", 'set_state({"optimizer": state})'
-    )
 
     def compute_loss(self, **kwargs: Any) -> dict[ModuleID, Any]:
         """Returns `compute_losses(...)` and, under `ALL_MODULES`, their sum.
@@ -78,3 +75,7 @@ class FormerNames:
     @property
     def _optimizer_parameters(self) -> dict[Optimizer, list[ParamRef]]:
         return {record.optimizer: [*record.params] for record in self._optimizers}
+
+
+for _name, _instead in _GIVEN_UP.items():
+    setattr(FormerNames, _name, _given_up(_name, _instead))

@@ -1,15 +1,15 @@
 """The learner: changes the weights of its modules from batches and episodes.
 
-This file knows no TensorFlow: it is gradients after they are computed, losses by module,
-the order of an update and the hooks around it. `module_owner.py` has the modules and
-optimizers, `learner_state.py` what is saved, `tf_learner.py` computes gradients and
-applies them.
+It clips gradients, asks each module for its loss, and surrounds gradient steps with hooks.
+`module_owner.py` has the modules and optimizers, `learner_state.py` the state to save,
+`tf_learner.py` the gradient step.
 """
 
 import abc
-import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, cast
+
+import numpy as np
 
 from tflearner import constants, forks
 from tflearner.columns import Columns
@@ -17,24 +17,25 @@ from tflearner.config import AlgorithmConfig
 from tflearner.constants import ALL_MODULES
 from tflearner.data.minibatches import check_count
 from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.engine import gradients
+from tflearner.engine.compiled_update import UpdateOutputs
+from tflearner.engine.optimizers import tf_variable
 from tflearner.errors import (
+    ModuleError,
     TFLearnerError,
     UnknownArgumentError,
     UnknownModuleError,
     UsageError,
     did_you_mean,
 )
-from tflearner.intake import batch_checks, deferred, train_batch
-from tflearner.intake.update_plan import (
-    Outlook,
-    UpdatePlan,
-    UpdateSettings,
-    plan_update,
-)
-from tflearner.learner import step_metrics
+from tflearner.intake import agreement, batch_checks, train_batch
+from tflearner.intake.deferred import LOST, Lost
+from tflearner.intake.items import items_of, only_one
+from tflearner.intake.update_plan import UpdatePlan, UpdateSettings, plan_update
 from tflearner.learner.learner_state import LearnerState
+from tflearner.learner.skipped_steps import count_runs
 from tflearner.learner.turns import in_turn
-from tflearner.learner.update_progress import UpdateProgress
+from tflearner.learner.update_run import UpdateRun, log_steps_trained
 from tflearner.modules.apis import SelfSupervisedLossAPI
 from tflearner.schedule import is_float32
 from tflearner.types import ModuleID, ParamDict, ResultDict, Tensor
@@ -79,12 +80,12 @@ class Learner(LearnerState):
         self.updated_module_ids: tuple[ModuleID, ...] = ()
         # (module id, name) -> float32 [num_minibatches, rows per minibatch], of the last
         # batch: what its loss handed to `put_out_rows`.
-        self.row_outputs: dict[tuple[ModuleID, str], Any] = {}
+        self.row_outputs: dict[tuple[str, ...], np.ndarray] = {}
 
     def _tear_down_module(self, module_id: ModuleID) -> None:
         super()._tear_down_module(module_id)
         self._column_specs.pop(module_id, None)
-        self._sick_steps.in_a_row.pop(module_id, None)
+        self._counters.non_finite_in_a_row.pop(module_id, None)
         self.updated_module_ids = tuple(
             mid for mid in self.updated_module_ids if mid != module_id
         )
@@ -165,6 +166,28 @@ class Learner(LearnerState):
             postprocessed |= own
         return postprocessed
 
+    @staticmethod
+    def _get_clip_function():
+        return gradients.clip_gradients
+
+    @staticmethod
+    def _get_global_norm_function():
+        return gradients.global_norm
+
+    @abc.abstractmethod
+    def compute_gradients(
+        self, loss_per_module: dict[ModuleID, Tensor], **kwargs: Any
+    ) -> ParamDict:
+        """Returns the gradients of the sum of all losses, by parameter reference.
+
+        `loss_per_module` holds the modules' losses and no total. The gradient of a
+        parameter that no loss reaches is `None`.
+        """
+
+    @abc.abstractmethod
+    def apply_gradients(self, gradients_dict: ParamDict) -> None:
+        """Lets every optimizer step that has gradients; the others stay untouched."""
+
     # Losses.
 
     def compute_losses(
@@ -225,6 +248,32 @@ class Learner(LearnerState):
         """Returns what `forward_train` must put out; a module without is refused."""
         return ()
 
+    def _check_module(self, module_id: ModuleID) -> None:
+        module: Any = self.module[module_id].unwrapped()
+        weights = [tf_variable(weight) for weight in module.weights]
+        self._replicas.check_is_ours(f"module {module_id!r}", weights)
+        required = self.get_required_outputs(module_id)
+        if not required or isinstance(module, SelfSupervisedLossAPI):
+            return
+        was_run, outputs = module.try_forward_train(2)
+        if not was_run:
+            return  # It reads columns that only train batches have.
+        where = f"module {module_id!r}, forward_train()"
+        if not isinstance(outputs, dict) or not set(required) <= outputs.keys():
+            got = sorted(outputs) if isinstance(outputs, dict) else type(outputs)
+            raise ModuleError(where, f"outputs {got}", f"{sorted(required)} among them")
+        name = Columns.ACTION_DIST_INPUTS
+        if name in required:
+            space = module.action_space
+            size = module.get_train_action_dist_cls().required_input_dim(space)
+            axes = ("B", "T") if module.is_stateful() else ("B",)
+            shape, want = tuple(outputs[name].shape), (*axes, size)
+            if len(shape) != len(want) or shape[-1] != size:
+                shape = (*axes[: len(shape)], *shape[len(axes) :])
+                raise ModuleError(
+                    f"{where}, output {name!r}", str(shape), f"{want} for {space}"
+                )
+
     # Updates.
 
     def update(
@@ -250,7 +299,7 @@ class Learner(LearnerState):
             "episodes": episodes,
             "data_iterators": data_iterators,
         }
-        name = deferred.only_one("update()", given)
+        name = only_one("update()", given)
         if name == "batch":
             return self.update_from_batch(batch, **kwargs)
         if name == "episodes":
@@ -301,9 +350,11 @@ class Learner(LearnerState):
         )
 
         def batches():
-            lost = deferred.Lost(self.config.deferred_data_timeout_s)
-            found = lost.resolve(batch)
-            lost.check(found)
+            found = batch
+            if not train_batch.holds_data(batch):
+                lost = self._lost()
+                found = lost.resolve(batch)
+                lost.check(found)
             yield train_batch.from_columns(found, self.module)
 
         self._update_from(batches(), settings, timesteps)
@@ -348,11 +399,15 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        lost = deferred.Lost(self.config.deferred_data_timeout_s)
+        lost = None
 
         def batches():
-            found = lost.resolve_all(episodes)
-            lost.check(found)
+            nonlocal lost
+            found = episodes
+            if not train_batch.are_episodes(episodes):
+                lost = self._lost()
+                found = lost.resolve_all(episodes)
+                lost.check(found)
             yield train_batch.from_episodes(
                 found,
                 self._learner_connector,
@@ -362,7 +417,8 @@ class Learner(LearnerState):
             )
 
         self._update_from(batches(), settings, timesteps)
-        self.log_lost(lost)
+        if lost is not None:
+            self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     def update_from_iterator(
@@ -405,11 +461,21 @@ class Learner(LearnerState):
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
-        lost = deferred.Lost(self.config.deferred_data_timeout_s)
-        items = lost.resolve_each(deferred.items_of(iterator, num_iters))
-        batches = (train_batch.from_columns(item, self.module) for item in items)
-        self._update_from(batches, settings, timesteps, of_iterator=True)
-        self.log_lost(lost)
+        lost = None
+
+        def batches():
+            nonlocal lost
+            for item in items_of(iterator, num_iters):
+                found = train_batch.ready(item)
+                if found is None:
+                    lost = lost or self._lost()
+                    found = lost.resolve_item(item)
+                if found is not LOST:
+                    yield train_batch.from_columns(found, self.module)
+
+        self._update_from(batches(), settings, timesteps, of_iterator=True)
+        if lost is not None:
+            self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     @in_turn
@@ -422,139 +488,142 @@ class Learner(LearnerState):
         of_iterator: bool = False,
     ) -> None:
         """Takes gradient steps on each batch."""
-        with self._telling_other_processes(settings):
-            settings.check()
-            timesteps = self._checked_timesteps(timesteps)
-        self.row_outputs = {}
-        progress = UpdateProgress()
-        random_state = self._rng.bit_generator.state
+        run, draws = UpdateRun(), self._rng.bit_generator
+        random_state = draws.state
         try:
-            for env_steps, columns, agreed in self._agreed(
-                batches, settings, of_iterator
-            ):
-                if not columns:
-                    progress.num_skipped += 1
+            for plan in self._plans(batches, settings, timesteps, of_iterator):
+                if plan is None:
+                    run.num_skipped += 1
                     continue
-                plan = plan_update(columns, env_steps, agreed, self._rng)
-                if not progress.num_trained:
-                    self.updated_module_ids = tuple(columns)
-                    self.before_gradient_based_update(timesteps=timesteps)
+                if not run.num_trained:
+                    self.updated_module_ids = tuple(plan.columns)
+                    self.before_gradient_based_update(timesteps=timesteps or {})
                 outputs = self._run_update(plan)
-                random_state = self._rng.bit_generator.state
-                progress.add(plan)
-                self._log_update(plan, outputs)
-                self._count_sick_steps(plan, outputs, progress)
+                random_state = draws.state
+                run.add(plan)
+                self._log_update(plan, outputs, run)
         except BaseException as error:
-            self._rng.bit_generator.state = random_state
-            if progress.num_trained:
-                progress.log(self.metrics, of_iterator=of_iterator)
-                self._finish_update(progress, timesteps)
+            draws.state = random_state
+            if run.num_trained:
+                run.log(self.metrics, of_iterator=of_iterator)
+                self._finish_update(run, timesteps or {})
                 if isinstance(error, TFLearnerError):
                     error.withdraw_promise(
-                        f"{progress.num_trained} batches were trained on before."
+                        f"{run.num_trained} batches were trained on before."
                     )
             raise
-        progress.log(self.metrics, of_iterator=of_iterator)
-        if progress.num_trained:
-            self._finish_update(progress, timesteps)
-            if progress.not_finite:
-                self._sick_steps.in_a_row.pop(progress.not_finite.module_id, None)
-                raise progress.not_finite
+        run.log(self.metrics, of_iterator=of_iterator)
+        if run.num_trained:
+            self._finish_update(run, timesteps or {})
+            if run.not_finite:
+                module_id = run.not_finite.module_id
+                self._counters.non_finite_in_a_row.pop(module_id, None)
+                raise run.not_finite
         elif self.config.never_skip_update:
             self.updated_module_ids = ()
-            self.before_gradient_based_update(timesteps=timesteps)
-            self.after_gradient_based_update(timesteps=timesteps)
+            self.before_gradient_based_update(timesteps=timesteps or {})
+            self.after_gradient_based_update(timesteps=timesteps or {})
 
-    def log_lost(self, lost: deferred.Lost) -> None:
+    def _plans(
+        self,
+        batches: Iterable[MultiAgentBatch],
+        settings: UpdateSettings,
+        timesteps: dict[str, Any] | None,
+        of_iterator: bool,
+    ) -> Iterator[UpdatePlan | None]:
+        """Yields a plan for each batch, and `None` for one without data."""
+        checked = self._checked(batches, settings, timesteps)
+        if self._replicas.num_workers > 1:
+            checked = agreement.agreed(checked, settings, self._replicas, of_iterator)
+        for env_steps, columns, own in checked:
+            plan = plan_update(columns, env_steps, own, self._rng) if columns else None
+            yield plan
+
+    def _checked(
+        self,
+        batches: Iterable[MultiAgentBatch],
+        settings: UpdateSettings,
+        timesteps: Any,
+    ) -> Iterator[tuple[int, dict[ModuleID, dict], UpdateSettings]]:
+        """Yields environment steps, columns and settings of each batch."""
+        settings.check()
+        if not isinstance(timesteps, dict | None):
+            raise UsageError("timesteps", repr(timesteps), "a dict")
+        name = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
+        now = (timesteps or {}).get(name, 0)
+        if not is_float32(now):
+            raise UsageError(f"timesteps[{name!r}]", repr(now), "a finite number")
+        self.row_outputs = {}
+        for batch in batches:
+            columns = self._checked_columns(batch)
+            own = settings
+            # Several processes have to take minibatches of one size.
+            if self._replicas.num_workers == 1:
+                own = settings.fitted_to(columns)
+            if self._replicas.num_local > 1:
+                agreement.check_devices(columns, own, self._replicas.num_local)
+            yield batch.env_steps(), columns, own
+
+    def _lost(self) -> Lost:
+        return Lost(self.config.deferred_data_timeout_s)
+
+    def log_lost(self, lost: Lost) -> None:
         """Logs how many references could not be resolved, by kind of error."""
         for kind, number in lost.by_kind.items():
             key = (ALL_MODULES, constants.NUM_LOST_REFERENCES_LIFETIME, kind)
             self.metrics.log_value(key, number, reduce="sum")
 
-    def _log_update(self, plan: UpdatePlan, outputs: Any) -> None:
-        step_metrics.log_steps_trained(
-            self.metrics, plan.columns, plan.env_steps, self._weights_seq_no + 1
+    def _log_update(
+        self, plan: UpdatePlan, outputs: UpdateOutputs, run: UpdateRun
+    ) -> None:
+        log_steps_trained(
+            self.metrics,
+            plan.columns,
+            plan.env_steps,
+            self._counters.weights_seq_no + 1,
         )
         self.row_outputs = outputs.rows
+        skipped: dict[ModuleID, np.ndarray] = {}
         for key, values in outputs.values.items():
             self.metrics.log_values(key, values, **outputs.settings[key])
+            if key[1:] == (constants.NUM_NON_FINITE_UPDATES_LIFETIME,):
+                skipped[key[0]] = values > 0.0
+        if self._counters.non_finite_in_a_row or any(map(np.any, skipped.values())):
+            self._count_skipped(plan, outputs, skipped, run)
 
-    def _count_sick_steps(
-        self, plan: UpdatePlan, outputs: Any, progress: UpdateProgress
+    def _count_skipped(
+        self,
+        plan: UpdatePlan,
+        outputs: UpdateOutputs,
+        skipped: dict[ModuleID, np.ndarray],
+        run: UpdateRun,
     ) -> None:
-        """Notes what to raise for the first module that left too many steps out."""
+        """Notes the error to raise for the first module that skipped too many steps."""
         limit = {
             "skip": self.config.max_non_finite_updates_in_a_row,
             "raise": 1,
             "off": None,
         }[self.config.non_finite_updates]
-        run = self._sick_steps.add(outputs.values, limit)
-        if run is not None and progress.not_finite is None:
-            first_bad = outputs.overflowed.get(run.module_id)
+        runs = count_runs(self._counters.non_finite_in_a_row, skipped)
+        too_long = [own for own in runs if limit is not None and own.num_steps >= limit]
+        if too_long and run.not_finite is None:
+            module_id = too_long[0].module_id
+            first_bad = outputs.overflowed.get(module_id)
             overflowed = first_bad is not None
             if first_bad is None:
-                first_bad = self._first_bad_tensor(run.module_id, plan, run.last)
-            progress.not_finite = run.error(first_bad, overflowed=overflowed)
+                first_bad = self._first_bad_tensor(module_id, plan, too_long[0].last)
+            run.not_finite = too_long[0].error(first_bad, overflowed=overflowed)
 
-    def _finish_update(
-        self, progress: UpdateProgress, timesteps: dict[str, Any]
-    ) -> None:
-        self.updated_module_ids = tuple(progress.module_ids)
-        self._weights_seq_no += 1
-        self.metrics.log_dict(
-            {
-                (mid, constants.WEIGHTS_SEQ_NO): self._weights_seq_no
-                for mid in progress.module_ids
-            },
-            window=1,
-        )
+    def _finish_update(self, run: UpdateRun, timesteps: dict[str, Any]) -> None:
+        self.updated_module_ids = tuple(run.module_ids)
+        self._counters.weights_seq_no += 1
+        for module_id in run.module_ids:
+            key = (module_id, constants.WEIGHTS_SEQ_NO)
+            self.metrics.log_value(key, self._counters.weights_seq_no, window=1)
         try:
             self.after_gradient_based_update(timesteps=timesteps)
         except TFLearnerError as error:
             error.withdraw_promise("The gradient steps before it were taken.")
-            raise
-
-    def _checked_timesteps(self, timesteps: Any) -> dict[str, Any]:
-        if not isinstance(timesteps, dict | None):
-            raise UsageError("timesteps", repr(timesteps), "a dict")
-        name = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
-        now = (timesteps or {}).get(name, self._last_timestep)
-        if not is_float32(now):
-            raise UsageError(f"timesteps[{name!r}]", repr(now), "a finite number")
-        return timesteps or {}
-
-    def _agreed(
-        self,
-        batches: Iterable[MultiAgentBatch],
-        settings: UpdateSettings,
-        of_iterator: bool,
-    ) -> Iterator[tuple[int, dict[ModuleID, dict], UpdateSettings]]:
-        """Yields steps, columns and settings of batches that all processes train on."""
-        remaining = iter(batches)
-        while True:
-            with self._telling_other_processes(settings):
-                batch = next(remaining, None)
-                own = settings
-                if batch is not None:
-                    columns = self._checked_columns(batch)
-                    # Several processes have to take minibatches of one size.
-                    if not self.distributed:
-                        own = settings.fitted_to(columns)
-                    self._check_minibatches(columns, own)
-            if batch is None:
-                if of_iterator:
-                    self._agree(Outlook.END, settings)
-                return
-            yield batch.env_steps(), columns, self._agree(columns, own)
-
-    @contextlib.contextmanager
-    def _telling_other_processes(self, settings: UpdateSettings) -> Iterator[None]:
-        """Lets them know of an error, or they would wait for this one's steps."""
-        try:
-            yield
-        except Exception:
-            with contextlib.suppress(TFLearnerError):
-                self._agree(Outlook.ERROR, settings)
             raise
 
     def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
@@ -568,7 +637,7 @@ class Learner(LearnerState):
                     did_you_mean(module_id, self.module.keys()),
                 )
         checked = {
-            module_id: self._checked(module_id, own)
+            module_id: self._checked_own(module_id, own)
             for module_id, own in batch.policy_batches.items()
             if not train_batch.is_empty(own)
             and self.rl_module_is_compatible(self.module[module_id])
@@ -580,7 +649,7 @@ class Learner(LearnerState):
             if train_batch.num_valid_rows(own)
         }
 
-    def _checked(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
+    def _checked_own(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
         module = self.module[module_id].unwrapped()
         if module_id not in self._column_specs:
             self._column_specs[module_id] = batch_checks.column_specs(
@@ -611,6 +680,16 @@ class Learner(LearnerState):
         """
         return columns
 
+    @abc.abstractmethod
+    def _run_update(self, plan: UpdatePlan) -> UpdateOutputs:
+        """Takes one gradient step per minibatch of the plan."""
+
+    @abc.abstractmethod
+    def _first_bad_tensor(
+        self, module_id: ModuleID, plan: UpdatePlan, minibatch: int
+    ) -> str:
+        """Returns the first tensor that was not finite in a step that was skipped."""
+
     # Hooks around an update.
 
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
@@ -621,12 +700,14 @@ class Learner(LearnerState):
 
         The learning rate that an update reports is the one of the next update.
         """
-        self._last_timestep = timesteps.get(
-            constants.NUM_ENV_STEPS_SAMPLED_LIFETIME, self._last_timestep
+        self._counters.timestep = timesteps.get(
+            constants.NUM_ENV_STEPS_SAMPLED_LIFETIME, self._counters.timestep
         )
         for record in self._optimizers:
             if record.schedule is not None:
-                rate = cast(float, record.schedule.update(timestep=self._last_timestep))
+                rate = cast(
+                    float, record.schedule.update(timestep=self._counters.timestep)
+                )
                 self._set_optimizer_lr(record.optimizer, lr=rate)
             self.metrics.log_value(
                 (record.module_id, f"{record.name}_{constants.LR_KEY}"),

@@ -14,21 +14,19 @@ from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.kinds import CONFIG, LEARNER, SPEC, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.constants import DEFAULT_OPTIMIZER
+from tflearner.engine import optimizers
 from tflearner.errors import ModuleError, TFLearnerError, UsageError
-from tflearner.learner.components import (
+from tflearner.learner import generators
+from tflearner.learner.module_owner import ModuleOwner
+from tflearner.learner.restoring import (
     ALL_COMPONENTS,
     OF_THE_WEIGHTS,
     SHOULD_BE_UPDATED,
+    Restoring,
     check_kinds,
     checked_state,
-)
-from tflearner.learner.module_owner import ModuleOwner
-from tflearner.learner.restoring import (
-    NON_FINITE_IN_A_ROW,
-    Restoring,
     problems_of_learner,
 )
-from tflearner.learner.sick_steps import SickSteps
 from tflearner.types import StateDict
 
 _WEIGHTS = constants.COMPONENT_RL_MODULE
@@ -44,18 +42,6 @@ class LearnerState(ModuleOwner, Checkpointable):
     Args:
         **kwargs: As for `Learner`.
     """
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._weights_seq_no = 0
-        self._last_timestep = 0
-        self._sick_steps = SickSteps()
-
-    def _reset(self) -> None:
-        super()._reset()
-        self._weights_seq_no = 0
-        self._last_timestep = 0
-        self._sick_steps = SickSteps()
 
     def get_state(
         self,
@@ -81,7 +67,7 @@ class LearnerState(ModuleOwner, Checkpointable):
         selected.check(ALL_COMPONENTS, with_parts=(_WEIGHTS,))
         state: StateDict = {
             SHOULD_BE_UPDATED: _copied(self.config.policies_to_train),
-            constants.WEIGHTS_SEQ_NO: self._weights_seq_no,
+            constants.WEIGHTS_SEQ_NO: self._counters.weights_seq_no,
         }
         if selected.include(_WEIGHTS):
             below = selected.below(_WEIGHTS)
@@ -123,7 +109,9 @@ class LearnerState(ModuleOwner, Checkpointable):
         self._check_is_built()
         state = checked_state(state, self.module)
         seq_no = state.get(constants.WEIGHTS_SEQ_NO)
-        is_older = seq_no is not None and seq_no < self._weights_seq_no and not force
+        is_older = (
+            seq_no is not None and seq_no < self._counters.weights_seq_no and not force
+        )
         ignored = [name for name in state if is_older and name in OF_THE_WEIGHTS]
         applied = {name: own for name, own in state.items() if name not in ignored}
         with self._unchanged_on_error(self.get_state()):
@@ -156,7 +144,7 @@ class LearnerState(ModuleOwner, Checkpointable):
                     "finite ones",
                 )
         if _OPTIMIZER in state:
-            self._check_optimizer_state(state[_OPTIMIZER])
+            self._optimizers.check_state(state[_OPTIMIZER], self._weight_keys())
         if _LEARNER in state:
             own = self._get_learner_state()
             problems = problems_of_learner(state[_LEARNER], own)
@@ -182,7 +170,9 @@ class LearnerState(ModuleOwner, Checkpointable):
             self.metrics.replace_state(metrics)
         if _CONNECTOR in state and self._learner_connector is not None:
             self._learner_connector.set_state(state[_CONNECTOR])
-        self._weights_seq_no = state.get(constants.WEIGHTS_SEQ_NO, self._weights_seq_no)
+        self._counters.weights_seq_no = state.get(
+            constants.WEIGHTS_SEQ_NO, self._counters.weights_seq_no
+        )
 
     def _get_learner_state(self) -> StateDict:
         """Returns what the next update depends on besides weights and optimizers.
@@ -190,22 +180,40 @@ class LearnerState(ModuleOwner, Checkpointable):
         Override to add to it, as arrays and plain Python.
         """
         return {
-            "timestep": self._last_timestep,
-            "rng": self._rng.bit_generator.state,
+            **self._counters.get_state(),
             "generators": self._rng_states(),
-            "num_added_modules": self._num_added_modules,
-            NON_FINITE_IN_A_ROW: dict(self._sick_steps.in_a_row),
         }
 
     def _set_learner_state(self, state: StateDict) -> None:
         """Replaces what `_get_learner_state` returned. Override to add to it."""
-        self._rng.bit_generator.state = state["rng"]
+        self._counters.set_state(state)
         self._set_rng_states(state["generators"])
-        self._last_timestep = state["timestep"]
-        self._num_added_modules = state["num_added_modules"]
-        self._sick_steps.in_a_row = {
-            mid: int(count) for mid, count in state.get(NON_FINITE_IN_A_ROW, {}).items()
+
+    def _get_optimizer_state(self):
+        return self._optimizers.get_state(self._weight_keys())
+
+    def _set_optimizer_state(self, state):
+        self._optimizers.set_state(state, self._weight_keys())
+
+    _get_optimizer_lr = staticmethod(optimizers.get_learning_rate)
+    _set_optimizer_lr = staticmethod(
+        lambda optimizer, lr: optimizers.set_learning_rate(optimizer, lr)
+    )
+
+    def _rng_states(self):
+        modules = {mid: own.unwrapped() for mid, own in self.module.items()}
+        return {
+            constants.COMPONENT_LEARNER: generators.states(self),
+            constants.COMPONENT_RL_MODULE: {
+                mid: generators.states(own) for mid, own in modules.items()
+            },
         }
+
+    def _set_rng_states(self, states):
+        generators.set_states(self, states[constants.COMPONENT_LEARNER])
+        for mid, own in states[constants.COMPONENT_RL_MODULE].items():
+            if mid in self.module:
+                generators.set_states(self.module[mid].unwrapped(), own)
 
     # Files.
 
@@ -251,7 +259,7 @@ class LearnerState(ModuleOwner, Checkpointable):
             return
         for record in self._optimizers:
             if record.schedule is not None:
-                rate = record.schedule.update(timestep=self._last_timestep)
+                rate = record.schedule.update(timestep=self._counters.timestep)
                 self._set_optimizer_lr(record.optimizer, lr=cast(float, rate))
             elif record.name == DEFAULT_OPTIMIZER:
                 config = self.config.get_config_for_module(record.module_id)
@@ -290,12 +298,15 @@ class LearnerState(ModuleOwner, Checkpointable):
             connector = self._learner_connector._plan_restore(pieces, [])
             problems = problems + connector.problems
         if component:  # Whoever acts with the weights has to take note of new ones.
-            restoring.state[constants.WEIGHTS_SEQ_NO] = self._weights_seq_no + 1
+            restoring.state[constants.WEIGHTS_SEQ_NO] = (
+                self._counters.weights_seq_no + 1
+            )
 
         def apply() -> RestoreReport:
             with self._unchanged_on_error(own):
                 self._apply_state(restoring.state)
-                self._reset_optimizers(restoring.stale)
+                for record in restoring.stale:
+                    optimizers.reset(record)
                 if connector is None:
                     return restoring.report
                 return restoring.report + connector.apply().below(_CONNECTOR)

@@ -1,6 +1,7 @@
 """What a learner owns: modules and their optimizers, from its building to its end."""
 
 import abc
+import contextlib
 import dataclasses
 import enum
 import logging
@@ -8,14 +9,23 @@ import platform
 from collections.abc import Callable, Collection
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from tflearner import forks
+from tflearner import constants, forks
 from tflearner.config import AlgorithmConfig
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID, DEFAULT_OPTIMIZER
 from tflearner.data.sample_batch import MultiAgentBatch
-from tflearner.engine.optimizers import OptimizerRegistry
+from tflearner.engine import compile_cache
+from tflearner.engine.optimizers import (
+    OptimizerRegistry,
+    as_param_dict,
+    param_ref,
+    tf_variable,
+)
+from tflearner.engine.replicas import Replicas, strategy_of
 from tflearner.errors import (
     ConfigError,
     ModuleError,
@@ -23,18 +33,20 @@ from tflearner.errors import (
     TFLearnerError,
     UsageError,
 )
-from tflearner.learner import step_metrics
+from tflearner.learner.counters import Counters
 from tflearner.learner.former_names import FormerNames
-from tflearner.learner.framework_hooks import FrameworkHooks
 from tflearner.learner.turns import Turns
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.apis import SelfSupervisedLossAPI, TargetNetworkAPI
+from tflearner.modules.counted_variables import counted_variables
 from tflearner.modules.rl_module import MultiRLModule, RLModule, validate_module_id
 from tflearner.modules.rl_module_spec import (
     MultiRLModuleSpec,
     RLModuleSpec,
     check_spec,
 )
+from tflearner.modules.tf_rl_module import TfRLModule
+from tflearner.networks import tensorflow_settings
 from tflearner.networks.own_random import own_random_numbers
 from tflearner.types import (
     LearningRateOrSchedule,
@@ -42,6 +54,7 @@ from tflearner.types import (
     Optimizer,
     Param,
     ParamDict,
+    ParamRef,
     ShouldModuleBeUpdatedFn,
 )
 
@@ -54,7 +67,7 @@ class _Lifecycle(enum.Enum):
     SHUT_DOWN = "a learner that was shut down"
 
 
-class ModuleOwner(FrameworkHooks, FormerNames):
+class ModuleOwner(FormerNames, abc.ABC):
     """Builds, adds and removes modules, and registers their optimizers.
 
     The part of `Learner` that knows nothing of batches, losses and updates.
@@ -65,6 +78,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         module: The module itself, used as it is; wins over `module_spec`.
     """
 
+    framework: str | None = None
+
     def __init__(
         self,
         *,
@@ -72,9 +87,22 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         module_spec: RLModuleSpec | MultiRLModuleSpec | None = None,
         module: RLModule | None = None,
     ):
+        tensorflow_settings.check()
         _check_arguments(config, module_spec, module)
         config.validate()
-        self.config = config.copy(copy_frozen=False)
+        self.config = own = config.copy(copy_frozen=False)
+        if own.compile_cache is not None:  # Before TensorFlow looks for GPUs.
+            compile_cache.switch_on(own.compile_cache)
+        self._replicas = Replicas(
+            strategy_of(own.strategy, own.num_gpus_per_learner, own.local_gpu_idx)
+        )
+        if own.jit_compile is True and not self._replicas.can_use_xla:
+            raise ConfigError(
+                "jit_compile=True",
+                f"{type(self._replicas.strategy).__name__}, whose devices exchange "
+                "gradients in the midst of a step",
+                'jit_compile="auto" or False',
+            )
         self.metrics = MetricsLogger()
         self._module_spec = module_spec
         self._given_spec = module_spec
@@ -84,8 +112,11 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self._lifecycle = _Lifecycle.NEW
         self._learner_connector: LearnerConnectorPipeline | None = None
         self._optimizers = OptimizerRegistry()
-        self._rng = np.random.default_rng(config.seed)
-        self._num_added_modules = 0
+        self._counters = Counters.at_first(config.seed)
+
+    @property
+    def _rng(self) -> np.random.Generator:
+        return self._counters.rng
 
     # Lifecycle.
 
@@ -147,8 +178,7 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self._module, self._optimizers = None, OptimizerRegistry()
         self._module_spec = self._given_spec
         self.metrics.reset()
-        self._rng = np.random.default_rng(self.config.seed)
-        self._num_added_modules = 0
+        self._counters = Counters.at_first(self.config.seed)
         self._lifecycle = _Lifecycle.NEW
 
     def shutdown(self) -> None:
@@ -161,19 +191,22 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         return self._module  # type: ignore[return-value]
 
     @property
-    def distributed(self) -> bool:
-        """Whether several learners share the work."""
-        return self.config.num_learners > 1
-
-    @property
     def node(self) -> str:
         """The name of this host."""
         return platform.node()
 
     @property
-    def device(self) -> Any:
-        """The device weights live on."""
-        return None
+    def device(self) -> str:
+        """The device weights live on; the first of several."""
+        given = self._replicas.devices[0]
+        if given is not None:
+            return given
+        return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+
+    @property
+    def distributed(self) -> bool:
+        """Whether several processes learn together."""
+        return self._replicas.num_workers > 1
 
     def _make_module(self) -> MultiRLModule:
         module = self._module_obj
@@ -184,6 +217,8 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         return module.as_multi_rl_module()
 
     def _check_is_built(self, error: bool = True) -> bool:
+        if error:  # The caller is about to compute.
+            tensorflow_settings.check()
         is_built = self._lifecycle is _Lifecycle.BUILT
         if error and not is_built:
             is_new = self._lifecycle is _Lifecycle.NEW
@@ -219,11 +254,56 @@ class ModuleOwner(FrameworkHooks, FormerNames):
         self.metrics.delete(module_id, key_error=False)
 
     def _log_trainable_parameters(self) -> None:
-        step_metrics.log_parameter_counts(
-            self.metrics, self.module, self.get_parameters
-        )
+        """Logs trainable and other weights of every module and of all together."""
+        counts = {}
+        for module_id, module in self.module.items():
+            trainable = sum(_size(p) for p in self.get_parameters(module))
+            weights = getattr(module.unwrapped(), "weights", [])
+            everything = sum(_size(w) for w in weights)
+            counts[module_id] = np.array([trainable, everything - trainable])
+        counts[ALL_MODULES] = sum(counts.values(), np.zeros(2, int))
+        for key, (trainable, frozen) in counts.items():
+            name = constants.NUM_TRAINABLE_PARAMETERS
+            self.metrics.set_value((key, name), int(trainable), window=1)
+            name = constants.NUM_NON_TRAINABLE_PARAMETERS
+            self.metrics.set_value((key, name), int(frozen), window=1)
 
-    # Optimizers.
+    @abc.abstractmethod
+    def _check_module(self, module_id: ModuleID) -> None:
+        """Raises `ModuleError` for a module whose outputs cannot be trained on."""
+
+    @contextlib.contextmanager
+    def _variable_scope(self):
+        with self._replicas.scope(), counted_variables():
+            yield
+
+    # Parameters and optimizers.
+
+    def get_param_ref(self, param: Param) -> ParamRef:
+        return param_ref(param)
+
+    def get_parameters(self, module) -> list[Param]:
+        """Returns the trainable variables of a module, or of all of a `MultiRLModule`."""
+        if isinstance(module, MultiRLModule):
+            return [
+                p for single in module.values() for p in self.get_parameters(single)
+            ]
+        return list(getattr(module, "trainable_variables", []))
+
+    def _weight_keys(self) -> dict[ParamRef, str]:
+        # A variable of several modules has the path that it has in the first.
+        keys: dict[ParamRef, str] = {}
+        for module_id, module in self.module.items():
+            if isinstance(module.unwrapped(), TfRLModule):
+                for ref, key in module.unwrapped().weight_keys().items():
+                    keys.setdefault(ref, f"{module_id}/{key}")
+        return keys
+
+    def _get_tensor_variable(self, value, dtype=None, trainable=False) -> tf.Variable:
+        if dtype is None:
+            dtype = tf.float32 if np.asarray(value).dtype.kind == "f" else tf.int32
+        with self._variable_scope():
+            return tf.Variable(value, dtype=dtype, trainable=trainable)
 
     def configure_optimizers(self) -> None:
         """Registers the optimizers of every compatible module; called by `build()`."""
@@ -288,6 +368,21 @@ class ModuleOwner(FrameworkHooks, FormerNames):
     def _forget_traces(self, module_ids: Collection[ModuleID]) -> None:
         """Makes the next update with one of the modules be traced anew."""
 
+    def _check_registered_optimizer(self, optimizer, params):
+        self._replicas.check_optimizer(optimizer)
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise OptimizerError("optimizer", repr(optimizer), "a Keras optimizer")
+        where = f"optimizer {optimizer.name!r}"
+        given = as_param_dict(where, params)
+        variables = [tf_variable(param) for param in given.values()]
+        self._replicas.check_is_ours(where, variables)
+        if optimizer.built:
+            built_for = getattr(optimizer, "_trainable_variables", params)
+            if {param_ref(param) for param in built_for} != set(given):
+                raise OptimizerError(
+                    where, "an optimizer built for other variables", "a new one"
+                )
+
     def _check_owner(self, module_id: ModuleID, params: list[Param]) -> None:
         """Raises for an unknown module, or variables that are another module's alone."""
         if module_id == ALL_MODULES:
@@ -343,10 +438,12 @@ class ModuleOwner(FrameworkHooks, FormerNames):
     def rl_module_is_compatible(self, module: RLModule) -> bool:
         """Returns whether the learner can train `module`.
 
-        It can if the module has the required interfaces, or brings its own loss. Others
+        It can if a `TfRLModule` has the required interfaces, or brings its own loss. Others
         ride along: they get no optimizer and are left out of updates.
         """
         module, apis = module.unwrapped(), self.rl_module_required_apis()
+        if not isinstance(module, TfRLModule):
+            return False
         brings_loss = isinstance(module, SelfSupervisedLossAPI)
         return brings_loss or all(isinstance(module, api) for api in apis)
 
@@ -417,14 +514,15 @@ class ModuleOwner(FrameworkHooks, FormerNames):
             self.module.remove_module(module_id)
             self.config = before
             raise
-        self._num_added_modules += 1
+        self._counters.num_added_modules += 1
         return self._set_modules_in_config(new_should_module_be_updated)
 
     def _seed_of_next_module(self) -> int | None:
         # Not from the generator of the minibatches, which are those of a run without.
         if self.config.seed is None:
             return None
-        seeds = np.random.SeedSequence([self.config.seed, self._num_added_modules])
+        number = self._counters.num_added_modules
+        seeds = np.random.SeedSequence([self.config.seed, number])
         return int(seeds.generate_state(1)[0])
 
     def remove_module(
@@ -507,6 +605,10 @@ class ModuleOwner(FrameworkHooks, FormerNames):
                     "the error above this one is the function's own",
                 ) from error
         return module_id in set(wanted)
+
+
+def _size(variable: Any) -> int:
+    return int(np.prod(variable.shape, dtype=int))
 
 
 def _check_arguments(config: Any, module_spec: Any, module: Any) -> None:

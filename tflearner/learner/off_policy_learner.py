@@ -100,7 +100,7 @@ class OffPolicyTfLearner(TfLearner):
 
     def after_gradient_based_update(self, *, timesteps):
         super().after_gradient_based_update(timesteps=timesteps)
-        now = self._last_timestep or self._num_steps_trained()
+        now = self._counters.timestep or self._num_steps_trained()
         for module_id in self.module:
             config = self.config.get_config_for_module(module_id)
             pairs = self._target_network_pairs(module_id)

@@ -6,45 +6,32 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tflearner import constants, forks
+from tflearner import constants
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
-from tflearner.constants import ALL_MODULES, DEFAULT_MODULE_ID
-from tflearner.engine import compile_cache, gradients, optimizers, side_effects
+from tflearner.constants import ALL_MODULES
+from tflearner.engine import optimizers, side_effects
 from tflearner.engine.compiled_update import CompiledUpdate, UpdateOutputs
 from tflearner.engine.gradients import Gradients
 from tflearner.engine.guard import AskingGuard, NoGuard, RevertingGuard
 from tflearner.engine.loss_scale import LossScale
-from tflearner.engine.optimizers import as_param_dict, param_ref, tf_variable
+from tflearner.engine.optimizers import tf_variable
 from tflearner.engine.overflow_guard import OverflowGuard
-from tflearner.engine.replicas import Replicas, strategy_of
 from tflearner.errors import (
-    ConfigError,
-    ExportError,
     LossError,
     ModuleError,
-    OptimizerError,
 )
-from tflearner.export.policy import export_policy, format_of
 from tflearner.export.report import ExportReport
-from tflearner.intake import agreement
 from tflearner.intake.update_plan import UpdatePlan
-from tflearner.learner import diagnosis, generators, layer_losses
-from tflearner.learner.exported_update import export_update
+from tflearner.learner import diagnosis, layer_losses
+from tflearner.learner.exporting import export_learner
 from tflearner.learner.learner import Learner
 from tflearner.learner.turns import in_turn
-from tflearner.modules.apis import SelfSupervisedLossAPI
-from tflearner.modules.counted_variables import counted_variables
-from tflearner.modules.rl_module import MultiRLModule
-from tflearner.modules.tf_rl_module import TfRLModule
-from tflearner.networks import tensorflow_settings
-from tflearner.networks.own_random import own_random_numbers
 from tflearner.networks.recurrent import apply_per_step
-from tflearner.types import ModuleID, Param, ParamDict, ParamRef, Tensor
+from tflearner.types import ModuleID, ParamDict, Tensor
 
 
 class TfLearner(Learner):
@@ -65,21 +52,7 @@ class TfLearner(Learner):
     framework = "tf2"
 
     def __init__(self, **kwargs: Any):
-        tensorflow_settings.check()
         super().__init__(**kwargs)
-        if self.config.compile_cache is not None:  # Before TensorFlow looks for GPUs.
-            compile_cache.switch_on(self.config.compile_cache)
-        own = self.config
-        self._replicas = Replicas(
-            strategy_of(own.strategy, own.num_gpus_per_learner, own.local_gpu_idx)
-        )
-        if self.config.jit_compile is True and not self._replicas.can_use_xla:
-            raise ConfigError(
-                "jit_compile=True",
-                f"{type(self._replicas.strategy).__name__}, whose devices exchange "
-                "gradients in the midst of a step",
-                'jit_compile="auto" or False',
-            )
         self._compiled = CompiledUpdate(
             self._update,
             self._overflow_guard,
@@ -160,54 +133,16 @@ class TfLearner(Learner):
                 export would not act like the module, or if something else is at `path`.
                 Nothing was changed.
         """
-        forks.check("export()")
-        self._check_is_built()
-        format = format_of(path) if format is None else format
-        if module_id is None and len(self.module) == 1:
-            module_id = next(iter(self.module))
-        module_id = DEFAULT_MODULE_ID if module_id is None else module_id
-        if not isinstance(module_id, str) or module_id not in self.module:
-            raise ExportError(
-                "TfLearner.export()",
-                f"module {module_id!r}, which is not in this learner",
-                f"one of {sorted(self.module)}",
-                "name the one to export: module_id=...",
-            )
-        module: Any = self.module[module_id].unwrapped()
-        if env_to_module is None and self.config.env_to_module_connector is not None:
-            raise ExportError(
-                "TfLearner.export()",
-                "no env_to_module, but a config with an env_to_module_connector",
-                "the pipeline whose pieces have seen the environment",
-                "algo.export(...) knows it; it is algo.env_runner.env_to_module",
-            )
-        if module_to_env is None:
-            module_to_env = self.config.build_module_to_env_connector(
-                module.observation_space, module.action_space
-            )
-        further: dict[str, Any] = {}
-        if include_update or example_batch is not None:
-            if format != "tf_saved_model":
-                raise ExportError(
-                    "export(include_update=True)",
-                    f"format={format!r}",
-                    "'tf_saved_model', which can hold variables that change",
-                )
-            further = export_update(self, module_id, example_batch).arguments()
-        with own_random_numbers(self.config.seed):  # Keras creates the layers again.
-            return export_policy(
-                module,
-                path,
-                format=format,
-                env_to_module=env_to_module,
-                module_to_env=module_to_env,
-                **further,
-            )
-
-    def _check_is_built(self, error: bool = True) -> bool:
-        if error:  # The caller is about to compute.
-            tensorflow_settings.check()
-        return super()._check_is_built(error)
+        return export_learner(
+            self,
+            path,
+            module_id=module_id,
+            format=format,
+            env_to_module=env_to_module,
+            module_to_env=module_to_env,
+            include_update=include_update,
+            example_batch=example_batch,
+        )
 
     # The traced step.
 
@@ -438,60 +373,6 @@ class TfLearner(Learner):
         rows = {mid: own[minibatch] for mid, own in plan.minibatches.indices.items()}
         return diagnosis.first_bad_tensor(self, module_id, plan.columns, rows)
 
-    def _check_minibatches(self, columns, settings):
-        if self._replicas.num_local > 1:
-            agreement.check_devices(columns, settings, self._replicas.num_local)
-
-    def _agree(self, columns, settings):
-        if not self.distributed:
-            return settings
-        with self._replicas.names_lost_workers():
-            found = self._replicas.gather(agreement.summary(columns, settings))
-        return agreement.common_settings(found, settings)
-
-    def _check_module(self, module_id: ModuleID) -> None:
-        module: Any = self.module[module_id].unwrapped()
-        weights = [tf_variable(weight) for weight in module.weights]
-        self._replicas.check_is_ours(f"module {module_id!r}", weights)
-        required = self.get_required_outputs(module_id)
-        if not required or isinstance(module, SelfSupervisedLossAPI):
-            return
-        was_run, outputs = module.try_forward_train(2)
-        if not was_run:
-            return  # It reads columns that only train batches have.
-        where = f"module {module_id!r}, forward_train()"
-        if not isinstance(outputs, dict) or not set(required) <= outputs.keys():
-            got = sorted(outputs) if isinstance(outputs, dict) else type(outputs)
-            raise ModuleError(where, f"outputs {got}", f"{sorted(required)} among them")
-        name = Columns.ACTION_DIST_INPUTS
-        if name in required:
-            space = module.action_space
-            size = module.get_train_action_dist_cls().required_input_dim(space)
-            axes = ("B", "T") if module.is_stateful() else ("B",)
-            shape, want = tuple(outputs[name].shape), (*axes, size)
-            if len(shape) != len(want) or shape[-1] != size:
-                shape = (*axes[: len(shape)], *shape[len(axes) :])
-                raise ModuleError(
-                    f"{where}, output {name!r}", str(shape), f"{want} for {space}"
-                )
-
-    # Parameters and optimizers.
-
-    def get_param_ref(self, param: Param) -> ParamRef:
-        return param_ref(param)
-
-    def get_parameters(self, module) -> list[Param]:
-        """Returns the trainable variables of a module, or of all of a `MultiRLModule`."""
-        if isinstance(module, MultiRLModule):
-            return [
-                p for single in module.values() for p in self.get_parameters(single)
-            ]
-        return list(getattr(module, "trainable_variables", []))
-
-    def rl_module_is_compatible(self, module) -> bool:
-        is_tf = isinstance(module.unwrapped(), TfRLModule)
-        return is_tf and super().rl_module_is_compatible(module)
-
     def configure_optimizers_for_module(self, module_id, config=None):
         """Registers Adam over the module's trainable variables, at `config.lr`.
 
@@ -519,97 +400,6 @@ class TfLearner(Learner):
         reached = self.module if ALL_MODULES in module_ids else module_ids
         for module_id in [*reached]:
             self._compiled.forget_module(module_id)
-
-    def _check_registered_optimizer(self, optimizer, params):
-        self._replicas.check_optimizer(optimizer)
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise OptimizerError("optimizer", repr(optimizer), "a Keras optimizer")
-        where = f"optimizer {optimizer.name!r}"
-        given = as_param_dict(where, params)
-        variables = [tf_variable(param) for param in given.values()]
-        self._replicas.check_is_ours(where, variables)
-        if optimizer.built:
-            built_for = getattr(optimizer, "_trainable_variables", params)
-            if {param_ref(param) for param in built_for} != set(given):
-                raise OptimizerError(
-                    where, "an optimizer built for other variables", "a new one"
-                )
-
-    def _get_optimizer_state(self):
-        return self._optimizers.get_state(self._weight_keys())
-
-    def _set_optimizer_state(self, state):
-        self._optimizers.set_state(state, self._weight_keys())
-
-    def _check_optimizer_state(self, state):
-        self._optimizers.check_state(state, self._weight_keys())
-
-    def _reset_optimizers(self, records):
-        for record in records:
-            optimizers.reset(record)
-
-    def _rng_states(self):
-        modules = {mid: own.unwrapped() for mid, own in self.module.items()}
-        own = generators.states(self)
-        own.pop("_rng")  # That of the minibatches, which every learner has.
-        return {
-            constants.COMPONENT_LEARNER: own,
-            constants.COMPONENT_RL_MODULE: {
-                mid: generators.states(own) for mid, own in modules.items()
-            },
-        }
-
-    def _set_rng_states(self, states):
-        generators.set_states(self, states[constants.COMPONENT_LEARNER])
-        for mid, own in states[constants.COMPONENT_RL_MODULE].items():
-            if mid in self.module:
-                generators.set_states(self.module[mid].unwrapped(), own)
-
-    def _weight_keys(self) -> dict[ParamRef, str]:
-        # A variable of several modules has the path that it has in the first.
-        keys: dict[ParamRef, str] = {}
-        for module_id, module in self.module.items():
-            if isinstance(module.unwrapped(), TfRLModule):
-                for ref, key in module.unwrapped().weight_keys().items():
-                    keys.setdefault(ref, f"{module_id}/{key}")
-        return keys
-
-    def _get_tensor_variable(self, value, dtype=None, trainable=False) -> tf.Variable:
-        if dtype is None:
-            dtype = tf.float32 if np.asarray(value).dtype.kind == "f" else tf.int32
-        with self._variable_scope():
-            return tf.Variable(value, dtype=dtype, trainable=trainable)
-
-    @contextlib.contextmanager
-    def _variable_scope(self):
-        with self._replicas.scope(), counted_variables():
-            yield
-
-    _get_optimizer_lr = staticmethod(optimizers.get_learning_rate)
-    _set_optimizer_lr = staticmethod(
-        lambda optimizer, lr: optimizers.set_learning_rate(optimizer, lr)
-    )
-
-    @staticmethod
-    def _get_clip_function():
-        return gradients.clip_gradients
-
-    @staticmethod
-    def _get_global_norm_function():
-        return gradients.global_norm
-
-    @property
-    def device(self) -> str:
-        """The device weights live on; the first of several."""
-        given = self._replicas.devices[0]
-        if given is not None:
-            return given
-        return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
-
-    @property
-    def distributed(self) -> bool:
-        """Whether several processes learn together."""
-        return self._replicas.num_workers > 1
 
 
 @contextlib.contextmanager

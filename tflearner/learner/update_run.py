@@ -1,6 +1,7 @@
-"""The metrics that every learner reports: steps trained and parameter counts."""
+"""Counts and metrics of one update: its batches, its rows and its steps."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,50 @@ import numpy as np
 from tflearner import constants
 from tflearner.columns import Columns
 from tflearner.constants import ALL_MODULES
+from tflearner.errors import NonFiniteUpdateError
 from tflearner.intake import train_batch
+from tflearner.intake.update_plan import UpdatePlan
 from tflearner.metrics import MetricsLogger
-from tflearner.modules.rl_module import MultiRLModule
 from tflearner.types import ModuleID
+
+
+@dataclasses.dataclass
+class UpdateRun:
+    """Counts the batches of an update; keeps none of them.
+
+    Attributes:
+        num_trained: Batches that were trained on.
+        num_skipped: Batches without data.
+        module_ids: The modules that were updated, in order.
+        not_finite: The error to raise in the end, if a module skipped too many steps.
+    """
+
+    num_trained: int = 0
+    num_skipped: int = 0
+    module_ids: dict[ModuleID, None] = dataclasses.field(default_factory=dict)
+    not_finite: NonFiniteUpdateError | None = None
+
+    def add(self, plan: UpdatePlan) -> None:
+        """Notes that a batch was trained on."""
+        self.num_trained += 1
+        self.module_ids |= dict.fromkeys(plan.columns)
+
+    def log(self, metrics: MetricsLogger, *, of_iterator: bool) -> None:
+        """Logs the numbers of batches; of trained ones only for an iterator's."""
+        if self.num_skipped:
+            name = constants.LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME
+            metrics.log_value((ALL_MODULES, name), self.num_skipped, reduce="sum")
+        if of_iterator:
+            for name, ends in (
+                (constants.DATASET_NUM_ITERS_TRAINED, True),
+                (constants.DATASET_NUM_ITERS_TRAINED_LIFETIME, False),
+            ):
+                metrics.log_value(
+                    (ALL_MODULES, name),
+                    self.num_trained,
+                    reduce="sum",
+                    clear_on_reduce=ends,
+                )
 
 
 def log_steps_trained(
@@ -49,30 +90,3 @@ def log_steps_trained(
     log((ALL_MODULES, name), env_steps, reduce="sum", clear_on_reduce=True)
     name = constants.NUM_ENV_STEPS_TRAINED_LIFETIME
     log((ALL_MODULES, name), env_steps, reduce="sum", with_throughput=True)
-
-
-def log_parameter_counts(
-    metrics: MetricsLogger, modules: MultiRLModule, get_parameters: Callable
-) -> None:
-    """Logs trainable and other weights of every module and of all together.
-
-    Args:
-        metrics: The logger.
-        modules: The modules.
-        get_parameters: Returns the trainable variables of one.
-    """
-    counts = {}
-    for module_id, module in modules.items():
-        trainable = sum(_size(p) for p in get_parameters(module))
-        everything = sum(_size(w) for w in getattr(module.unwrapped(), "weights", []))
-        counts[module_id] = np.array([trainable, everything - trainable])
-    counts[ALL_MODULES] = sum(counts.values(), np.zeros(2, int))
-    for key, (trainable, frozen) in counts.items():
-        name = constants.NUM_TRAINABLE_PARAMETERS
-        metrics.set_value((key, name), int(trainable), window=1)
-        name = constants.NUM_NON_TRAINABLE_PARAMETERS
-        metrics.set_value((key, name), int(frozen), window=1)
-
-
-def _size(variable: Any) -> int:
-    return int(np.prod(variable.shape, dtype=int))

@@ -1,17 +1,16 @@
-"""How many gradient steps in a row each module had to leave out."""
+"""Counts the gradient steps in a row that modules skipped as not finite."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from tflearner import constants
 from tflearner.errors import NonFiniteUpdateError
 from tflearner.types import ModuleID
 
 
-class SickRun(NamedTuple):
-    """Gradient steps in a row that a module left out: something was not finite.
+class SkippedRun(NamedTuple):
+    """Gradient steps in a row that a module skipped: something was not finite.
 
     Attributes:
         module_id: The module, or `ALL_MODULES` for optimizers under that name.
@@ -57,56 +56,32 @@ class SickRun(NamedTuple):
         )
 
 
-class SickSteps:
-    """Counts the gradient steps in a row that modules left out, up to now.
+def count_runs(
+    in_a_row: dict[ModuleID, int], flags: Mapping[ModuleID, np.ndarray]
+) -> list[SkippedRun]:
+    """Counts the minibatches of one batch; returns the runs of skipped steps.
 
     A step that is taken sets its module's count back to 0; a module that takes no part
     in an update keeps it.
 
-    Attributes:
-        in_a_row: The counts above 0, by module.
+    Args:
+        in_a_row: Skipped steps in a row up to now, by module; changed in place.
+        flags: Which steps each module skipped. bool [num_minibatches]
     """
-
-    def __init__(self) -> None:
-        self.in_a_row: dict[ModuleID, int] = {}
-
-    def add(
-        self, values: Mapping[tuple[str, ...], np.ndarray], limit: int | None
-    ) -> SickRun | None:
-        """Counts the minibatches of one batch.
-
-        Args:
-            values: What its gradient steps logged, by key. [num_minibatches]
-            limit: How many in a row are too many; `None` allows any number.
-
-        Returns:
-            The first run of the first module that had too many; `None` if none had.
-        """
-        found = []
-        for key, flags in values.items():
-            if key[1:] == (constants.NUM_NON_FINITE_UPDATES_LIFETIME,):
-                runs = self._add_to(key[0], flags > 0)
-                found += [r for r in runs if limit is not None and r.num_steps >= limit]
-        return found[0] if found else None
-
-    def _add_to(self, module_id: ModuleID, is_sick: np.ndarray) -> list[SickRun]:
-        """Counts the minibatches of one module; returns its runs. bool [N]"""
-        before = self.in_a_row.pop(module_id, 0)
-        if not is_sick.any():
-            return []
-        bounds = np.flatnonzero(np.diff(is_sick, prepend=False, append=False))
-        runs = []
+    runs = []
+    for module_id, is_skipped in flags.items():
+        before = in_a_row.pop(module_id, 0)
+        bounds = np.flatnonzero(np.diff(is_skipped, prepend=False, append=False))
         for start, end in bounds.reshape(-1, 2).tolist():
-            goes_on = start == 0 and before > 0
-            runs.append(
-                SickRun(
-                    module_id,
-                    num_steps=end - start + before * goes_on,
-                    first=None if goes_on else start,
-                    last=end - 1,
-                    num_minibatches=len(is_sick),
-                )
+            continues = start == 0 and before > 0
+            run = SkippedRun(
+                module_id,
+                num_steps=end - start + before * continues,
+                first=None if continues else start,
+                last=end - 1,
+                num_minibatches=len(is_skipped),
             )
-        if is_sick[-1]:
-            self.in_a_row[module_id] = runs[-1].num_steps
-        return runs
+            runs.append(run)
+            if end == len(is_skipped):
+                in_a_row[module_id] = run.num_steps
+    return runs
