@@ -103,6 +103,19 @@ def test_every_door_asks_before_keras_is_imported(name):
     assert "'jax', want 'tensorflow'" in printed and printed.endswith("False\n")
 
 
+@pytest.mark.deep
+def test_ppo_loads_no_other_algorithm(tmp_path):
+    code = (
+        f"import sys, tflearner as tfl\n"
+        f"sys.path.insert(0, {str(PROGRAMS)!r})\nimport whole_life\n"
+        f"print(whole_life.build().export({str(tmp_path / 'policy.keras')!r}))\n"
+        f"print([name for name in sys.modules if name.startswith('tflearner')"
+        f" and name.endswith(('.dqn', '.sac', 'off_policy'))])"
+    )
+    *_, report, loaded = run([sys.executable, "-c", code]).splitlines()
+    assert report.startswith("wrote") and loaded == "[]"
+
+
 # What TensorFlow and Keras are set to.
 
 

@@ -71,6 +71,3 @@ NUM_ENV_STEPS_SAMPLED = "num_env_steps_sampled"
 NUM_ENV_STEPS_SAMPLED_LIFETIME = "num_env_steps_sampled_lifetime"
 TRAINING_ITERATION = "training_iteration"
 TIME_TOTAL_S = "time_total_s"
-
-# The suffixes of exported files, which checkpoints cannot have: {format: suffix}.
-EXPORT_SUFFIXES = {"tflite": ".tflite", "keras": ".keras"}

@@ -15,7 +15,7 @@ from tflearner.connectors.actions import GetActions, NormalizeAndClipActions
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.pipeline import EnvToModulePipeline, ModuleToEnvPipeline
 from tflearner.errors import ExportError
-from tflearner.export import policy
+from tflearner.export import formats, policy, staging
 from tflearner.export.policy import export_policy
 from tflearner.testing import assert_close
 
@@ -97,7 +97,7 @@ def test_only_such_files_are_replaced(suffix, write, tmp_path, monkeypatch):
     before = path.read_bytes()
     write(suffix, fcnet_hiddens=[4])
     assert path.read_bytes() != before
-    monkeypatch.setattr(policy, "_traced", None)  # It is refused before any work.
+    monkeypatch.setattr(policy, "_program", None)  # It is refused before any work.
     for contents in (b"mine", b"", path.read_bytes()[:-1], None):
         path.unlink()
         os.mkfifo(path) if contents is None else path.write_bytes(contents)
@@ -111,7 +111,7 @@ def test_only_such_files_are_replaced(suffix, write, tmp_path, monkeypatch):
 
 
 def test_a_foreign_keras_file_is_not_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "_traced", None)
+    monkeypatch.setattr(policy, "_program", None)
     with zipfile.ZipFile(tmp_path / "mine.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     before = (tmp_path / "mine.keras").read_bytes()
@@ -141,6 +141,30 @@ def test_the_suffix_is_the_format(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "p.keras")
     with pytest.raises(ExportError, match=r"suffix '\.keras'"):
         export_policy(None, tmp_path / "link")
+
+
+def write_arrays(file, program):
+    with file.open("wb") as opened:
+        np.savez(opened, *program.policy.module.get_weights())
+    staging.mark_file(file)
+
+
+def load_arrays(file, program):
+    """Returns the endpoint with the weights of the file."""
+    with np.load(file) as arrays:
+        program.policy.module.set_weights([*arrays.values()])
+    return {"act_greedy": program.endpoints[0].function}
+
+
+def test_a_format_is_one_row(write, monkeypatch):
+    row = formats.Format("arrays", write_arrays, load_arrays, suffix=".npz")
+    monkeypatch.setitem(formats.FORMATS, "npz", row)
+    module, path, report = write("npz")
+    assert f"wrote {path} (arrays, " in str(report) and report.format == "npz"
+    write("npz", module=module)
+    path.write_bytes(b"mine")
+    with pytest.raises(ExportError, match="something that is no export"):
+        write("npz", module=module)
 
 
 def test_tflite_takes_any_number_of_rows(write):

@@ -399,7 +399,7 @@ def test_exports_of_a_process_are_one_at_a_time(tmp_path, monkeypatch):
         inside.pop()
         raise ExportError("here", "enough")
 
-    monkeypatch.setattr(policy, "_traced", traced)
+    monkeypatch.setattr(policy, "_program", traced)
     module = Policy(OBS, ACT)
     with ThreadPoolExecutor(3) as pool:
         exports = [pool.submit(export, tmp_path / name, module) for name in "abb"]
@@ -488,7 +488,7 @@ def test_an_older_export_is_replaced(tmp_path):
     "name", ["notes.txt", "variables/mine", "assets/mine", "sub/", "link"]
 )
 def test_files_in_an_older_export_are_never_removed(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "_traced", None)  # It is refused before any work.
+    monkeypatch.setattr(policy, "_program", None)  # It is refused before any work.
     make_older_export(tmp_path / "p")
     if name.endswith("/"):
         (tmp_path / "p" / name).mkdir()
@@ -524,7 +524,7 @@ STRANGE_SPECS = {
 
 
 def test_what_is_no_export_is_not_replaced(tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "_traced", None)
+    monkeypatch.setattr(policy, "_program", None)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -544,7 +544,7 @@ def test_what_is_no_export_is_not_replaced(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("place", ["here", "above", "home"])
 def test_directories_that_are_in_use_are_not_replaced(place, tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "_traced", None)
+    monkeypatch.setattr(policy, "_program", None)
     make_older_export(tmp_path / "p")
     if place == "home":
         monkeypatch.setenv("HOME", str(tmp_path / "p"))
@@ -556,7 +556,7 @@ def test_directories_that_are_in_use_are_not_replaced(place, tmp_path, monkeypat
 
 
 def test_paths_that_no_system_takes_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(policy, "_traced", None)
+    monkeypatch.setattr(policy, "_program", None)
     (tmp_path / "loop").symlink_to("loop")
     paths = ["a\0b", "x" * 300, "x/" * 3000, "\ud800", tmp_path / "loop"]
     for path in paths:
@@ -593,7 +593,7 @@ def test_missing_folders_are_made_and_links_followed(tmp_path):
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "a" / "b" / "p" / "saved_model.pb").stat().st_ino != before
     with pytest.raises(ExportError), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(policy, "write_saved_model", raising(OSError("full")))
+        patch.setattr(staging, "write_json", raising(OSError("full")))
         export(tmp_path / "c" / "d")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "link"]
 

@@ -31,7 +31,7 @@ def stateful(encoding=None, *networks):
     encoder = StatefulActorCriticEncoder(
         encoding or ObservationEncoding(SPACE), *(networks or [recurrent()])
     )
-    state = encoder.get_initial_state()
+    state = encoder.initial_state()
     if "actor" in state:
         state = {part: batched(inner) for part, inner in state.items()}
     else:

@@ -28,7 +28,7 @@ def state_of(encoder, num, seed=None):
         key: rng.normal(size=(num, *zeros.shape)).astype(np.float32)
         if seed is not None
         else np.repeat(zeros[None], num, axis=0)
-        for key, zeros in encoder.get_initial_state().items()
+        for key, zeros in encoder.initial_state().items()
     }
 
 
@@ -39,7 +39,7 @@ def sequences(num=4, steps=5, seed=1):
 
 @pytest.mark.parametrize(("cell", "keys"), [("lstm", {"h", "c"}), ("gru", {"h"})])
 def test_initial_state_is_zeros_without_batch_axis(cell, keys):
-    state = make(cell, units=6).get_initial_state()
+    state = make(cell, units=6).initial_state()
     assert state.keys() == keys
     for zeros in state.values():
         assert zeros.shape == (6,) and zeros.dtype == np.float32 and not zeros.any()

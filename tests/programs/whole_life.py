@@ -16,7 +16,8 @@ def main(directory):
         print("worked")
 
 
-def live(directory):
+def build():
+    """Returns an algorithm that has been trained."""
     algo = tfl.PPO(
         "CartPole-v1",
         num_envs_per_env_runner=2,
@@ -27,6 +28,11 @@ def live(directory):
         model_config=tfl.DefaultModelConfig(fcnet_hiddens=[8]),
     )
     algo.train()
+    return algo
+
+
+def live(directory):
+    algo = build()
     algo.fit(64, log_dir=f"{directory}/runs", verbose=2)
     algo.summary()
     print(algo.evaluate(episodes=2))

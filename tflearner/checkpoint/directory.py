@@ -40,7 +40,7 @@ from typing import Any
 
 from tflearner.checkpoint import files, manifest, state_files, steps
 from tflearner.checkpoint.steps import Checkpoint
-from tflearner.constants import COMPONENT_LEARNER, EXPORT_SUFFIXES, WEIGHTS_SEQ_NO
+from tflearner.constants import COMPONENT_LEARNER, WEIGHTS_SEQ_NO
 from tflearner.errors import (
     CheckpointCorruptError,
     CheckpointError,
@@ -54,6 +54,8 @@ from tflearner.errors import (
 
 _LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
+# Suffixes of exported files, which checkpoints cannot have; `export.formats` adds its.
+EXPORT_SUFFIXES: set[str] = set()
 _SPARE, _SPARE_BYTES = 1.05, 16_384  # The manifest, directories, unfilled blocks.
 
 
@@ -381,7 +383,7 @@ def check_is_no_export(where: str, path: Any) -> None:
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     suffix = pathlib.PurePath(text).suffix if isinstance(text, str) else ""
-    if suffix.lower() in EXPORT_SUFFIXES.values():
+    if suffix.lower() in EXPORT_SUFFIXES:
         raise UsageError(
             where,
             f"the path {reprlib.repr(text)}",

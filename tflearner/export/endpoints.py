@@ -6,7 +6,7 @@ Shapes: `B` observations at a time, any number; a state has `B` rows, too.
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -103,11 +103,11 @@ class TracedEndpoint:
 
     def named_inputs(self) -> dict[str, tf.TensorSpec]:
         """The tensors that go in, by their names in the signature."""
-        return _named(self.endpoint.inputs)
+        return named(self.endpoint.inputs)
 
     def named_outputs(self) -> dict[str, Any]:
         """The tensors that come out, by their names in the signature."""
-        return _named(self.by_name(self.concrete.structured_outputs))
+        return named(self.by_name(self.concrete.structured_outputs))
 
     def by_name(self, outputs: Any) -> dict[str, Any]:
         """Returns what the function returned, by name."""
@@ -124,7 +124,7 @@ class TracedEndpoint:
         """
 
         def call(*inputs):
-            outputs = function(_named(dict(zip(self.endpoint.inputs, inputs))))
+            outputs = function(named(dict(zip(self.endpoint.inputs, inputs))))
             leaves = [outputs[name] for name in self.named_outputs()]
             return tree.unflatten_as(self.concrete.structured_outputs, leaves)
 
@@ -140,7 +140,7 @@ class TracedEndpoint:
 
         def flat(*tensors):
             outputs = self.function(*tree.unflatten_as(structure, tensors))
-            return _named(self.by_name(outputs))
+            return named(self.by_name(outputs))
 
         return tf.function(flat, autograph=False).get_concrete_function(*specs)
 
@@ -279,6 +279,28 @@ class Policy:
         return actions if state is None else (actions, outputs[Columns.STATE_OUT])
 
 
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The parts of an export.
+
+    Attributes:
+        policy: The module and its connectors.
+        endpoints: The traced endpoints, `ACT_GREEDY` first.
+        left_out: Why other endpoints are left out, by name.
+        attributes: Further attributes of a SavedModel, such as lists of variables.
+    """
+
+    policy: Policy
+    endpoints: Sequence[TracedEndpoint]
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the endpoints."""
+        return tuple(each.endpoint.name for each in self.endpoints)
+
+
 def choose(module: Any, inputs: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     """Returns the actions of `ACTION_DIST_INPUTS`: the likeliest, or drawn by a seed."""
     if seed is None:
@@ -343,14 +365,14 @@ def _pieces(pipeline: Any) -> Iterator[ConnectorV2]:
         yield pipeline
 
 
-def _named(nests: Mapping[str, Any]) -> dict[str, Any]:
+def named(nests: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the leaves of nests by names such as "obs" and "state_actor_h"."""
-    named: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for name, nest in nests.items():
         for path, leaf in tree.flatten_with_path(nest):
             parts = [re.sub(r"\W", "_", str(part)) for part in (name, *path)]
             unique = full = "_".join(parts)
-            while unique in named:
-                unique = f"{full}_{len(named)}"
-            named[unique] = leaf
-    return named
+            while unique in leaves:
+                unique = f"{full}_{len(leaves)}"
+            leaves[unique] = leaf
+    return leaves

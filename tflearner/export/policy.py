@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from tflearner import forks
 from tflearner.connectors.connector import ConnectorV2
-from tflearner.constants import EXPORT_SUFFIXES
 from tflearner.errors import ExportError, did_you_mean
 from tflearner.export import staging
 from tflearner.export.check import largest_difference
@@ -18,13 +17,11 @@ from tflearner.export.endpoints import (
     ACT,
     Endpoint,
     Policy,
-    TracedEndpoint,
+    Program,
     draws_unseeded,
 )
-from tflearner.export.keras_file import load_keras_file, write_keras_file
-from tflearner.export.report import TITLES, ExportReport, spec_of
-from tflearner.export.saved_model import load_functions, write_saved_model
-from tflearner.export.tflite import load_tflite, write_tflite
+from tflearner.export.formats import FORMATS, SAVED_MODEL
+from tflearner.export.report import ExportReport, spec_of
 
 # TensorFlow does not support several threads that trace and save at once.
 _ONE_AT_A_TIME = threading.RLock()
@@ -67,8 +64,8 @@ def export_policy(
     """
     forks.check("export()")
     format = format_of(path, format)
-    suffix = EXPORT_SUFFIXES.get(format, "")
-    target = staging.checked_target(path, suffix)
+    own = FORMATS[format]
+    target = staging.checked_target(path, own.obstacle)
     format_of(target, format)  # A link may lead to a name with another suffix.
     policy = Policy(module, env_to_module, module_to_env)
     with (
@@ -76,33 +73,22 @@ def export_policy(
         staging.telling(path, OSError, UnicodeError, tf.errors.OpError),
         staging.staged(target) as stage,
     ):
-        further = endpoints if format == "tf_saved_model" else None
-        traced, left_out = _traced(policy, further)
-        written = stage / f"export{suffix}"
-        if format == "keras":
-            write_keras_file(written, policy, traced[0])
-            staging.mark_file(written)
-            functions = load_keras_file(written, policy, traced[0])
-        elif format == "tflite":
-            write_tflite(written, traced[0])
-            staging.mark_file(written)
-            functions = load_tflite(written, traced[0])
-        else:
-            write_saved_model(written, traced, attributes)
-            functions = load_functions(written, traced)
-        difference = largest_difference(policy, functions)
-        if format == "tf_saved_model":
-            contents = spec_of(policy, traced, left_out, difference)
+        program = _program(policy, None if own.is_greedy else endpoints, attributes)
+        written = stage / f"export{own.suffix}"
+        own.write(written, program)
+        difference = largest_difference(policy, own.load(written, program))
+        if written.is_dir():
+            contents = spec_of(program, difference)
             staging.write_json(written / staging.SPEC, contents | dict(spec or {}))
         size = staging.size_of(written)
-        staging.put_in_place(written, target, suffix)
+        staging.put_in_place(written, target, own.obstacle)
     return ExportReport(
         path=target,
         format=format,
-        endpoints=tuple(each.endpoint.name for each in traced),
+        endpoints=program.names,
         size_in_bytes=size,
         max_difference=difference,
-        left_out=left_out,
+        left_out=program.left_out,
     )
 
 
@@ -118,17 +104,17 @@ def format_of(path: Any, format: str | None = None) -> str:
         ExportError: If there is no such format, or it contradicts the suffix.
     """
     suffix = pathlib.PurePath(staging.text_of(path)).suffix
-    formats = {own: name for name, own in EXPORT_SUFFIXES.items()}
-    of_suffix = formats.get(suffix.lower(), "tf_saved_model")
+    formats = {own.suffix: name for name, own in FORMATS.items() if own.suffix}
+    of_suffix = formats.get(suffix.lower(), SAVED_MODEL)
     format = of_suffix if format is None else format
-    if not isinstance(format, str) or format not in TITLES:
+    if not isinstance(format, str) or format not in FORMATS:
         raise ExportError(
             "export(format=...)",
             repr(format),
-            f"one of {', '.join(TITLES)}",
-            did_you_mean(format, TITLES),
+            f"one of {', '.join(FORMATS)}",
+            did_you_mean(format, FORMATS),
         )
-    wanted = EXPORT_SUFFIXES.get(format, "")
+    wanted = FORMATS[format].suffix
     if format != of_suffix or wanted not in ("", suffix):
         raise ExportError(
             staging.where_of(path),
@@ -139,20 +125,24 @@ def format_of(path: Any, format: str | None = None) -> str:
     return format
 
 
-def _traced(
-    policy: Policy, further: Sequence[Endpoint] | None
-) -> tuple[list[TracedEndpoint], dict[str, str]]:
-    """Returns the traced endpoints, and why others are left out.
+def _program(
+    policy: Policy,
+    further: Sequence[Endpoint] | None,
+    attributes: Mapping[str, Any] | None,
+) -> Program:
+    """Traces the endpoints of an export.
 
     Args:
         policy: The module and its connectors.
         further: Endpoints beside the policy's own; `None` for the greedy one alone.
+        attributes: What the export has to hold for these.
     """
     if further is None:
-        return [policy.endpoints()[0].trace()], {}
+        return Program(policy, [policy.endpoints()[0].trace()])
     traced = [endpoint.trace() for endpoint in (*policy.endpoints(), *further)]
     drawing = {each.endpoint.name: draws_unseeded(each) for each in traced}
-    if not drawing[ACT]:
-        return traced, {}
-    reason = f"{drawing[ACT][0]} in it draws numbers that no seed decides"
-    return [each for each in traced if each.endpoint.name != ACT], {ACT: reason}
+    left_out = {}
+    if drawing[ACT]:
+        left_out[ACT] = f"{drawing[ACT][0]} in it draws numbers that no seed decides"
+    kept = [each for each in traced if each.endpoint.name not in left_out]
+    return Program(policy, kept, left_out, attributes or {})

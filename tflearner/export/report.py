@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -12,11 +12,11 @@ import tensorflow as tf
 
 import tflearner
 from tflearner.export.check import NUM_OBSERVATIONS, tolerance_of
-from tflearner.export.endpoints import Policy, TracedEndpoint
+from tflearner.export.endpoints import Program
+from tflearner.export.formats import FORMATS
 from tflearner.export.staging import FORMAT
 
 VERSION = 1
-TITLES = {"tf_saved_model": "SavedModel", "tflite": "TFLite", "keras": "Keras"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +43,11 @@ class ExportReport:
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        slash = "/" if self.format == "tf_saved_model" else ""
-        title, size = TITLES[self.format], _size(self.size_in_bytes)
+        own, size = FORMATS[self.format], _size(self.size_in_bytes)
+        slash = "" if own.suffix else "/"
         checked = f"checked on {self.num_observations} observations"
         parts = [
-            f"wrote {self.path}{slash} ({title}, {size})",
+            f"wrote {self.path}{slash} ({own.title}, {size})",
             f"endpoints {', '.join(self.endpoints)}",
             f"{checked}: largest difference {self.max_difference:.1g}",
         ]
@@ -55,13 +55,9 @@ class ExportReport:
         return "; ".join(parts)
 
 
-def spec_of(
-    policy: Policy,
-    endpoints: Sequence[TracedEndpoint],
-    left_out: Mapping[str, str],
-    max_difference: float,
-) -> dict[str, Any]:
+def spec_of(program: Program, max_difference: float) -> dict[str, Any]:
     """Returns the contents of `spec.json`: plain JSON."""
+    policy = program.policy
     return {
         "format": FORMAT,
         "format_version": VERSION,
@@ -70,9 +66,9 @@ def spec_of(
                 "inputs": _tensors(traced.named_inputs()),
                 "outputs": _tensors(traced.named_outputs()),
             }
-            for traced in endpoints
+            for traced in program.endpoints
         },
-        "left_out": dict(left_out),
+        "left_out": dict(program.left_out),
         "observation_space": describe(policy.observation_space),
         "action_space": describe(policy.action_space),
         "module": type(policy.module).__name__,

@@ -1,35 +1,29 @@
 """A policy as SavedModel: TensorFlow alone runs it."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 import tree
 
 from tflearner.errors import ExportError
-from tflearner.export.endpoints import TracedEndpoint
+from tflearner.export.endpoints import Program
 
 
-def write_saved_model(
-    directory: pathlib.Path,
-    endpoints: Sequence[TracedEndpoint],
-    attributes: Mapping[str, Any] | None = None,
-) -> None:
+def write_saved_model(directory: pathlib.Path, program: Program) -> None:
     """Writes endpoints as attributes of the saved object, and as its signatures.
 
     Args:
-        directory: Where; made by this.
-        endpoints: What the object can be asked.
-        attributes: What else the object has to hold, such as lists of variables.
+        directory: The directory; made by this.
+        program: The endpoints, and further attributes of the object.
     """
-    root = (
-        tf.train.Checkpoint()
-    )  # Tracks what is assigned to it; nothing more is wanted.
+    # Tracks what is assigned to it; nothing more is wanted.
+    root = tf.train.Checkpoint()
+    endpoints = program.endpoints
     variables = {v.ref(): v for each in endpoints for v in each.concrete.variables}
     root.variables_ = list(variables.values())
     functions = {each.endpoint.name: each.function for each in endpoints}
-    for name, own in (functions | dict(attributes or {})).items():
+    for name, own in (functions | dict(program.attributes)).items():
         setattr(root, name, own)
     signatures = {each.endpoint.name: each.signature() for each in endpoints}
     try:
@@ -46,9 +40,7 @@ def write_saved_model(
         ) from error
 
 
-def load_functions(
-    directory: pathlib.Path, endpoints: Sequence[TracedEndpoint]
-) -> Mapping[str, Callable]:
+def load_functions(directory: pathlib.Path, program: Program) -> Mapping[str, Callable]:
     """Returns the endpoints of a SavedModel that was written a moment ago."""
     loaded = tf.saved_model.load(str(directory))
 
@@ -58,5 +50,4 @@ def load_functions(
 
         return call
 
-    names = [each.endpoint.name for each in endpoints]
-    return {name: called(name) for name in names}
+    return {name: called(name) for name in program.names}

@@ -14,7 +14,7 @@ import pathlib
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tflearner.checkpoint import files, strict_json
@@ -72,12 +72,19 @@ def telling(path: Any, *kinds: type[Exception]) -> Iterator[None]:
         raise ExportError(where_of(path), text[: 3 * _SHOWN]) from error
 
 
-def checked_target(path: Any, suffix: str = "") -> pathlib.Path:
+# Why a path cannot be replaced: what is there, and a hint.
+Obstacle = tuple[str, str | None]
+_NO_EXPORT = "something that is no export of this format"
+
+
+def checked_target(
+    path: Any, obstacle: Callable[[pathlib.Path], Obstacle | None]
+) -> pathlib.Path:
     """Returns the place of an export: if the path is a link, the place it leads to.
 
     Args:
         path: As the caller gave it.
-        suffix: The end of a file's name; "" for a directory.
+        obstacle: Returns why a place cannot be replaced.
 
     Raises:
         ExportError: If there is something that an export must not replace.
@@ -85,30 +92,44 @@ def checked_target(path: Any, suffix: str = "") -> pathlib.Path:
     # NUL is a ValueError, and a loop of links a RuntimeError up to Python 3.12.
     with telling(path, OSError, ValueError, RuntimeError):
         target = files.absolute(text_of(path)).resolve()
-        check_is_replaceable(path, target, suffix)
+        check_is_replaceable(path, target, obstacle)
     return target
 
 
-def check_is_replaceable(path: Any, target: pathlib.Path, suffix: str) -> None:
+def check_is_replaceable(
+    path: Any,
+    target: pathlib.Path,
+    obstacle: Callable[[pathlib.Path], Obstacle | None],
+) -> None:
     """Raises `ExportError` if a place holds more than an export or empty directory."""
-    if files.status(target) is None:
-        return
-    is_ours, got, hint = False, "something that is no export of this format", None
-    if suffix:
-        is_ours = files.ends_with(target, _MARK_OF_FILES)
-        hint = "move it to another place: earlier versions wrote files without a mark"
-    elif files.is_directory(target) and _is_lived_in(target):
-        got = "a directory with the current one, a home or a mount point"
-        hint = "choose a directory below it"
-    elif files.is_directory(target):
-        is_marked, stranger = _is_marked(target), next(_strangers(target), None)
-        is_ours = stranger is None and (is_marked or not files.names(target))
-        if is_marked and stranger is not None:
-            got = f"an older export with {stranger[:_SHOWN]!r}, which is no part of it"
-            hint = "move that to another place, or choose another path"
-    if not is_ours:
+    found = None if files.status(target) is None else obstacle(target)
+    if found is not None:
+        got, hint = found
         want = "a path that is free, or an older export to replace"
         raise ExportError(where_of(path), got, want, hint)
+
+
+def obstacle_of_file(file: pathlib.Path) -> Obstacle | None:
+    """Returns why a path is no marked file."""
+    if files.ends_with(file, _MARK_OF_FILES):
+        return None
+    hint = "move it to another place: earlier versions wrote files without a mark"
+    return _NO_EXPORT, hint
+
+
+def obstacle_of_directory(directory: pathlib.Path) -> Obstacle | None:
+    """Returns why a path is no empty directory, and no marked one of a SavedModel."""
+    if not files.is_directory(directory):
+        return _NO_EXPORT, None
+    if _is_lived_in(directory):
+        got = "a directory with the current one, a home or a mount point"
+        return got, "choose a directory below it"
+    is_marked, stranger = _is_marked(directory), next(_strangers(directory), None)
+    if is_marked and stranger is not None:
+        got = f"an older export with {stranger[:_SHOWN]!r}, which is no part of it"
+        return got, "move that to another place, or choose another path"
+    is_ours = stranger is None and (is_marked or not files.names(directory))
+    return None if is_ours else (_NO_EXPORT, None)
 
 
 def _is_lived_in(directory: pathlib.Path) -> bool:
@@ -213,13 +234,17 @@ def size_of(path: pathlib.Path) -> int:
     return sum(file.stat().st_size for file in found if file.is_file())
 
 
-def put_in_place(staged: pathlib.Path, target: pathlib.Path, suffix: str = "") -> None:
+def put_in_place(
+    staged: pathlib.Path,
+    target: pathlib.Path,
+    obstacle: Callable[[pathlib.Path], Obstacle | None],
+) -> None:
     """Makes what was staged, a directory or a file, the target in one step, durably.
 
     Raises:
         ExportError: If something else was put at the target meanwhile.
     """
-    check_is_replaceable(target, target, suffix)
+    check_is_replaceable(target, target, obstacle)
     if staged.is_dir():
         files.replace_directory(staged, target)
         return

@@ -9,18 +9,19 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.errors import ExportError
-from tflearner.export.endpoints import ACT_GREEDY, TracedEndpoint
+from tflearner.export import staging
+from tflearner.export.endpoints import ACT_GREEDY, Program
 from tflearner.export.saved_model import write_saved_model
 
 
-def write_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> None:
-    """Writes the endpoint as the file's only signature, for any number of rows.
+def write_tflite(file: pathlib.Path, program: Program) -> None:
+    """Writes the greedy endpoint as the file's only signature, for any number of rows.
 
     Raises:
         ExportError: If it needs operations that TFLite does not have.
     """
     directory = file.with_suffix("")
-    write_saved_model(directory, [greedy])
+    write_saved_model(directory, program)
     converter = tf.lite.TFLiteConverter.from_saved_model(
         str(directory), signature_keys=[ACT_GREEDY]
     )
@@ -36,9 +37,10 @@ def write_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> None:
             'format="tf_saved_model" takes any',
         ) from error
     file.write_bytes(model)
+    staging.mark_file(file)
 
 
-def load_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> Mapping[str, Callable]:
+def load_tflite(file: pathlib.Path, program: Program) -> Mapping[str, Callable]:
     """Returns the endpoint of a file that was written a moment ago."""
     with warnings.catch_warnings():
         # It is deprecated in favour of a package that would be one more to install.
@@ -49,4 +51,4 @@ def load_tflite(file: pathlib.Path, greedy: TracedEndpoint) -> Mapping[str, Call
     def call(named):
         return runner(**{name: np.asarray(x) for name, x in named.items()})
 
-    return {ACT_GREEDY: greedy.called_by_name(call)}
+    return {ACT_GREEDY: program.endpoints[0].called_by_name(call)}

@@ -13,13 +13,9 @@ from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.networks.action_masks import masked
-from tflearner.networks.encoders import ActorCriticEncoder, StatefulActorCriticEncoder
-from tflearner.networks.layers import MLP, BoundedLogStd, FreeLogStd
-from tflearner.networks.log_stds_of_parts import BoundedLogStdsOfParts
-from tflearner.networks.numpy_forms import numpy_form
+from tflearner.networks.numpy_forms import chain, numpy_form
 from tflearner.networks.numpy_layers import Chain
-from tflearner.networks.observation_encoding import ObservationEncoding
-from tflearner.networks.recurrent import apply_per_step
+from tflearner.networks.recurrent import StatefulEncoder, apply_per_step
 from tflearner.spaces.mask_spaces import has_action_mask
 from tflearner.types import Tensor
 
@@ -36,6 +32,8 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     never taken, and losses are over the allowed ones. Values do not depend on it.
     """
 
+    _policy_methods = ("_policy", "_masked_policy", "masked")
+
     def setup(self) -> None:
         self.model_config = DefaultModelConfig.make(self.model_config)
         catalog_class = self.catalog_class or PPOCatalog
@@ -48,10 +46,15 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.log_std_bound = self.catalog.build_log_std_bound()
         self.vf = self.catalog.build_vf_head(framework="tf2")
 
+    @property
+    def encoding(self) -> Any:
+        """Encodes observations for the networks."""
+        return getattr(self.encoder, "encoding", None)
+
     def get_initial_state(self) -> dict[str, Any]:
         encoder = getattr(self, "encoder", None)
-        if isinstance(encoder, StatefulActorCriticEncoder):
-            return encoder.get_initial_state()
+        if isinstance(encoder, StatefulEncoder):
+            return encoder.initial_state()
         return {}
 
     def _forward(self, batch, **kwargs):
@@ -118,43 +121,24 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return ["vf", "encoder.critic"]
 
     def _numpy_form(self):
-        if not self.has_default_policy():
-            return None
-        encode, head = numpy_form(self.encoder), numpy_form(self.pi)
+        encode = numpy_form(self.encoder)
+        bound = [] if self.log_std_bound is None else [self.log_std_bound]
+        network, head = encode, chain([self.pi, *bound])
         if encode is None or head is None:
             return None
-        layers = [*head.layers]
-        if self.log_std_bound is not None:
-            layers.append(numpy_form(self.log_std_bound))
+        if not self.is_stateful():
+            network, head = Chain((encode, *head.layers)), None
+        return NumpyPolicy(self.encoding.numpy_form, network, head, self._is_masked)
+
+    def _keras_form(self, form, observations, state):
+        encoded = self.encoding.encode(observations)
         if self.is_stateful():
-            network, head = encode, Chain(tuple(layers))
+            embedding, state = form(self.encoder, encoded, state)
         else:
-            network, head = Chain((encode, *layers)), None
-        return NumpyPolicy(
-            self.encoder.encoding.numpy_form, network, head, self._is_masked
-        )
+            embedding = form(self.encoder, encoded)
+        # Greedy actions do not depend on log standard deviations.
+        return self.masked(form(self.pi, embedding), observations), state
 
-    def has_default_policy(self) -> bool:
-        """Returns whether acting uses only this file's code and the default layers."""
-        hooks = ("_forward", "_forward_exploration", "_forward_inference", "_policy")
-        names = (
-            *hooks,
-            "_masked_policy",
-            "masked",
-            "forward_exploration",
-            "forward_inference",
-        )
-        cls = type(self)
-        return (
-            all(getattr(cls, name) is getattr(PPOTfRLModule, name) for name in names)
-            and type(self.encoder) in (ActorCriticEncoder, StatefulActorCriticEncoder)
-            and type(self.encoder.encoding) is ObservationEncoding
-            and type(self.pi) is MLP
-            and type(self.log_std_bound) in _LOG_STD_BOUNDS
-        )
-
-
-_LOG_STD_BOUNDS = (BoundedLogStd, BoundedLogStdsOfParts, FreeLogStd, type(None))
 
 register_builder("tflearner/PPOTfRLModule", PPOTfRLModule)
 

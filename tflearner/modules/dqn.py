@@ -7,6 +7,7 @@ import gymnasium as gym
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
@@ -24,10 +25,9 @@ from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.target_networks import copies_of
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.networks import action_masks
-from tflearner.networks.layers import MLP, unsupported_space
+from tflearner.networks.layers import unsupported_space
 from tflearner.networks.numpy_forms import numpy_form
 from tflearner.networks.numpy_layers import Chain, Dueling
-from tflearner.networks.observation_encoding import ObservationEncoding
 from tflearner.schedule import is_float32
 from tflearner.spaces import mask_spaces
 
@@ -138,6 +138,8 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
 
     action_space: Any
     model_config: Any
+
+    _policy_methods = ("_values", "masked")
 
     def setup(self) -> None:
         self.model_config = DQNModelConfig.make(self.model_config)
@@ -258,11 +260,9 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
             outputs[QF_TARGET_NEXT_PROBS] = target[QF_PROBS]
         return outputs
 
-    # Acting in NumPy.
+    # The policy in other forms.
 
     def _numpy_form(self):
-        if not self.has_default_policy():
-            return None
         encode, advantages = numpy_form(self.encoder), numpy_form(self.af)
         value = None if self.vf is None else numpy_form(self.vf)
         if encode is None or advantages is None or (value is None) != (self.vf is None):
@@ -275,16 +275,19 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
             epsilon=self.epsilon,
         )
 
-    def has_default_policy(self) -> bool:
-        """Returns whether acting uses only this file's code and the default heads."""
-        names = ("_forward_exploration", "_forward_inference", "_values", "masked")
-        cls = type(self)
-        return (
-            all(getattr(cls, name) is getattr(DQNTfRLModule, name) for name in names)
-            and type(self.encoding) is ObservationEncoding
-            and type(self.af) is MLP
-            and type(self.vf) in (MLP, type(None))
-        )
+    def _keras_form(self, form, observations, state):
+        embedding = form(self.encoder, self.encoding.encode(observations))
+        num_atoms = self.model_config.num_atoms
+        shape = (-1, int(self.action_space.n), num_atoms)
+        values = ops.reshape(form(self.af, embedding), shape)
+        if self.vf is not None:
+            value = ops.reshape(form(self.vf, embedding), (-1, 1, num_atoms))
+            values = values - ops.mean(values, axis=1, keepdims=True) + value
+        if num_atoms == 1:
+            values = values[..., 0]
+        else:
+            values = ops.sum(ops.softmax(values) * self.atoms(), axis=-1)
+        return self.masked(values, observations), state
 
 
 register_builder(

@@ -31,9 +31,7 @@ from tflearner.networks.layers import (
     CompositeLayer,
     unsupported_space,
 )
-from tflearner.networks.numpy_forms import numpy_form
-from tflearner.networks.numpy_layers import Chain
-from tflearner.networks.observation_encoding import ObservationEncoding
+from tflearner.networks.numpy_forms import chain
 from tflearner.networks.squashed_gaussian import SquashedGaussian
 from tflearner.schedule import is_float32
 from tflearner.spaces import mask_spaces
@@ -206,6 +204,8 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     action_space: Any
     model_config: Any
 
+    _policy_methods = ("_policy", "masked")
+
     def setup(self) -> None:
         self.model_config = SACModelConfig.make(self.model_config)
         _check_action_space(self.action_space)
@@ -348,34 +348,18 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         outputs[QF_TARGET_NEXT] = self.forward_target(following)[QF_PREDS]
         return outputs
 
-    # Acting in NumPy.
+    # The policy in other forms.
 
     def _numpy_form(self):
-        if not self.has_default_policy():
-            return None
-        encode, head = numpy_form(self.pi_encoder), numpy_form(self.pi)
-        if encode is None or head is None:
-            return None
-        layers = [encode, *head.layers]
-        if self.log_std_bound is not None:
-            layers.append(numpy_form(self.log_std_bound))
-        return NumpyPolicy(
-            self.encoding.numpy_form,
-            Chain(tuple(layers)),
-            is_masked=self.has_action_mask,
+        bound = [] if self.log_std_bound is None else [self.log_std_bound]
+        network = chain([self.pi_encoder, self.pi, *bound])
+        return network and NumpyPolicy(
+            self.encoding.numpy_form, network, is_masked=self.has_action_mask
         )
 
-    def has_default_policy(self) -> bool:
-        """Returns whether acting uses only this file's code and the default head."""
-        hooks = ("_forward", "_forward_exploration", "_forward_inference")
-        names = (*hooks, "_policy", "masked")
-        cls = type(self)
-        return (
-            all(getattr(cls, name) is getattr(SACTfRLModule, name) for name in names)
-            and type(self.encoding) is ObservationEncoding
-            and type(self.pi) is MLP
-            and type(self.log_std_bound) in (BoundedLogStd, type(None))
-        )
+    def _keras_form(self, form, observations, state):
+        embedding = form(self.pi_encoder, self.encoding.encode(observations))
+        return self.masked(form(self.pi, embedding), observations), state
 
 
 def _least(values: list[Tensor]) -> Tensor:

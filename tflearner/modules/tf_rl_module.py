@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import operator
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import keras
@@ -24,9 +24,20 @@ from tflearner.modules.rl_module import RLModule, check_is_dict
 from tflearner.networks import tensorflow_settings
 from tflearner.networks.distributions import numpy_form_of
 from tflearner.networks.half_precision import HALF_DTYPES, convert_outputs
+from tflearner.networks.keras_forms import KerasForm, refusal
+from tflearner.networks.numpy_forms import definer
+from tflearner.networks.observation_encoding import ObservationEncoding
 from tflearner.networks.own_random import own_random_numbers
 from tflearner.spaces.leaves import check_has_numbers
 from tflearner.types import ParamRef, StateDict
+
+_FORWARD_PASSES = (
+    "_forward",
+    "_forward_exploration",
+    "_forward_inference",
+    "forward_exploration",
+    "forward_inference",
+)
 
 # What learners and actors call for tensors.
 _PUT_OUT_TENSORS = (
@@ -94,6 +105,8 @@ class TfRLModule(RLModule, keras.layers.Layer):
     """
 
     framework = "tf2"
+    # Methods besides the forward passes that a policy's forms stand for.
+    _policy_methods: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -223,7 +236,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     def _checked_numpy_form(self) -> NumpyPolicy | None:
         """Returns `_numpy_form` with distributions; `None` if it may differ from us."""
-        if self.compute_dtypes() & HALF_DTYPES:
+        if self.compute_dtypes() & HALF_DTYPES or not self.has_default_policy():
             return None
         form = self._numpy_form()
         if form is None:
@@ -241,6 +254,53 @@ class TfRLModule(RLModule, keras.layers.Layer):
     def _numpy_form(self) -> NumpyPolicy | None:
         """Returns the policy in NumPy, with variables in place of arrays, or `None`."""
         return None
+
+    def keras_form(
+        self, form: KerasForm, observations: Any, state: Any = None
+    ) -> tuple[Any, Any]:
+        """Returns the greedy policy in Keras' own layers, on symbolic inputs.
+
+        Args:
+            form: Calls layers in such a form.
+            observations: [B, ...].
+            state: The state before the step, [B, ...]; `None` without one.
+
+        Returns:
+            The inputs of the action distribution, [B, inputs], and the next state.
+
+        Raises:
+            ExportError: If a forward pass is overridden, or a layer has no such form.
+        """
+        found = self.has_default_policy() and self._keras_form(
+            form, observations, state
+        )
+        if not found:
+            where = f"module {type(self).__name__}"
+            raise refusal(where, "forward passes or networks of its own")
+        return found
+
+    def _keras_form(
+        self, form: KerasForm, observations: Any, state: Any
+    ) -> tuple[Any, Any] | None:
+        """Returns the outputs of `keras_form`, or `None`."""
+        return None
+
+    def has_default_policy(self) -> bool:
+        """Returns whether the forms in NumPy and of Keras' layers may stand for it.
+
+        They do not if a subclass of the class that makes them overrides a method of the
+        policy, or if observations are encoded in another way.
+        """
+        cls = type(self)
+        owner: Any = definer(cls, "_numpy_form")
+        return (
+            owner is not TfRLModule
+            and type(getattr(self, "encoding", None)) is ObservationEncoding
+            and all(
+                getattr(cls, name) is getattr(owner, name)
+                for name in (*_FORWARD_PASSES, *owner._policy_methods)
+            )
+        )
 
     def compute_dtypes(self) -> set[str]:
         """Returns the dtypes that its layers compute in, by their Keras dtype policies.

@@ -4,7 +4,7 @@ Shapes: images are [B, H, W, C], float32 by the time they get here.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import numpy as np
 
 from tflearner.checkpoint import budget
 from tflearner.errors import ConfigError, SpaceError
+from tflearner.networks.keras_forms import as_is
 from tflearner.networks.layers import MLP, CompositeLayer, seeded
 
 ConvFilters = Sequence[Sequence[Any]]  # (filters, kernel, stride) per layer.
@@ -60,9 +61,13 @@ class CNN(CompositeLayer):
         self.dense = dense
 
     def call(self, x):
+        return self.keras_form(as_is, x)
+
+    def keras_form(self, form: Callable, x: Any) -> Any:
+        """Returns the outputs of Keras' own layers, see `keras_forms`."""
         for layer in self.convolutions:
-            x = layer(x)
-        return self.dense(x)
+            x = form(layer, x)
+        return form(self.dense, x)
 
 
 def default_conv_filters(shape: Sequence[int]) -> ConvFilters:

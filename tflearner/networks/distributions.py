@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from tflearner.losses.probability import tfp
 from tflearner.networks.numpy_distributions import (
@@ -70,6 +71,19 @@ class Distribution(abc.ABC):
     @abc.abstractmethod
     def to_deterministic(self) -> "Distribution":
         """Returns the distribution that always takes the most likely action."""
+
+    @classmethod
+    def most_likely(cls, inputs: Tensor, space: gym.Space) -> Tensor | None:
+        """Returns the most likely actions in operations of Keras, for Keras files.
+
+        Args:
+            inputs: A head's outputs, [B, inputs]; means may stand alone.
+            space: The space of actions.
+
+        Returns:
+            The actions that `to_deterministic` takes; `None` if there is no such form.
+        """
+        return None
 
     @classmethod
     def sample_np(cls, inputs: np.ndarray, rng: np.random.Generator) -> Any:
@@ -142,6 +156,10 @@ class Categorical(Distribution):
     def to_deterministic(self):
         return Deterministic(tf.argmax(self.logits, -1, output_type=tf.int32))
 
+    @classmethod
+    def most_likely(cls, inputs, space):
+        return ops.argmax(inputs, axis=-1)
+
 
 class DiagGaussian(Distribution):
     """Independent normal components. Inputs: mean and log std, float [B, 2 d]."""
@@ -178,6 +196,10 @@ class DiagGaussian(Distribution):
 
     def to_deterministic(self):
         return Deterministic(self.loc)
+
+    @classmethod
+    def most_likely(cls, inputs, space):
+        return ops.split(inputs, [cls.required_input_dim(space) // 2], axis=-1)[0]
 
 
 class Deterministic(Distribution):

@@ -3,13 +3,15 @@
 Shapes: `S` sequences of `T` steps.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from tflearner.networks import numpy_forms
 from tflearner.networks import numpy_layers as forms
+from tflearner.networks.keras_forms import as_is
 from tflearner.networks.layers import CompositeLayer
 from tflearner.networks.observation_encoding import ObservationEncoding
-from tflearner.networks.recurrent import RecurrentEncoder, apply_per_step
+from tflearner.networks.recurrent import StatefulEncoder, apply_per_step
 from tflearner.types import Tensor
 
 
@@ -49,11 +51,15 @@ class ActorCriticEncoder(CompositeLayer):
         """Returns the network that embeds for the policy: see `numpy_forms`."""
         return numpy_forms.numpy_form(self.actor)
 
+    def keras_form(self, form: Callable, encoded: Any) -> Any:
+        """Returns the policy's embedding of encoded observations, see `keras_forms`."""
+        return form(self.actor, encoded)
+
 
 class StatefulActorCriticEncoder(CompositeLayer):
-    """Embeds sequences for policy and value function, with recurrent layers.
+    """Embeds sequences for policy and value function, with stateful encoders.
 
-    A shared layer has one state; separate layers have theirs under "actor" and
+    A shared encoder has one state; separate encoders have theirs under "actor" and
     "critic".
 
     Args:
@@ -65,24 +71,24 @@ class StatefulActorCriticEncoder(CompositeLayer):
     def __init__(
         self,
         encoding: ObservationEncoding,
-        actor: RecurrentEncoder,
-        critic: RecurrentEncoder | None = None,
+        actor: StatefulEncoder,
+        critic: StatefulEncoder | None = None,
     ):
         super().__init__(name="encoder")
         self.encoding = encoding
         self.actor = actor
         self.critic = critic
 
-    def get_initial_state(self) -> dict[str, Any]:
+    def initial_state(self) -> Any:
         """Returns the state at an episode's start: NumPy arrays without batch axis."""
         if self.critic is None:
-            return self.actor.get_initial_state()
+            return self.actor.initial_state()
         return {
-            "actor": self.actor.get_initial_state(),
-            "critic": self.critic.get_initial_state(),
+            "actor": self.actor.initial_state(),
+            "critic": self.critic.initial_state(),
         }
 
-    def embed_for_critic(self, observations: Tensor, state: dict[str, Any]) -> Tensor:
+    def embed_for_critic(self, observations: Tensor, state: Any) -> Tensor:
         """Returns the value function's embedding. float [S, T, d]."""
         encoded = apply_per_step(self.encoding, observations)
         if self.critic is None:
@@ -99,13 +105,20 @@ class StatefulActorCriticEncoder(CompositeLayer):
         Returns:
             float [S, T, d] twice, and the state after the last step.
         """
-        encoded = apply_per_step(self.encoding, observations)
+        return self._embed(as_is, apply_per_step(self.encoding, observations), state)
+
+    def _embed(self, form: Callable, encoded: Any, state: Any) -> tuple[Any, Any, Any]:
         if self.critic is None:
-            embedding, state = self.actor(encoded, state)
+            embedding, state = form(self.actor, encoded, state)
             return embedding, embedding, state
-        for_actor, actor_state = self.actor(encoded, state["actor"])
-        for_critic, critic_state = self.critic(encoded, state["critic"])
+        for_actor, actor_state = form(self.actor, encoded, state["actor"])
+        for_critic, critic_state = form(self.critic, encoded, state["critic"])
         return for_actor, for_critic, {"actor": actor_state, "critic": critic_state}
+
+    def keras_form(self, form: Callable, encoded: Any, state: Any) -> tuple[Any, Any]:
+        """Returns the policy's embedding after one step, and the next state."""
+        embedding, _, state = self._embed(form, encoded, state)
+        return embedding, state
 
     def numpy_form(self) -> Any:
         """Returns one step without the encoding in NumPy: see `numpy_forms`."""
@@ -113,4 +126,4 @@ class StatefulActorCriticEncoder(CompositeLayer):
         if actor is None or self.critic is None:
             return actor
         critic = numpy_forms.numpy_form(self.critic)
-        return None if critic is None else forms.RecurrentPair(actor, critic)
+        return None if critic is None else forms.StatefulPair(actor, critic)

@@ -15,6 +15,7 @@ from tflearner.errors import SpaceError
 from tflearner.networks import numpy_forms
 from tflearner.networks import numpy_layers as forms
 from tflearner.networks.half_precision import dtype_of_weights
+from tflearner.networks.keras_forms import KerasForm
 
 
 class CompositeLayer(keras.layers.Layer):
@@ -122,6 +123,13 @@ class MLP(CompositeLayer):
         """Returns this network in NumPy, see `numpy_forms`."""
         layers = numpy_forms.chain(self.layers)
         return layers and forms.Chain((forms.Flatten(), *layers.layers))
+
+    def keras_form(self, form: KerasForm, x: Any) -> Any:
+        """Returns the outputs of Keras' own layers, see `keras_forms`."""
+        x = keras.ops.reshape(x, (-1, int(np.prod(x.shape[1:]))))
+        for layer in self.layers:
+            x = form(layer, x)
+        return x
 
 
 class BoundedLogStd(CompositeLayer):

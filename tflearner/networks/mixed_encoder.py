@@ -1,8 +1,9 @@
 """Networks for observations that are images and other things together."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tflearner.networks.cnn import CNN
+from tflearner.networks.keras_forms import as_is
 from tflearner.networks.layers import MLP, CompositeLayer
 from tflearner.networks.observation_encoding import side_by_side
 from tflearner.types import Tensor
@@ -33,8 +34,14 @@ class MixedEncoder(CompositeLayer):
 
     def call(self, x: Mapping[str, Tensor]) -> Tensor:
         """Returns the embedding of encoded observations by name. float [B, d]."""
+        return self.keras_form(as_is, x)
+
+    def keras_form(self, form: Callable, x: Mapping[str, Tensor]) -> Tensor:
+        """Returns the outputs of Keras' own layers, see `keras_forms`."""
         parts = [
-            self.convolutions[part](x[part]) if part in self.convolutions else x[part]
+            form(self.convolutions[part], x[part])
+            if part in self.convolutions
+            else x[part]
             for part in self.parts
         ]
-        return self.dense(side_by_side(parts))
+        return form(self.dense, side_by_side(parts))

@@ -20,6 +20,9 @@ _ACTIVATIONS: dict[Any, str] = {
     if hasattr(keras.activations, name)
 }
 
+# Methods of layers that their forms stand for.
+_WITH_FORMS = ("call", "embed_for_actor", "initial_state")
+
 
 def numpy_form(layer: Any) -> Any:
     """Returns the NumPy form of a layer or model, with its variables in it.
@@ -34,9 +37,7 @@ def numpy_form(layer: Any) -> Any:
     """
     cls = type(layer)
     if hasattr(cls, "numpy_form"):
-        # A subclass with its own `call` inherits a form that does not fit.
-        is_same = _definer(cls, "call") is _definer(cls, "numpy_form")
-        return layer.numpy_form() if is_same else None
+        return layer.numpy_form() if is_own_form(cls, "numpy_form") else None
     make = _functional if _is_functional(layer) else _FORMS.get(type(layer))
     return make(layer) if make is not None and layer.built else None
 
@@ -48,7 +49,17 @@ def _is_functional(layer: Any) -> bool:
     return issubclass(cls, keras.Model) and is_keras and cls.__name__ == "Functional"
 
 
-def _definer(cls: type, name: str) -> type:
+def is_own_form(cls: type, form: str) -> bool:
+    """Returns whether a class has a form of its own methods.
+
+    A subclass that overrides one of these alone inherits a form that does not fit.
+    """
+    names = [name for name in _WITH_FORMS if hasattr(cls, name)]
+    return all(definer(cls, form) is definer(cls, name) for name in names)
+
+
+def definer(cls: type, name: str) -> type:
+    """Returns the class among the bases of `cls` that defines an attribute."""
     return next(base for base in cls.__mro__ if name in vars(base))
 
 

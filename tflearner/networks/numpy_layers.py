@@ -338,8 +338,8 @@ class Recurrent:
 
 
 @dataclasses.dataclass(eq=False)
-class RecurrentPair:
-    """The recurrent layer of a policy, with the separate one of its value function.
+class StatefulPair:
+    """The stateful layer of a policy, with the separate one of its value function.
 
     The latter runs during acting, because sequences for training start from its state.
 
@@ -348,10 +348,10 @@ class RecurrentPair:
         critic: The value function's layer.
     """
 
-    actor: Recurrent
-    critic: Recurrent
+    actor: Any
+    critic: Any
 
-    def initial_state(self) -> dict[str, dict[str, np.ndarray]]:
+    def initial_state(self) -> dict[str, Any]:
         """Returns the states at an episode's start, under "actor" and "critic"."""
         return {
             "actor": self.actor.initial_state(),

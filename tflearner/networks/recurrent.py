@@ -6,7 +6,7 @@ A state is a dict of arrays [S, u]: {"h", "c"} for an LSTM, {"h"} for a GRU.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -14,10 +14,34 @@ import tensorflow as tf
 
 from tflearner.networks import numpy_forms
 from tflearner.networks import numpy_layers as forms
+from tflearner.networks.keras_forms import KerasForm
 from tflearner.networks.layers import CompositeLayer
+from tflearner.types import Tensor
 
 MOST_UNROLLED = 32
 _STATE_KEYS = {"lstm": ("h", "c"), "gru": ("h",)}
+
+
+@runtime_checkable
+class StatefulEncoder(Protocol):
+    """A layer that carries a state from step to step.
+
+    A state is a nest of tensors, [S, ...] each. An embedding depends on steps up to its
+    own: padding stands at the end of sequences. Methods `numpy_form()` and
+    `keras_form(form, x, state)` are optional; they make one step in NumPy and in Keras'
+    own layers.
+    """
+
+    def initial_state(self) -> Any:
+        """Returns the state at an episode's start: NumPy arrays without batch axis."""
+
+    def __call__(self, x: Any, state: Any) -> tuple[Tensor, Any]:
+        """Returns embeddings of each step, float [S, T, d], and the state after all.
+
+        Args:
+            x: Encoded observations, float32 [S, T, ...]; by name with images among them.
+            state: The state before the first step, [S, ...] each.
+        """
 
 
 class RecurrentEncoder(CompositeLayer):
@@ -65,7 +89,7 @@ class RecurrentEncoder(CompositeLayer):
             name=cell,
         )
 
-    def get_initial_state(self) -> dict[str, np.ndarray]:
+    def initial_state(self) -> dict[str, np.ndarray]:
         """Returns zeros, without a batch axis."""
         return {key: np.zeros(self.units, np.float32) for key in _STATE_KEYS[self.cell]}
 
@@ -88,6 +112,16 @@ class RecurrentEncoder(CompositeLayer):
         if tokenizer is None:
             return None
         return forms.Recurrent(tokenizer, self.cell, *self.rnn.cell.weights)
+
+    def keras_form(self, form: KerasForm, x: Any, state: Any) -> tuple[Any, Any]:
+        """Returns the embedding after one step and the next state, see `keras_forms`."""
+        tokens = keras.ops.expand_dims(form(self.tokenizer, x), 1)
+        keys = _STATE_KEYS[self.cell]
+        before = [state[key] for key in keys]
+        embedding, *after = form.copied(self.rnn, tokens, initial_state=before)
+        # States are float32, whatever the layer computes in.
+        after = [keras.ops.cast(part, "float32") for part in after]
+        return keras.ops.squeeze(embedding, 1), dict(zip(keys, after))
 
 
 def _should_unroll(num_steps: int | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from tflearner.losses.probability import tfp
 from tflearner.networks.distributions import Deterministic, DiagGaussian, Distribution
@@ -102,6 +103,10 @@ class SquashedGaussian(Distribution):
         RLlib takes the mean itself, which may be beyond 1.
         """
         return Deterministic(tf.tanh(self.loc))
+
+    @classmethod
+    def most_likely(cls, inputs, space):
+        return ops.tanh(ops.split(inputs, 2, axis=-1)[0])
 
     def _draw_noise(self, seed: Any) -> Tensor:
         normal = tfd.Normal(tf.zeros([], self.loc.dtype), 1.0)
