@@ -5,11 +5,12 @@ and name the class in `RLModuleSpec(catalog_class=...)`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import keras
 import numpy as np
+import tree
 
 from tflearner.checkpoint import budget
 from tflearner.checkpoint.builders import register_builder
@@ -27,7 +28,14 @@ from tflearner.networks.mixed_encoder import MixedEncoder
 from tflearner.networks.numpy_encoding import is_image, leaves_of
 from tflearner.networks.observation_encoding import ObservationEncoding
 from tflearner.networks.product_distributions import MultiDistribution
-from tflearner.networks.recurrent import RecurrentEncoder
+from tflearner.networks.recurrent import RecurrentEncoder, StatefulEncoder
+
+# Why modules of replayed steps have no state: got, want and hint of errors.
+NO_STATE = (
+    "a model with a state",
+    "a model without a state",
+    "replayed steps come without the states that were there; PPO's module can have one",
+)
 
 
 @of_kind(CATALOG)
@@ -41,6 +49,8 @@ class Catalog:
         model_config: Settings of the networks.
         seed: Seed of the initial weights.
     """
+
+    may_have_state: ClassVar[bool] = False  # Whether encoders may be stateful.
 
     def __init__(
         self,
@@ -71,19 +81,21 @@ class Catalog:
         input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
         name: str | None = None,
     ) -> keras.layers.Layer:
-        """Returns one encoder of single steps, called `name` unless it is the user's.
+        """Returns one encoder of single steps, or a `StatefulEncoder` of sequences.
 
         Args:
             input_shape: Of one encoded observation: (H, W, C) for images; by name if
                 there are images among other things.
-            name: What `summary()` calls it.
+            name: What `summary()` calls it, unless it is the user's.
 
         Returns:
             The user's model; convolutions and dense layers for images; dense layers.
         """
         config = self.model_config
         if config.model is not None:
-            return checked_model(config.model, input_shape)
+            return checked_model(
+                config.model, input_shape, may_have_state=self.may_have_state
+            )
         if isinstance(input_shape, Mapping):
             return self._build_mixed_encoder(input_shape, name)
         has_filters = self._has_images() and len(input_shape) == 3
@@ -138,7 +150,7 @@ class Catalog:
 
     def build_recurrent_encoder(
         self, tokenizer: keras.layers.Layer, name: str
-    ) -> RecurrentEncoder:
+    ) -> StatefulEncoder:
         """Returns an LSTM or GRU behind an encoder of single steps."""
         config = self.model_config
         num_outputs = config.max_seq_len * config.lstm_cell_size
@@ -191,6 +203,8 @@ class Catalog:
 class PPOCatalog(Catalog):
     """Makes encoder, policy head and value head of an actor-critic module."""
 
+    may_have_state = True
+
     def build_actor_critic_encoder(
         self, framework: str = "tf2"
     ) -> ActorCriticEncoder | StatefulActorCriticEncoder:
@@ -198,24 +212,34 @@ class PPOCatalog(Catalog):
         config = self.model_config
         encoding = self.build_observation_encoding()
         is_recurrent = config.use_lstm or config.use_gru
-        names = ("tokenizer", "tokenizer") if is_recurrent else ("actor", "critic")
-        actor = self.build_encoder(encoding.encoded_shape, names[0])
-        critic = None
-        if not config.vf_share_layers:
-            critic = self.build_encoder(encoding.encoded_shape, names[1])
-        if critic is not None and critic is actor:
+        names = ["actor"] if config.vf_share_layers else ["actor", "critic"]
+        encoders: list[Any] = [
+            self.build_encoder(
+                encoding.encoded_shape, "tokenizer" if is_recurrent else name
+            )
+            for name in names
+        ]
+        if len(encoders) == 2 and encoders[0] is encoders[1]:
             raise ModuleError(
                 "model_config.model",
                 "one Keras model for two encoders (vf_share_layers=False)",
                 "a function returning a new model, or vf_share_layers=True",
             )
-        if not is_recurrent:
-            return ActorCriticEncoder(encoding, actor, critic)
-        return StatefulActorCriticEncoder(
-            encoding,
-            self.build_recurrent_encoder(actor, "actor"),
-            None if critic is None else self.build_recurrent_encoder(critic, "critic"),
-        )
+        has_state = isinstance(encoders[0], StatefulEncoder)
+        if has_state and is_recurrent:
+            raise ModuleError(
+                "model_config.model",
+                "a model with a state beside use_lstm or use_gru",
+                "one of the two",
+            )
+        if is_recurrent:
+            encoders = [
+                self.build_recurrent_encoder(encoder, name)
+                for encoder, name in zip(encoders, names)
+            ]
+        if is_recurrent or has_state:
+            return StatefulActorCriticEncoder(encoding, *encoders)
+        return ActorCriticEncoder(encoding, *encoders)
 
     def build_pi_head(self, framework: str = "tf2") -> keras.layers.Layer:
         """Returns the policy head: embedding to the action distribution's inputs.
@@ -265,16 +289,21 @@ register_builder("tflearner/PPOCatalog", PPOCatalog)
 
 
 def checked_model(
-    model, input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]]
+    model: Any,
+    input_shape: tuple[int, ...] | Mapping[str, tuple[int, ...]],
+    *,
+    may_have_state: bool = False,
 ) -> keras.layers.Layer:
     """Returns the user's model after checking that it embeds observations.
 
     Args:
         model: A Keras model or layer, or a function returning one.
         input_shape: Shape of one encoded observation, or of its parts by name.
+        may_have_state: Whether it may be a `StatefulEncoder`.
 
     Raises:
-        ModuleError: If it is none, takes other inputs or returns no [B, d] tensor.
+        ModuleError: If it is none, takes other inputs or returns no [B, d] tensor, and
+            with a state no [B, T, d] tensor and next state.
     """
     tensorflow_settings.refuse_keras_2("model", model)
     if not isinstance(model, keras.layers.Layer):
@@ -288,13 +317,21 @@ def checked_model(
             raise ModuleError(
                 "model", f"a function returning {type(model)}", "one returning a model"
             )
+    has_state = isinstance(model, StatefulEncoder)
+    if has_state and not may_have_state:
+        raise ModuleError("model", *NO_STATE)
+    num = (2, 1) if has_state else (2,)
+
+    def zeros_of(shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros((*num, *shape), np.float32)
+
     zeros: Any
     if isinstance(input_shape, Mapping):
         wanted = f"a dict of observations, float32, of shapes {dict(input_shape)}"
-        zeros = {k: np.zeros((2, *s), np.float32) for k, s in input_shape.items()}
+        zeros = {name: zeros_of(shape) for name, shape in input_shape.items()}
     else:
         wanted = f"observations of shape {tuple(input_shape)}, float32"
-        zeros = np.zeros((2, *input_shape), np.float32)
+        zeros = zeros_of(input_shape)
         accepted = getattr(model, "input_shape", None) if model.built else None
         if isinstance(accepted, tuple) and not _takes(accepted[1:], input_shape):
             raise ModuleError(
@@ -304,7 +341,12 @@ def checked_model(
                 f"start it with keras.Input({tuple(input_shape)})",
             )
     try:
-        output = model(zeros)
+        if isinstance(model, StatefulEncoder):
+            initial = model.initial_state()
+            before = tree.map_structure(lambda x: np.repeat(x[None], 2, 0), initial)
+            output, after = model(zeros, before)
+        else:
+            output = model(zeros)
     except Exception as error:
         raise ModuleError(
             "model",
@@ -312,15 +354,32 @@ def checked_model(
             f"a model of {wanted}",
             "the error above this one is the model's own",
         ) from error
-    if not hasattr(output, "shape") or len(output.shape) != 2 or output.shape[0] != 2:
-        received = getattr(output, "shape", type(output))
+    if has_state:
+        _check_state(before, after)
+    shape = getattr(output, "shape", None)
+    if shape is None or len(shape) != len(num) + 1 or tuple(shape[:-1]) != num:
+        received = type(output) if shape is None else shape
         raise ModuleError(
             "model",
             f"an output of shape {received} for 2 observations",
-            "an embedding of shape (2, d)",
+            f"an embedding of shape {(*num, 'd')}".replace("'", ""),
             "end the model in an embedding; heads are added to it",
         )
     return model
+
+
+def _check_state(before: Any, after: Any) -> None:
+    """Raises `ModuleError` if a state after a step is unlike the one before it."""
+    shapes = [_described(state) for state in (after, before)]
+    if shapes[0] != shapes[1]:
+        got, want = (f"a state of {own} for 2 observations" for own in shapes)
+        raise ModuleError("model", got, f"{want}, as of initial_state()")
+
+
+def _described(state: Any) -> Any:
+    return tree.map_structure(
+        lambda x: f"{keras.backend.standardize_dtype(x.dtype)} {tuple(x.shape)}", state
+    )
 
 
 def _takes(accepted: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:

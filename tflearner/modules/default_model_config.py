@@ -80,6 +80,10 @@ class DefaultModelConfig:
             Dropout is off. A Dict or Tuple comes as one vector, float32 [B, d], its
             entries side by side; but with images among them as a dict, float32 [B, ...]
             by entry: "camera" or, further inside, "arm.0".
+            PPO's model may carry a state, as attention over past steps does: with a
+            method `initial_state()` it is called with sequences and the state before
+            them, and returns embeddings and the next state. See
+            `networks.recurrent.StatefulEncoder`.
     """
 
     fcnet_hiddens: Sequence[int] = (256, 256)

@@ -19,7 +19,7 @@ from tflearner.modules.apis import (
     QNetAPI,
     TargetNetworkAPI,
 )
-from tflearner.modules.catalog import Catalog
+from tflearner.modules.catalog import NO_STATE, Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.target_networks import copies_of
@@ -65,13 +65,7 @@ class DQNModelConfig(DefaultModelConfig):
         super().__post_init__()
         where = type(self).__name__
         if self.use_lstm or self.use_gru:
-            raise ConfigError(
-                where,
-                "use_lstm or use_gru",
-                "a module without a state",
-                "replayed steps come without the states that were there; PPO's module "
-                "can have one",
-            )
+            raise ConfigError(where, "use_lstm or use_gru", *NO_STATE[1:])
         for name in ("dueling", "double_q"):
             if not isinstance(getattr(self, name), bool):
                 got = shown(getattr(self, name))

@@ -18,7 +18,7 @@ from tflearner.modules.apis import (
     QNetAPI,
     TargetNetworkAPI,
 )
-from tflearner.modules.catalog import Catalog
+from tflearner.modules.catalog import NO_STATE, Catalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.numpy_policy import NumpyPolicy
 from tflearner.modules.target_networks import copies_of
@@ -66,13 +66,7 @@ class SACModelConfig(DefaultModelConfig):
         super().__post_init__()
         where = type(self).__name__
         if self.use_lstm or self.use_gru:
-            raise ConfigError(
-                where,
-                "use_lstm or use_gru",
-                "a module without a state",
-                "replayed steps come without the states that were there; PPO's module "
-                "can have one",
-            )
+            raise ConfigError(where, "use_lstm or use_gru", *NO_STATE[1:])
         if self.free_log_std:
             raise ConfigError(where, "free_log_std", "log_std_bounds alone")
         if not isinstance(self.twin_q, bool):
