@@ -60,11 +60,11 @@ FAULTS = {
     ),
     "config": Fault(
         "config.py",
-        'self._check_number("gamma", 0.0, 1.0)',
-        'self._check_number("gamma", 0.0, 2.0)',
+        "gamma: float = field(default=0.99, metadata=TRAINING | number(0.0, 1.0))",
+        "gamma: float = field(default=0.99, metadata=TRAINING | number(0.0, 2.0))",
         "tests/test_config.py",
     ),
-    "hints": Fault("setting_names.py", "0.8", "0.3", "tests/test_config.py"),
+    "hints": Fault("settings/names.py", "0.8", "0.3", "tests/test_config.py"),
     "sum tree": Fault(
         "data/sum_tree.py",
         "return left - self._first",

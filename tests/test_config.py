@@ -17,6 +17,7 @@ from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
+from tflearner.settings.bounds import number
 
 BOX, DISCRETE = gym.spaces.Box(-1, 1, (3,), np.float32), gym.spaces.Discrete(2)
 SECTIONS = {
@@ -522,4 +523,37 @@ def test_connector_functions_that_fail_are_named(make):
 def test_integers_that_no_float_holds_are_refused(name, value):
     config = PPOConfig().update_from_dict({name: value})
     with pytest.raises(TFLearnerError, match=name):
+        config.validate()
+
+
+@dataclasses.dataclass
+class Redeclared(PPOConfig):
+    seed: int = 3
+    clip_param: float = dataclasses.field(default=0.1, metadata=number(0.0, 0.2))
+    lambda_: float = 0.5
+
+
+def test_a_field_declared_again_keeps_its_section_and_its_bound():
+    config = Redeclared().debugging(seed=5).training(lambda_=0.9)
+    assert (config.seed, config.lambda_) == (5, 0.9)
+    config.validate()
+    with pytest.raises(ConfigError, match=r"Redeclared.lambda_: got 1.5"):
+        config.training(lambda_=1.5).validate()
+    with pytest.raises(ConfigError, match=r"Redeclared.seed: got -1, want an int >= 0"):
+        Redeclared(seed=-1).validate()
+
+
+def test_a_field_declared_again_may_name_another_bound():
+    Redeclared(clip_param=0.2).validate()
+    with pytest.raises(ConfigError, match=r"clip_param: got 0.3, want .* \[0, 0.2\]"):
+        Redeclared(clip_param=0.3).validate()
+
+
+def test_lambda_is_one_for_all_modules_of_ppo():
+    assert "lambda_" in PPOConfig.learner_wide
+    assert "lambda_" not in AlgorithmConfig.learner_wide
+    config = PPOConfig().multi_agent(
+        algorithm_config_overrides_per_module={"p0": {"lambda_": 0.5}}
+    )
+    with pytest.raises(ConfigError, match="'lambda_', which all modules share"):
         config.validate()

@@ -156,7 +156,7 @@ BUILDERS = {
     },
     "config": dict.fromkeys(
         [f"tflearner/{name}Config" for name in ("Algorithm", "DQN", "PPO", "SAC")],
-        "tflearner.config.AlgorithmConfig.from_settings",
+        "tflearner.settings.settings.Settings.from_settings",
     ),
     "connector": {
         "tflearner/MeanStdFilter": "tflearner.connectors.observations.MeanStdFilter"

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 
-from tflearner import setting_names
 from tflearner.algorithms.dqn import DQNConfig
 from tflearner.algorithms.ppo import PPOConfig
 from tflearner.algorithms.sac import SACConfig
 from tflearner.config import AlgorithmConfig
 from tflearner.errors import ConfigError
 from tflearner.modules.default_model_config import DefaultModelConfig
+from tflearner.settings import names
 
 # Typed name -> what the hint has to hold; `None` for no hint at all.
 EVERYWHERE = {
@@ -282,7 +282,7 @@ def test_tables_lead_to_settings(config):
     for name, told in config.renamed.items():
         if told is not None and " " not in told and config is not AlgorithmConfig:
             assert told in fields, name
-    for name, told in setting_names.NETWORKS.items():
+    for name, told in names.NETWORKS.items():
         assert name not in networks and (told is None or told in networks)
 
 

@@ -145,7 +145,7 @@ _PUBLIC = {
     "Checkpointable": "checkpoint.checkpointable",
     "RestoreReport": "checkpoint.restoring",
     "register_builder": "checkpoint.builders",
-    "register_config": "config",
+    "register_config": "settings.settings",
     # Policies that run elsewhere.
     "ExportReport": "export.report",
     # What is measured and shown.

@@ -19,7 +19,6 @@ from tflearner.checkpoint.directory import CheckpointDirectory as CheckpointDire
 from tflearner.checkpoint.restoring import RestoreReport as RestoreReport
 from tflearner.columns import Columns as Columns
 from tflearner.config import AlgorithmConfig as AlgorithmConfig
-from tflearner.config import register_config as register_config
 from tflearner.connectors.batching import AgentToModuleMapping as AgentToModuleMapping
 from tflearner.connectors.batching import BatchIndividualItems as BatchIndividualItems
 from tflearner.connectors.connector import ConnectorV2 as ConnectorV2
@@ -178,6 +177,7 @@ from tflearner.reporting.checkpoint_callback import (
 )
 from tflearner.reporting.history import History as History
 from tflearner.schedule import Scheduler as Scheduler
+from tflearner.settings.settings import register_config as register_config
 from tflearner.stats import Stats as Stats
 
 __version__: str

@@ -2,9 +2,9 @@
 
 import bisect
 import math
-import numbers
 from typing import Any
 
+from tflearner.checks import is_float32, is_real
 from tflearner.constants import FLOAT32_MAX
 from tflearner.errors import ScheduleError, shown
 from tflearner.types import LearningRateOrSchedule
@@ -131,20 +131,6 @@ class Scheduler:
         t_0, t_1 = self._timesteps[right - 1 : right + 1]
         v_0, v_1 = self._values[right - 1 : right + 1]
         return v_0 + (v_1 - v_0) * (timestep - t_0) / (t_1 - t_0)
-
-
-def is_real(value: Any) -> bool:
-    """Returns whether a value is a real number; a bool is not."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def is_float32(value: Any) -> bool:
-    """Returns whether a value is a number that stays finite in float32.
-
-    >>> is_float32(1e38), is_float32(1e39), is_float32(10**400), is_float32(math.nan)
-    (True, False, False, False)
-    """
-    return is_real(value) and bool(abs(value) <= FLOAT32_MAX)
 
 
 def _describe(value: Any) -> str:

@@ -705,7 +705,7 @@ def test_no_file_builds_a_run_inside_or_imports_a_module(name, stranger):
 
 
 def test_configs_refuse_modules_under_every_name(stranger):
-    config = {BUILDER: "tflearner.config.AlgorithmConfig.from_settings"}
+    config = {BUILDER: "tflearner.settings.settings.Settings.from_settings"}
     config |= {ARGUMENTS: {"env": ID}}
     path = stranger({CLASS: "tflearner/PPO", ARGUMENTS: {"config": config}})
     with pytest.raises(BuilderError, match=f"env: '{ID}'.*env="):

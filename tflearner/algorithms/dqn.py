@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import field
 from typing import Any, ClassVar
 
-from tflearner import constants, setting_names
+from tflearner import constants
 from tflearner.algorithms.off_policy import (
     PRIORITIZED,
     OffPolicyAlgorithm,
@@ -19,7 +19,7 @@ from tflearner.algorithms.off_policy import (
 )
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import ENV_RUNNERS, TRAINING, register_config
+from tflearner.config import ENV_RUNNERS, TRAINING
 from tflearner.constants import FLOAT32_MAX
 from tflearner.errors import ConfigError, shown
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
@@ -37,10 +37,25 @@ from tflearner.modules.dqn import (
 )
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.schedule import Scheduler
-from tflearner.setting_names import Names
+from tflearner.settings import names
+from tflearner.settings.bounds import A_BOOL, at_least, bound, checked, finite, schedule
+from tflearner.settings.settings import register_config
 from tflearner.types import LearningRateOrSchedule
 
 CURR_EPSILON_KEY = "curr_epsilon"
+
+
+def _check_epsilon(where: str, given: Any) -> None:
+    schedule(0.0)["check"](where, given)
+    points = given if isinstance(given, Sequence) else [(0, given)]
+    if max(value for _, value in points) > 1.0:
+        raise ConfigError(where, shown(given), "probabilities in [0, 1]")
+
+
+A_LOSS_FN = bound(
+    lambda given: isinstance(given, str) and given in ("huber", "mse"),
+    "'huber' or 'mse'",
+)
 
 
 @dataclasses.dataclass
@@ -62,11 +77,12 @@ class DQNConfig(OffPolicyConfig):
         "v_min",
         "v_max",
     )
-    renamed: ClassVar[Names] = setting_names.DQN
+    renamed: ClassVar[names.Names] = names.DQN
 
     # --- env_runners ---
     epsilon: LearningRateOrSchedule = field(
-        default_factory=lambda: [[0, 1.0], [10_000, 0.05]], metadata=ENV_RUNNERS
+        default_factory=lambda: [[0, 1.0], [10_000, 0.05]],
+        metadata=ENV_RUNNERS | checked(_check_epsilon),
     )
     """Probability of an action drawn at random, or a schedule `[[timestep, value], ...]`
     in environment steps."""
@@ -95,18 +111,21 @@ class DQNConfig(OffPolicyConfig):
     """The replay buffer, see `OffPolicyConfig`."""
 
     # --- training: objective ---
-    double_q: bool = field(default=True, metadata=TRAINING)
+    double_q: bool = field(default=True, metadata=TRAINING | A_BOOL)
     """Whether the network itself chooses the next action, of which the target network
     tells the value."""
-    dueling: bool = field(default=True, metadata=TRAINING)
+    dueling: bool = field(default=True, metadata=TRAINING | A_BOOL)
     """Whether values are put together from an advantage and a value stream."""
-    num_atoms: int = field(default=1, metadata=TRAINING)
+    num_atoms: int = field(default=1, metadata=TRAINING | at_least(1, 2**16))
     """Atoms of a distribution of returns; 1 predicts its mean alone."""
-    v_min: float = field(default=-10.0, metadata=TRAINING)
+    v_min: float = field(default=-10.0, metadata=TRAINING | finite())
     """The lowest atom, in units of return."""
-    v_max: float = field(default=10.0, metadata=TRAINING)
+    v_max: float = field(default=10.0, metadata=TRAINING | finite())
     """The highest atom, in units of return."""
-    td_error_loss_fn: str = field(default="huber", metadata=TRAINING)
+    td_error_loss_fn: str = field(
+        default="huber",
+        metadata=TRAINING | A_LOSS_FN,
+    )
     """"huber" (linear beyond errors of 1) or "mse"; without effect on distributions."""
 
     # --- training: target networks ---
@@ -129,31 +148,10 @@ class DQNConfig(OffPolicyConfig):
 
     def validate(self) -> None:
         super().validate()
-        where = type(self).__name__
-        self._check_schedule("epsilon", least=0.0)
-        points: Any = self.epsilon
-        if not isinstance(points, Sequence):
-            points = [(0, points)]
-        if max(value for _, value in points) > 1.0:
-            raise ConfigError(
-                f"{where}.epsilon", shown(self.epsilon), "probabilities in [0, 1]"
-            )
-        loss_fn = self.td_error_loss_fn
-        if not isinstance(loss_fn, str) or loss_fn not in ("huber", "mse"):
-            got = shown(self.td_error_loss_fn)
-            raise ConfigError(f"{where}.td_error_loss_fn", got, "'huber' or 'mse'")
-        for name in ("double_q", "dueling"):
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(
-                    f"{where}.{name}", shown(getattr(self, name)), "a bool"
-                )
-        self._check_integer("num_atoms", 1, 2**16)
-        for name in ("v_min", "v_max"):
-            self._check_finite(name)
         if self.num_atoms > 1 and not 0.0 < self.v_max - self.v_min <= FLOAT32_MAX:
             got = f"v_min={self.v_min}, v_max={self.v_max}"
             want = f"v_min below v_max, by {FLOAT32_MAX:.2g} at most"
-            raise ConfigError(where, got, want)
+            raise ConfigError(type(self).__name__, got, want)
 
 
 class DQN(OffPolicyAlgorithm):

@@ -9,16 +9,11 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numpy as np
 
-from tflearner import constants, setting_names
+from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.checkpoint.kinds import BUFFER, CONFIG, named, of_kind
-from tflearner.config import (
-    ENV_RUNNERS,
-    REPORTING,
-    TRAINING,
-    AlgorithmConfig,
-    check_path,
-)
+from tflearner.checks import is_fraction
+from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
 from tflearner.connectors.episode_columns import (
     AddColumnsFromEpisodesToTrainBatch,
     AddNextObservationsFromEpisodesToTrainBatch,
@@ -36,8 +31,15 @@ from tflearner.errors import ConfigError, UsageError, did_you_mean, shown
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
 from tflearner.modules.default_model_config import DefaultModelConfig
 from tflearner.modules.rl_module_spec import RLModuleSpec
-from tflearner.schedule import is_real
-from tflearner.setting_names import Names
+from tflearner.settings import names
+from tflearner.settings.bounds import (
+    A_BOOL,
+    at_least,
+    bound,
+    check_path,
+    number,
+    or_none,
+)
 from tflearner.types import ResultDict
 
 UNIFORM = "EpisodeReplayBuffer"
@@ -51,6 +53,15 @@ BUFFER_SETTINGS = {
     UNIFORM: ("capacity", "memmap_dir"),
     PRIORITIZED: ("capacity", "memmap_dir", "alpha", "beta"),
 }
+
+
+def _is_n_step(given: Any) -> bool:
+    steps = given if isinstance(given, tuple | list) else [given]
+    is_ints = all(isinstance(n, int) and not isinstance(n, bool) for n in steps)
+    return is_ints and len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1] < 2**31
+
+
+AN_N_STEP = bound(_is_n_step, "an int >= 1, or (low, high) with low <= high")
 
 
 @of_kind(
@@ -77,7 +88,7 @@ class OffPolicyConfig(AlgorithmConfig):
     )
     # Settings that are those of the default module as well.
     module_settings: ClassVar[tuple[str, ...]] = ()
-    renamed: ClassVar[Names] = setting_names.OFF_POLICY
+    renamed: ClassVar[names.Names] = names.OFF_POLICY
 
     # --- env_runners ---
     rollout_fragment_length: int = field(default=16, metadata=ENV_RUNNERS)
@@ -89,28 +100,32 @@ class OffPolicyConfig(AlgorithmConfig):
     observations kept, "memmap_dir": a directory to keep them in instead of memory} and
     for the latter "alpha" and "beta"; omitted entries keep their defaults. Checkpoints
     do not hold the directory: pass it to `from_checkpoint` again."""
-    store_buffer_in_checkpoints: bool = field(default=True, metadata=TRAINING)
+    store_buffer_in_checkpoints: bool = field(default=True, metadata=TRAINING | A_BOOL)
     """Whether checkpoints hold the replay buffer. Without it, a restored run fills a new
     one before it continues to learn."""
     num_steps_sampled_before_learning_starts: int = field(
-        default=1000, metadata=TRAINING
+        default=1000, metadata=TRAINING | at_least(0)
     )
     """Steps in the buffer before the first gradient step."""
-    training_intensity: float | None = field(default=None, metadata=TRAINING)
+    training_intensity: float | None = field(
+        default=None, metadata=TRAINING | or_none(number(0.0, 1e6))
+    )
     """Rows trained on for each environment step; `None` takes one gradient step per
     round."""
-    n_step: int | tuple[int, int] = field(default=1, metadata=TRAINING)
+    n_step: int | tuple[int, int] = field(default=1, metadata=TRAINING | AN_N_STEP)
     """Steps whose rewards a row sums up; (low, high) draws a number for each row."""
 
     # --- training: target networks ---
-    target_network_update_freq: int = field(default=0, metadata=TRAINING)
+    target_network_update_freq: int = field(default=0, metadata=TRAINING | at_least(0))
     """Environment steps between updates of the target networks; 0 updates them after
     every gradient step."""
-    tau: float = field(default=1.0, metadata=TRAINING)
+    tau: float = field(default=1.0, metadata=TRAINING | number(0.0, 1.0))
     """How far target networks move then: 1 copies the networks."""
 
     # --- reporting ---
-    min_sample_timesteps_per_iteration: int = field(default=1000, metadata=REPORTING)
+    min_sample_timesteps_per_iteration: int = field(
+        default=1000, metadata=REPORTING | at_least(1)
+    )
     """Environment steps of one `train()`, at least."""
 
     def get_default_learner_group_class(self) -> type:
@@ -159,18 +174,6 @@ class OffPolicyConfig(AlgorithmConfig):
     def validate(self) -> None:
         super().validate()
         where = type(self).__name__
-        for name, least in (
-            ("num_steps_sampled_before_learning_starts", 0),
-            ("target_network_update_freq", 0),
-            ("min_sample_timesteps_per_iteration", 1),
-        ):
-            self._check_integer(name, least)
-        self._check_number("tau", 0.0, 1.0)
-        if self.training_intensity is not None:
-            self._check_number("training_intensity", 0.0, 1e6)
-        if not isinstance(self.store_buffer_in_checkpoints, bool):
-            got = shown(self.store_buffer_in_checkpoints)
-            raise ConfigError(f"{where}.store_buffer_in_checkpoints", got, "a bool")
         shuffles = self.shuffle_batch_per_epoch
         if self.minibatch_size is not None or self.num_epochs != 1 or shuffles:
             raise ConfigError(
@@ -181,20 +184,7 @@ class OffPolicyConfig(AlgorithmConfig):
                 "a gradient step takes train_batch_size_per_learner rows, and "
                 "training_intensity says how many steps there are",
             )
-        self._check_n_step()
         self._check_buffer()
-
-    def _check_n_step(self) -> None:
-        steps = self.n_step if isinstance(self.n_step, tuple | list) else [self.n_step]
-        is_ints = all(isinstance(n, int) and not isinstance(n, bool) for n in steps)
-        is_range = is_ints and len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1]
-        is_range = is_range and steps[-1] < 2**31
-        if not is_range:
-            raise ConfigError(
-                f"{type(self).__name__}.n_step",
-                shown(self.n_step),
-                "an int >= 1, or (low, high) with low <= high",
-            )
 
     def _check_buffer(self) -> None:
         where = f"{type(self).__name__}.replay_buffer_config"
@@ -215,7 +205,7 @@ class OffPolicyConfig(AlgorithmConfig):
                     where,
                     f"unknown setting {shown(key)}",
                     f"some of {', '.join(known)}",
-                    setting_names.hint_for(key, known, setting_names.BUFFER),
+                    names.hint_for(key, known, names.BUFFER),
                 )
         capacity: Any = given.get("capacity")
         most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]
@@ -226,11 +216,9 @@ class OffPolicyConfig(AlgorithmConfig):
         if given.get("memmap_dir") is not None:
             check_path(f"{where}['memmap_dir']", given["memmap_dir"])
         for key in {"alpha", "beta"} & given.keys():
-            value = given[key]
-            if not is_real(value) or not 0.0 <= value <= 1.0:
-                raise ConfigError(
-                    f"{where}[{key!r}]", shown(value), "a number in [0, 1]"
-                )
+            if not is_fraction(given[key]):
+                got = shown(given[key])
+                raise ConfigError(f"{where}[{key!r}]", got, "a number in [0, 1]")
         if most >= capacity:
             raise ConfigError(
                 where,

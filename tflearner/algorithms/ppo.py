@@ -10,17 +10,16 @@ import time
 from dataclasses import field
 from typing import Any, ClassVar
 
-from tflearner import constants, setting_names
+from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.algorithms.value_errors import ValueErrors
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import TRAINING, AlgorithmConfig, register_config
+from tflearner.config import TRAINING, AlgorithmConfig
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation, StandardizeAdvantages
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.distributed.learner_group import LearnerGroup
-from tflearner.errors import ConfigError, shown
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.losses import ppo, reductions
 from tflearner.modules.actor_critic import PPOTfRLModule
@@ -28,7 +27,9 @@ from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.schedule import Scheduler
-from tflearner.setting_names import Names
+from tflearner.settings import names
+from tflearner.settings.bounds import A_BOOL, finite, number, schedule
+from tflearner.settings.settings import register_config
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
 VF_LOSS_UNCLIPPED_KEY = "vf_loss_unclipped"
@@ -50,7 +51,8 @@ class PPOConfig(AlgorithmConfig):
         0.0003
     """
 
-    renamed: ClassVar[Names] = setting_names.PPO
+    renamed: ClassVar[names.Names] = names.PPO
+    learner_wide: ClassVar[tuple[str, ...]] = (*AlgorithmConfig.learner_wide, "lambda_")
 
     # --- training: optimisation ---
     lr: LearningRateOrSchedule = field(default=5e-5, metadata=TRAINING)
@@ -65,25 +67,29 @@ class PPOConfig(AlgorithmConfig):
     """Whether steps are shuffled before every pass."""
 
     # --- training: advantage estimation ---
-    lambda_: float = field(default=1.0, metadata=TRAINING)
+    lambda_: float = field(default=1.0, metadata=TRAINING | number(0.0, 1.0))
     """GAE mixing: 0 is one-step TD, 1 is Monte Carlo."""
 
     # --- training: objective ---
-    clip_param: float = field(default=0.3, metadata=TRAINING)
+    clip_param: float = field(default=0.3, metadata=TRAINING | number(0.0, math.inf))
     """Half-width of the trust interval around a probability ratio of 1."""
-    vf_clip_param: float = field(default=10.0, metadata=TRAINING)
+    vf_clip_param: float = field(
+        default=10.0, metadata=TRAINING | number(0.0, math.inf)
+    )
     """Cap on the squared value error, in squared reward units: scale it with rewards."""
-    vf_loss_coeff: float = field(default=1.0, metadata=TRAINING)
+    vf_loss_coeff: float = field(default=1.0, metadata=TRAINING | finite(0.0))
     """Weight of the value loss."""
-    entropy_coeff: LearningRateOrSchedule = field(default=0.0, metadata=TRAINING)
+    entropy_coeff: LearningRateOrSchedule = field(
+        default=0.0, metadata=TRAINING | schedule(0.0)
+    )
     """Weight of the entropy bonus, or a schedule `[[timestep, value], ...]`."""
 
     # --- training: KL penalty ---
-    use_kl_loss: bool = field(default=True, metadata=TRAINING)
+    use_kl_loss: bool = field(default=True, metadata=TRAINING | A_BOOL)
     """Whether to penalise KL(old || new)."""
-    kl_coeff: float = field(default=0.2, metadata=TRAINING)
+    kl_coeff: float = field(default=0.2, metadata=TRAINING | finite(0.0))
     """Initial weight of the penalty; the learner adapts it towards `kl_target`."""
-    kl_target: float = field(default=0.01, metadata=TRAINING)
+    kl_target: float = field(default=0.01, metadata=TRAINING | number(0.0, math.inf))
     """KL in nats above 2x which the weight grows and below 0.5x which it shrinks."""
 
     def get_default_learner_class(self) -> type:
@@ -111,18 +117,6 @@ class PPOConfig(AlgorithmConfig):
             )
             pipeline.append(StandardizeAdvantages())
         return pipeline
-
-    def validate(self) -> None:
-        super().validate()
-        self._check_number("lambda_", 0.0, 1.0)
-        for name in ("clip_param", "vf_clip_param", "kl_target"):
-            self._check_number(name, 0.0, math.inf)
-        for name in ("vf_loss_coeff", "kl_coeff"):
-            self._check_finite(name, 0.0)
-        self._check_schedule("entropy_coeff", least=0.0)
-        if not isinstance(self.use_kl_loss, bool):
-            where = f"{type(self).__name__}.use_kl_loss"
-            raise ConfigError(where, shown(self.use_kl_loss), "a bool")
 
 
 class PPO(Algorithm):

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 
-from tflearner import constants, setting_names
+from tflearner import constants
 from tflearner.algorithms.off_policy import (
     PRIORITIZED,
     OffPolicyAlgorithm,
@@ -23,7 +23,7 @@ from tflearner.algorithms.off_policy import (
 )
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import TRAINING, register_config
+from tflearner.config import TRAINING
 from tflearner.engine import optimizers
 from tflearner.errors import ConfigError, shown
 from tflearner.learner.off_policy_learner import OffPolicyTfLearner
@@ -43,7 +43,9 @@ from tflearner.modules.sac import (
     SACTfRLModule,
     check_log_std_bounds,
 )
-from tflearner.setting_names import Names
+from tflearner.settings import names
+from tflearner.settings.bounds import A_BOOL, checked, finite, or_none, schedule
+from tflearner.settings.settings import register_config
 from tflearner.spaces.mask_spaces import ACTION_MASK, is_masked
 from tflearner.types import LearningRateOrSchedule, ModuleID, Tensor
 
@@ -58,6 +60,13 @@ LOGPS_KEY = "logps"
 LEARNING_RATES = {"policy": "actor_lr", "qf": "critic_lr", "alpha": "alpha_lr"}
 
 
+def _check_target_entropy(where: str, given: Any) -> None:
+    if not isinstance(given, str):
+        finite()["check"](where, given)
+    elif given != "auto":
+        raise ConfigError(where, shown(given), "'auto' or a number")
+
+
 @dataclasses.dataclass
 class SACConfig(OffPolicyConfig):
     """Settings of SAC; defaults are RLlib's, but for lengths of rounds and iterations.
@@ -68,17 +77,23 @@ class SACConfig(OffPolicyConfig):
     """
 
     module_settings: ClassVar[tuple[str, ...]] = ("twin_q", "log_std_bounds")
-    renamed: ClassVar[Names] = setting_names.SAC
+    renamed: ClassVar[names.Names] = names.SAC
 
     # --- training: optimisation ---
-    lr: Any = field(default=None, metadata=TRAINING)
+    lr: Any = field(default=None, metadata=TRAINING | or_none(schedule(0.0)))
     """Learning rate of policy, critics and temperature together; `None` leaves it to the
     three below."""
-    actor_lr: LearningRateOrSchedule = field(default=3e-5, metadata=TRAINING)
+    actor_lr: LearningRateOrSchedule = field(
+        default=3e-5, metadata=TRAINING | schedule(0.0)
+    )
     """Adam's step size for the policy, or a schedule in environment steps."""
-    critic_lr: LearningRateOrSchedule = field(default=3e-4, metadata=TRAINING)
+    critic_lr: LearningRateOrSchedule = field(
+        default=3e-4, metadata=TRAINING | schedule(0.0)
+    )
     """Adam's step size for the critics, or a schedule."""
-    alpha_lr: LearningRateOrSchedule = field(default=3e-4, metadata=TRAINING)
+    alpha_lr: LearningRateOrSchedule = field(
+        default=3e-4, metadata=TRAINING | schedule(0.0)
+    )
     """Adam's step size for the temperature, or a schedule."""
     train_batch_size_per_learner: int = field(default=256, metadata=TRAINING)
     """Rows per gradient step."""
@@ -103,16 +118,20 @@ class SACConfig(OffPolicyConfig):
     """The replay buffer, see `OffPolicyConfig`."""
 
     # --- training: objective ---
-    twin_q: bool = field(default=True, metadata=TRAINING)
+    twin_q: bool = field(default=True, metadata=TRAINING | A_BOOL)
     """Whether there are two critics, of which the lower value counts."""
-    initial_alpha: float = field(default=1.0, metadata=TRAINING)
+    initial_alpha: float = field(default=1.0, metadata=TRAINING | finite(1e-8))
     """Temperature at first: the weight of the policy's entropy, in units of return per
     nat."""
-    target_entropy: float | str = field(default="auto", metadata=TRAINING)
+    target_entropy: float | str = field(
+        default="auto", metadata=TRAINING | checked(_check_target_entropy)
+    )
     """Entropy in nats that the temperature keeps the policy at. "auto" is minus the
     number of components of a Box, and 0.98 log(n) for n discrete actions that may be
     taken."""
-    log_std_bounds: tuple[float, float] = field(default=(-5.0, 2.0), metadata=TRAINING)
+    log_std_bounds: tuple[float, float] = field(
+        default=(-5.0, 2.0), metadata=TRAINING | checked(check_log_std_bounds)
+    )
     """Bounds on the policy's log standard deviations."""
 
     # --- training: target networks ---
@@ -138,32 +157,17 @@ class SACConfig(OffPolicyConfig):
     def get_model_config_class(cls):
         return SACModelConfig
 
-    def _check_schedule(self, name: str, *, least: float) -> None:
-        if name != "lr" or self.lr is not None:
-            super()._check_schedule(name, least=least)
-
     def validate(self) -> None:
         super().validate()
-        where = type(self).__name__
         for name in LEARNING_RATES.values():
-            self._check_schedule(name, least=0.0)
             default = type(self).__dataclass_fields__[name].default
             if self.lr is not None and getattr(self, name) != default:
                 raise ConfigError(
-                    where,
+                    type(self).__name__,
                     f"lr={self.lr} and {name}={getattr(self, name)}",
                     "one of them",
                     f"lr sets all three of {', '.join(LEARNING_RATES.values())}",
                 )
-        self._check_finite("initial_alpha", 1e-8)
-        if isinstance(self.target_entropy, str) and self.target_entropy != "auto":
-            got = shown(self.target_entropy)
-            raise ConfigError(f"{where}.target_entropy", got, "'auto' or a number")
-        if not isinstance(self.target_entropy, str):
-            self._check_finite("target_entropy")
-        check_log_std_bounds(where, self.log_std_bounds)
-        if not isinstance(self.twin_q, bool):
-            raise ConfigError(f"{where}.twin_q", shown(self.twin_q), "a bool")
 
 
 class SAC(OffPolicyAlgorithm):

@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.checkpoint import matching
+from tflearner.checks import is_float32
 from tflearner.constants import ALL_MODULES, FLOAT32_MAX
 from tflearner.errors import OptimizerError
-from tflearner.schedule import Scheduler, is_float32
+from tflearner.schedule import Scheduler
 from tflearner.types import (
     LearningRateOrSchedule,
     ModuleID,

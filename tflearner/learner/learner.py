@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from tflearner import constants, forks
+from tflearner.checks import is_float32
 from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import ALL_MODULES
@@ -37,7 +38,6 @@ from tflearner.learner.skipped_steps import count_runs
 from tflearner.learner.turns import in_turn
 from tflearner.learner.update_run import UpdateRun, log_steps_trained
 from tflearner.modules.apis import SelfSupervisedLossAPI
-from tflearner.schedule import is_float32
 from tflearner.types import ModuleID, ParamDict, ResultDict, Tensor
 
 UPDATE_ARGUMENTS = (

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import MODEL_CONFIG, OWN, of_kind
+from tflearner.checks import is_float32, is_real
 from tflearner.errors import ConfigError, shown
-from tflearner.schedule import is_float32, is_real
-from tflearner.setting_names import NETWORKS, hint_for
+from tflearner.settings.names import NETWORKS, Names, hint_for
 
 _MOST_UNITS = 2**20  # A layer of more has billions of weights.
 _SWITCHES = (
@@ -188,6 +188,15 @@ register_builder(
     DefaultModelConfig,
     arguments=DefaultModelConfig.to_dict,
 )
+
+
+def names_of_networks() -> Names:
+    """Returns what to say of a setting of networks where an algorithm's is expected."""
+    networks = {own.name for own in dataclasses.fields(DefaultModelConfig)}
+    return {
+        typed: told and f"it is a setting of networks: model_config={{{told!r}: ...}}"
+        for typed, told in [*zip(networks, networks), *NETWORKS.items()]
+    }
 
 
 def _is_count(value: Any) -> bool:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checks import is_float32
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, shown
 from tflearner.modules import exploration
@@ -28,7 +29,6 @@ from tflearner.networks import action_masks
 from tflearner.networks.layers import unsupported_space
 from tflearner.networks.numpy_forms import numpy_form
 from tflearner.networks.numpy_layers import Chain, Dueling
-from tflearner.schedule import is_float32
 from tflearner.spaces import mask_spaces
 
 ATOMS = "atoms"

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checks import is_float32
 from tflearner.columns import Columns
 from tflearner.errors import ConfigError, SpaceError, shown
 from tflearner.modules.apis import (
@@ -33,7 +34,6 @@ from tflearner.networks.layers import (
 )
 from tflearner.networks.numpy_forms import chain
 from tflearner.networks.squashed_gaussian import SquashedGaussian
-from tflearner.schedule import is_float32
 from tflearner.spaces import mask_spaces
 from tflearner.types import Tensor
 
@@ -71,7 +71,7 @@ class SACModelConfig(DefaultModelConfig):
             raise ConfigError(where, "free_log_std", "log_std_bounds alone")
         if not isinstance(self.twin_q, bool):
             raise ConfigError(f"{where}.twin_q", shown(self.twin_q), "a bool")
-        check_log_std_bounds(where, self.log_std_bounds)
+        check_log_std_bounds(f"{where}.log_std_bounds", self.log_std_bounds)
         low, high = self.log_std_bounds
         self.log_std_bounds = (float(low), float(high))
 
@@ -80,11 +80,8 @@ def check_log_std_bounds(where: str, bounds: Any) -> None:
     """Raises `ConfigError` unless these are two finite numbers, the lower one first."""
     is_pair = isinstance(bounds, tuple | list) and len(bounds) == 2
     if not is_pair or not all(map(is_float32, bounds)) or not bounds[0] < bounds[1]:
-        raise ConfigError(
-            f"{where}.log_std_bounds",
-            shown(bounds),
-            "two finite numbers, the lower one first",
-        )
+        want = "two finite numbers, the lower one first"
+        raise ConfigError(where, shown(bounds), want)
 
 
 class ActionValueEncoder(CompositeLayer):

@@ -76,7 +76,7 @@ def payloads(elsewhere: pathlib.Path) -> dict[str, dict]:
         "runner": _built("tflearner.env.single_agent_env_runner.SingleAgentEnvRunner"),
         "config": config,
         "config by its function": _built(
-            "tflearner.config.AlgorithmConfig.from_settings", env=ID
+            "tflearner.settings.settings.Settings.from_settings", env=ID
         ),
         "config of users": _built("hostile/Config", env=ID),
         "metrics": _built("tflearner/MetricsLogger", more=_built("tflearner/PPO", env=ID)),

@@ -1,0 +1,1 @@
+"""Settings: how configs work, and the names and bounds of their fields."""
