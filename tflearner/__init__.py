@@ -38,6 +38,7 @@ _PUBLIC = {
     "ENV_RUNNER_RESULTS": "constants",
     "EPISODE_LEN_MEAN": "constants",
     "EPISODE_RETURN_MEAN": "constants",
+    "INPUT_ENV_SINGLE_SPACES": "constants",
     "LAST_TARGET_UPDATE_TS": "constants",
     "LEARNER_UPDATE_SKIPPED_EMPTY_BATCH_LIFETIME": "constants",
     "LEARNER_RESULTS": "constants",

@@ -78,6 +78,7 @@ from tflearner.constants import ENTROPY_KEY as ENTROPY_KEY
 from tflearner.constants import ENV_RUNNER_RESULTS as ENV_RUNNER_RESULTS
 from tflearner.constants import EPISODE_LEN_MEAN as EPISODE_LEN_MEAN
 from tflearner.constants import EPISODE_RETURN_MEAN as EPISODE_RETURN_MEAN
+from tflearner.constants import INPUT_ENV_SINGLE_SPACES as INPUT_ENV_SINGLE_SPACES
 from tflearner.constants import LAST_TARGET_UPDATE_TS as LAST_TARGET_UPDATE_TS
 from tflearner.constants import LEARNER_RESULTS as LEARNER_RESULTS
 from tflearner.constants import (

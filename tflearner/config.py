@@ -33,6 +33,8 @@ from tflearner.connectors.states import (
     AddTimeDimToBatchAndZeroPad,
 )
 from tflearner.constants import DEFAULT_MODULE_ID, FLOAT32_MAX
+from tflearner.env.env_runner import EnvRunner
+from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
 from tflearner.errors import ConfigError, TFLearnerError, UsageError, shown
 from tflearner.modules import module_settings
 from tflearner.modules.default_model_config import DefaultModelConfig, names_of_networks
@@ -42,6 +44,7 @@ from tflearner.settings.bounds import (
     A_BOOL,
     A_DICT,
     A_PATH,
+    a_class,
     at_least,
     bound,
     function,
@@ -77,6 +80,11 @@ A_CLIP = bound(
     lambda clip: clip is None or (is_float32(clip) and clip > 0),
     f"a finite number above 0, up to {FLOAT32_MAX:.2g}",
     "None does not clip",
+)
+ENV_RUNNER_CLASS = a_class(
+    lambda cls: issubclass(cls, EnvRunner),
+    "a subclass of EnvRunner",
+    "a class with all methods of an EnvRunner",
 )
 A_TIMEOUT = bound(
     lambda seconds: seconds is None or (is_real(seconds) and 0 < seconds <= 1e6),
@@ -136,6 +144,11 @@ class AlgorithmConfig(Settings):
     for them, the first environment is reset once more."""
 
     # --- env_runners ---
+    env_runner_cls: type[EnvRunner] | None = field(
+        default=None, metadata=ENV_RUNNERS | ENV_RUNNER_CLASS
+    )
+    """Class of the environment runner, a subclass of `EnvRunner`;
+    `SingleAgentEnvRunner` by default."""
     num_envs_per_env_runner: int = field(
         default=1, metadata=ENV_RUNNERS | at_least(1, 2**20)
     )
@@ -573,6 +586,20 @@ class AlgorithmConfig(Settings):
         Override it for settings that an algorithm and its module share.
         """
         return spec
+
+    def build_env_runner(self, **arguments: Any) -> EnvRunner:
+        """Returns an environment runner of the class `env_runner_cls`.
+
+        The runner has made its environments. It has no connector pipelines yet, unless
+        they are given; its method `make_connectors` makes those of this config.
+
+        Args:
+            **arguments: Further arguments of the class, such as `module`,
+                `env_to_module` and `module_to_env`.
+        """
+        self.validate()
+        runner_class = self.env_runner_cls or SingleAgentEnvRunner
+        return runner_class(config=self, **arguments)
 
     def build_learner(
         self,

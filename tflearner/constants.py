@@ -9,6 +9,7 @@ FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127  # 3.4e38
 DEFAULT_MODULE_ID = "default_policy"
 ALL_MODULES = "__all_modules__"  # Aggregates, and optimizers bound to no one module.
 DEFAULT_OPTIMIZER = "default_optimizer"
+INPUT_ENV_SINGLE_SPACES = "__env_single__"  # The spaces of one environment.
 
 # Components of a state dict.
 COMPONENT_LEARNER = "learner"

@@ -5,6 +5,7 @@ import dataclasses
 import numbers
 import os
 import time
+import warnings
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -16,10 +17,9 @@ from tflearner import constants, forks
 from tflearner.algorithms.algorithm_state import AlgorithmState
 from tflearner.algorithms.interruption import Interruption
 from tflearner.config import AlgorithmConfig
-from tflearner.constants import DEFAULT_MODULE_ID
-from tflearner.env import normalizing, vector_env, worker_env
-from tflearner.env.env_runner import BrokenOff, StopWatch
-from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
+from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
+from tflearner.env import worker_env
+from tflearner.env.env_runner import BrokenOff, StopWatch, acting_id
 from tflearner.errors import ConfigError, EnvError, SpaceError, UsageError, shown
 from tflearner.export.report import ExportReport
 from tflearner.modules import acting
@@ -70,7 +70,7 @@ class Algorithm(AlgorithmState):
     Attributes:
         config: The settings, frozen.
         learner: The learner.
-        env_runner: What samples episodes.
+        env_runner: The `EnvRunner` that samples episodes.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]] = AlgorithmConfig
@@ -100,23 +100,20 @@ class Algorithm(AlgorithmState):
         config.freeze()
         super().__init__(config)
         self._stop_watch = StopWatch()
-        environments = vector_env.make_configured(config)
+        self.env_runner = config.build_env_runner(stop_watch=self._stop_watch)
         try:
-            self._build(environments)
+            for text in self.env_runner.warnings():
+                warnings.warn(text, UserWarning, stacklevel=2)
+            self._build()
         except BaseException:
-            if not isinstance(config.env, VectorEnv):  # Its maker closes that one.
-                vector_env.close_vector_env(environments, broken=True)
+            self.env_runner.abandon()
             raise
 
-    def _build(self, environments: VectorEnv) -> None:
-        config = self.config
-        self._env_name = vector_env.shown_name(config.env, environments)
-        normalizing.warn_of_normalizing(environments, self._env_name)
-        spaces = (
-            environments.single_observation_space,
-            environments.single_action_space,
-        )
-        for name, space in zip(("observation_space", "action_space"), spaces):
+    def _build(self) -> None:
+        config, runner = self.config, self.env_runner
+        self._env_name = runner.env_name
+        of_env = runner.get_spaces().get(INPUT_ENV_SINGLE_SPACES, (None, None))
+        for name, space in zip(("observation_space", "action_space"), of_env):
             if getattr(config, name) not in (None, space):
                 raise SpaceError(
                     f"{type(config).__name__}.{name}",
@@ -125,20 +122,16 @@ class Algorithm(AlgorithmState):
                     "leave it out: it is read off the environment, with masks of actions "
                     "in it unless action_masks=False",
                 )
-        env_to_module = config.build_env_to_module_connector(*spaces)
-        spec = config.get_multi_rl_module_spec()
-        module_spaces = (env_to_module.observation_space, spaces[1])
+        runner.make_connectors()
+        spaces = runner.get_spaces()
+        of_others: Any = spaces.get(DEFAULT_MODULE_ID)
         self.learner = config.build_learner(
-            spaces=dict.fromkeys(spec.by_id(), module_spaces)
+            spaces={
+                module_id: spaces.get(module_id, of_others)
+                for module_id in config.get_multi_rl_module_spec().by_id()
+            }
         )
-        self.env_runner = SingleAgentEnvRunner(
-            config=config,
-            module=self.get_module(),
-            env_to_module=env_to_module,
-            module_to_env=config.build_module_to_env_connector(*spaces),
-            env=environments,
-            stop_watch=self._stop_watch,
-        )
+        runner.set_modules(self.learner.module)
 
     def get_module(self, module_id: str | None = None):
         """Returns a module; by default the one that acts in the environment."""
@@ -148,8 +141,7 @@ class Algorithm(AlgorithmState):
 
     def get_module_id(self) -> str:
         """Returns the id of the module that acts in the environment."""
-        modules = self.learner.module
-        return next(iter(modules)) if len(modules) == 1 else DEFAULT_MODULE_ID
+        return acting_id(self.learner.module)
 
     # Training.
 
@@ -339,14 +331,13 @@ class Algorithm(AlgorithmState):
             explore=False,
             num_envs_per_env_runner=min(episodes, config.num_envs_per_env_runner),
         ).debugging(seed=seed)
-        runner = SingleAgentEnvRunner(
-            config=config,
-            module=self.get_module(),
+        runner = config.build_env_runner(
             env_to_module=self.env_runner.env_to_module,
             module_to_env=self.env_runner.module_to_env,
             stop_watch=self._stop_watch,
         )
         try:
+            runner.set_modules(self.learner.module)
             sampled = runner.sample(num_episodes=episodes)
         finally:
             runner.stop()
@@ -394,14 +385,16 @@ class Algorithm(AlgorithmState):
         Raises:
             ExportError: If the policy cannot be exported; nothing was changed.
         """
+        module_id = self.get_module_id() if module_id is None else module_id
+        env_to_module, module_to_env = self.env_runner.connectors_of(module_id)
         return self.learner.export(
             path,
             module_id=module_id,
             format=format,
             include_update=include_update,
             example_batch=example_batch,
-            env_to_module=self.env_runner.env_to_module,
-            module_to_env=self.env_runner.module_to_env,
+            env_to_module=env_to_module,
+            module_to_env=module_to_env,
         )
 
     def stop(self) -> None:

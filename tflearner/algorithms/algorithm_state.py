@@ -22,6 +22,7 @@ from tflearner.constants import (
     COMPONENT_LEARNER,
     COMPONENT_RL_MODULE,
 )
+from tflearner.env.env_runner import EnvRunner
 from tflearner.errors import BuilderError, CheckpointError, TFLearnerError
 from tflearner.reporting.checkpoint_callback import warn_not_saved
 from tflearner.reporting.history import History
@@ -57,7 +58,7 @@ class AlgorithmState(Checkpointable):
 
     config: AlgorithmConfig
     learner: Any
-    env_runner: Any
+    env_runner: EnvRunner
     _env_name: str  # The environment's name in output.
 
     def __init__(self, config: AlgorithmConfig):

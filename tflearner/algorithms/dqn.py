@@ -165,8 +165,8 @@ class DQN(OffPolicyAlgorithm):
     config_class = DQNConfig
     config: DQNConfig
 
-    def _build(self, environments) -> None:
-        super()._build(environments)
+    def _build(self) -> None:
+        super()._build()
         self._epsilon = Scheduler(fixed_value_or_schedule=self.config.epsilon)
 
     def _before_sampling(self) -> None:

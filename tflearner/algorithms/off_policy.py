@@ -295,7 +295,7 @@ class OffPolicyAlgorithm(Algorithm):
 
     config: OffPolicyConfig
 
-    def _build(self, environments) -> None:
+    def _build(self) -> None:
         if self.config.learner_connector is not None:
             raise UsageError(
                 f"{type(self).__name__}",
@@ -304,7 +304,7 @@ class OffPolicyAlgorithm(Algorithm):
                 "change observations and rewards in an env_to_module_connector or a "
                 "gymnasium wrapper, or feed a learner by update_from_episodes",
             )
-        super()._build(environments)
+        super()._build()
         module = self.get_module()
         self.replay_buffer = self.config.build_replay_buffer(
             module.observation_space, module.action_space

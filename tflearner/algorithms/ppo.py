@@ -129,8 +129,8 @@ class PPO(Algorithm):
 
     config_class = PPOConfig
 
-    def _build(self, environments) -> None:
-        super()._build(environments)
+    def _build(self) -> None:
+        super()._build()
         self._value_errors = ValueErrors()
 
     def _remarks(self, learner_results):

@@ -181,8 +181,8 @@ class SAC(OffPolicyAlgorithm):
     config_class = SACConfig
     config: SACConfig
 
-    def _build(self, environments) -> None:
-        space: Any = environments.single_action_space
+    def _build(self) -> None:
+        space: Any = self.env_runner.get_spaces()[constants.INPUT_ENV_SINGLE_SPACES][1]
         is_box = isinstance(space, gym.spaces.Box)
         fits = is_box and np.all(space.low == -1.0) and np.all(space.high == 1.0)
         if is_box and not fits and not self.config.normalize_actions:
@@ -192,7 +192,7 @@ class SAC(OffPolicyAlgorithm):
                 "True, unless the bounds are -1 and 1",
                 "the policy acts in [-1, 1]",
             )
-        super()._build(environments)
+        super()._build()
 
 
 class SACTfLearner(OffPolicyTfLearner):

@@ -1,6 +1,6 @@
 """Warnings about gymnasium wrappers whose statistics no checkpoint holds."""
 
-import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv, VectorEnv, VectorWrapper
@@ -15,8 +15,8 @@ _REMEDIES = {
 }
 
 
-def warn_of_normalizing(env: VectorEnv, name: str) -> None:
-    """Warns if an environment is wrapped in `NormalizeObservation` or `NormalizeReward`.
+def warnings_of(env: VectorEnv, name: str) -> Iterator[str]:
+    """Yields a warning if an environment is in `NormalizeObservation` or the like.
 
     Args:
         env: The vector environment.
@@ -24,12 +24,10 @@ def warn_of_normalizing(env: VectorEnv, name: str) -> None:
     """
     found = normalizing_wrappers(env)
     if found:
-        warnings.warn(
+        yield (
             f"environment {name!r} is wrapped in {' and '.join(found)}, whose statistics "
             "are in no checkpoint and in no export, and which evaluation begins anew. "
-            f"Without the wrapper, {' and '.join(_REMEDIES[own] for own in found)}.",
-            UserWarning,
-            stacklevel=4,
+            f"Without the wrapper, {' and '.join(_REMEDIES[own] for own in found)}."
         )
 
 

@@ -1,48 +1,27 @@
 """Makes episodes of one agent with a module and N environments, a vector step a time."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import tree
 from gymnasium.vector import VectorEnv
 
-from tflearner.checkpoint import random_state
-from tflearner.checkpoint.builders import Given
-from tflearner.checkpoint.checkpointable import telling
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
-from tflearner.constants import (
-    COMPONENT_ENV_TO_MODULE_CONNECTOR,
-    COMPONENT_METRICS_LOGGER,
-    COMPONENT_MODULE_TO_ENV_CONNECTOR,
-    COMPONENT_RL_MODULE,
-    EPISODE_LEN_MEAN,
-    EPISODE_RETURN_MAX,
-    EPISODE_RETURN_MEAN,
-    EPISODE_RETURN_MIN,
-    NUM_ENV_STEPS_SAMPLED,
-    NUM_ENV_STEPS_SAMPLED_LIFETIME,
-    NUM_EPISODES,
-    NUM_EPISODES_LIFETIME,
-    TIMERS,
-)
+from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.env import vector_env
+from tflearner.env import normalizing, vector_env
 from tflearner.env.blas_threads import one_blas_thread
-from tflearner.env.env_runner import EnvRunner, StopWatch
+from tflearner.env.env_runner import RNG, EnvRunner, StopWatch
 from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
-from tflearner.metrics import MetricsLogger
 from tflearner.modules import acting
 from tflearner.spaces import mask_spaces
 from tflearner.spaces.mask_spaces import ACTION_MASK
-from tflearner.types import ResultDict, StateDict
-
-RNG = "rng"  # Its key in the state.
-_TIMERS = ("env_step_s", "act_s", "sample_s")
+from tflearner.types import ModuleID
 
 
 class SingleAgentEnvRunner(EnvRunner):
@@ -67,46 +46,64 @@ class SingleAgentEnvRunner(EnvRunner):
         env_to_module: The connector pipeline from observations to the module.
         module_to_env: The one from the module's outputs to actions; not needed if the
             module puts out actions.
-        env: A vector environment that `make_vector_env` has made for this config, to be
-            used, and closed, by this runner. By default the runner makes it.
         stop_watch: Sampling raises `BrokenOff` once this watch has run out.
 
     Attributes:
         env: The vector environment; `None` after an error, until the next `sample()`.
-        num_envs: How many environments it has.
-        metrics: The `MetricsLogger` that connectors may log to as well.
     """
 
     def __init__(
         self,
         *,
         config: Any,
-        module: Any,
+        module: Any = None,
         env_to_module: Any = None,
         module_to_env: Any = None,
-        env: VectorEnv | None = None,
         stop_watch: StopWatch | None = None,
     ):
-        super().__init__(config=config)
-        self.module = module
-        self.env_to_module = env_to_module
-        self.module_to_env = module_to_env
-        self.metrics = MetricsLogger()
-        self._rng = np.random.default_rng(np.random.SeedSequence(config.seed))
+        super().__init__(
+            config=config,
+            module=module,
+            env_to_module=env_to_module,
+            module_to_env=module_to_env,
+            stop_watch=stop_watch,
+        )
+        # If the config brings a vector environment, its maker closes it.
+        self._owns_env = not isinstance(config.env, VectorEnv)
+        self._stopped = False
+        self._seed_of_reset: int | None = None
+        self._set_actor()
+        self._use(self._make_env())
+
+    @property
+    def env_name(self) -> str:
+        return self._env_name
+
+    def get_spaces(self):
+        """Returns the environments' spaces, and those of every module that may act."""
+        spaces = self._spaces
+        seen = getattr(self.env_to_module, "observation_space", None)
+        return {
+            INPUT_ENV_SINGLE_SPACES: spaces,
+            DEFAULT_MODULE_ID: (spaces[0] if seen is None else seen, spaces[1]),
+        }
+
+    def set_modules(self, modules: Mapping[ModuleID, Any]) -> None:
+        super().set_modules(modules)
+        self._set_actor()
+
+    def _set_actor(self) -> None:
+        module = self.module
         # Own pieces in front of `GetActions` may change what actions are drawn from.
-        pieces = getattr(module_to_env, "connectors", ())
+        pieces = getattr(self.module_to_env, "connectors", ())
         draws = not pieces or isinstance(pieces[0], GetActions)
         self._actor: Any = (
             None if module is None else acting.make_actor(module, draws=draws)
         )
         self._is_stateful = module is not None and module.is_stateful()
-        # If the config brings a vector environment, its maker closes it.
-        self._owns_env = not isinstance(config.env, VectorEnv)
-        self._stopped = False
-        self._stop_watch = stop_watch or StopWatch()
-        self._seed_of_reset: int | None = None
-        self._use(self._make_env() if env is None else env)
-        self._log(Cut([], [], []), dict.fromkeys(_TIMERS, 0.0))
+
+    def warnings(self) -> Iterable[str]:
+        return normalizing.warnings_of(self.env, self.env_name)
 
     def _make_env(self) -> VectorEnv:
         self._stop_watch.is_in_env = True
@@ -117,18 +114,10 @@ class SingleAgentEnvRunner(EnvRunner):
 
     def _use(self, env: VectorEnv) -> None:
         self.env: Any = env
-        self.num_envs: int = env.num_envs
-        self._stepper = VectorStepper(env)
-        space = getattr(self.env_to_module, "observation_space", None)
-        if space is None:
-            space = env.single_observation_space
-        self._rollout = Rollout(
-            env.num_envs,
-            lookback=max(self.config.episode_lookback_horizon, self._is_stateful),
-            resets_in_next_step=self._stepper.resets_in_next_step,
-            observation_space=space,
-            action_space=env.single_action_space,
-        )
+        self.num_envs = env.num_envs
+        self._env_name = vector_env.shown_name(self.config.env, env)
+        self._spaces = env.single_observation_space, env.single_action_space
+        self._stepper: Any = None  # Made for the first reset.
         self._needs_reset = self._needs_seed = True
 
     def sample(
@@ -198,10 +187,11 @@ class SingleAgentEnvRunner(EnvRunner):
                 )
         except BaseException:
             self._stop_watch.is_in_env = False
-            self._give_up_env()
+            self.abandon()
             raise
         seconds["sample_s"] = time.perf_counter() - started
-        self._log(cut, seconds)
+        num_env_steps = sum(map(len, cut.episodes))
+        self.log_sampled(cut.returns, cut.lengths, num_env_steps, seconds)
         return cut.episodes
 
     def _reset(self, explore: bool) -> None:
@@ -210,10 +200,20 @@ class SingleAgentEnvRunner(EnvRunner):
         if seed is None and self._needs_seed:
             seed = int(self._rng.integers(2**31))
         watch = self._stop_watch
+        if self._stepper is None:
+            self._stepper = VectorStepper(self.env)
         watch.check()
         watch.is_in_env = True
         obs, infos = self._stepper.reset(seed=seed)
         watch.is_in_env = False
+        spaces = self.get_spaces()[DEFAULT_MODULE_ID]
+        self._rollout = Rollout(
+            self.num_envs,
+            lookback=max(self.config.episode_lookback_horizon, self._is_stateful),
+            resets_in_next_step=self._stepper.resets_in_next_step,
+            observation_space=spaces[0],
+            action_space=spaces[1],
+        )
         self._rollout.start(self._module_obs(obs, explore), infos)
         self._state = self._initial_state()
         self._needs_reset = self._needs_seed = False
@@ -334,21 +334,6 @@ class SingleAgentEnvRunner(EnvRunner):
             metrics=self.metrics,
         )
 
-    def _log(self, cut: Cut, seconds: dict[str, float]) -> None:
-        log_value, log_values = self.metrics.log_value, self.metrics.log_values
-        window = self.config.metrics_num_episodes_for_smoothing
-        log_values(EPISODE_RETURN_MEAN, cut.returns, reduce="mean", window=window)
-        log_values(EPISODE_RETURN_MIN, cut.returns, reduce="min", window=window)
-        log_values(EPISODE_RETURN_MAX, cut.returns, reduce="max", window=window)
-        log_values(EPISODE_LEN_MEAN, cut.lengths, reduce="mean", window=window)
-        num_steps, num_episodes = sum(map(len, cut.episodes)), len(cut.returns)
-        log_value(NUM_EPISODES, num_episodes, reduce="sum", clear_on_reduce=True)
-        log_value(NUM_EPISODES_LIFETIME, num_episodes, reduce="sum")
-        log_value(NUM_ENV_STEPS_SAMPLED, num_steps, reduce="sum", clear_on_reduce=True)
-        log_value(NUM_ENV_STEPS_SAMPLED_LIFETIME, num_steps, reduce="sum")
-        for name, value in seconds.items():
-            log_value((TIMERS, name), value, reduce="sum", clear_on_reduce=True)
-
     def end_episodes(self, seed: int) -> None:
         """Ends all running episodes, as truncated.
 
@@ -360,116 +345,6 @@ class SingleAgentEnvRunner(EnvRunner):
         """
         self._needs_reset, self._seed_of_reset = True, seed
 
-    def get_metrics(self) -> ResultDict:
-        """Returns what was measured since the last call, and ends the interval.
-
-        Returns:
-            `episode_return_mean`, `_min`, `_max` and `episode_len_mean` over the last
-            `metrics_num_episodes_for_smoothing` episodes (NaN before the first one has
-            ended), `num_episodes` and `num_env_steps_sampled` of the interval and, with
-            `_lifetime`, in all; under `timers` the seconds of the interval spent in
-            environments, in acting and in all of `sample()`. Returns and lengths are
-            those of the environment's own rewards and steps.
-        """
-        return self.metrics.reduce(return_stats_obj=False)
-
-    def get_state(
-        self,
-        components: str | Collection[str] | None = None,
-        *,
-        not_components: str | Collection[str] | None = None,
-    ) -> StateDict:
-        """Returns the random numbers' state, metrics, connectors' states and weights.
-
-        Environments have no state that could be read, so a runner that takes this over
-        starts new episodes, but with other seeds than this one began with.
-
-        Args:
-            components: `"rl_module"` among them, or `None`, includes the weights.
-            not_components: What is left out all the same.
-        """
-        state = {
-            RNG: self._rng.bit_generator.state,
-            **{k: p.get_state() for k, p in self.get_checkpointable_components()},
-        }
-        wanted = components is None or COMPONENT_RL_MODULE in _names(components)
-        if wanted and COMPONENT_RL_MODULE not in _names(not_components):
-            state[COMPONENT_RL_MODULE] = self.module.get_state()
-        return state
-
-    def get_ctor_args_and_kwargs(self):
-        return (), {
-            "config": self.config,
-            "module": self.module,
-            "env_to_module": self.env_to_module,
-            "module_to_env": self.module_to_env,
-        }
-
-    def get_checkpointable_components(self):
-        connectors = {
-            COMPONENT_ENV_TO_MODULE_CONNECTOR: self.env_to_module,
-            COMPONENT_MODULE_TO_ENV_CONNECTOR: self.module_to_env,
-        }
-        return [
-            (COMPONENT_METRICS_LOGGER, self.metrics),
-            *[(k, own) for k, own in connectors.items() if own and own.has_state],
-        ]
-
-    def _arguments_to_save(self):
-        # A module built anew would act with other weights: it is the learner's.
-        return super()._arguments_to_save() | {"module": Given("the module that acts")}
-
-    def _state_before(self, state):
-        # In an algorithm's checkpoint the weights are the learner's.
-        has_weights = COMPONENT_RL_MODULE in state
-        return self.get_state(not_components=() if has_weights else COMPONENT_RL_MODULE)
-
-    def set_state(self, state: StateDict) -> None:
-        """Sets the parts that a state from `get_state` contains.
-
-        Running episodes continue, now with the new weights.
-
-        Raises:
-            TFLearnerError: If the state is invalid; nothing is changed then.
-        """
-        with telling(f"{type(self).__name__}.set_state()"):
-            self._check_state(state)
-            before = self._state_before(state)
-            try:
-                self._take_state(state)
-            except BaseException:
-                self._take_state(before)
-                raise
-
-    def _plan_restore(self, state, component):
-        # The state of one part, by name as in `get_state`.
-        of_runner = {component[0]: state} if len(component) == 1 else {}
-        self._check_state(of_runner if component else state)
-        return super()._plan_restore(state, component)
-
-    def _check_state(self, state: StateDict) -> None:
-        if RNG in state:
-            random_state.checked("'rng'", self._rng, state[RNG])
-        if COMPONENT_METRICS_LOGGER in state:
-            metrics = MetricsLogger()
-            metrics.replace_state(state[COMPONENT_METRICS_LOGGER])
-            self.metrics.check_mergeable(metrics)
-            lifetime = metrics.peek(NUM_ENV_STEPS_SAMPLED_LIFETIME, default=None)
-            if type(lifetime) is not int or not 0 <= lifetime < 2**53:
-                where = f"metric {NUM_ENV_STEPS_SAMPLED_LIFETIME!r}"
-                raise UsageError(where, repr(lifetime), "an int in [0, 2**53)")
-
-    def _take_state(self, state: StateDict) -> None:
-        if COMPONENT_RL_MODULE in state:
-            self.module.set_state(state[COMPONENT_RL_MODULE])
-        if COMPONENT_METRICS_LOGGER in state:
-            self.metrics.replace_state(state[COMPONENT_METRICS_LOGGER])
-        for name, part in self.get_checkpointable_components():
-            if name in state and part is not self.metrics:
-                part.set_state(state[name])
-        if RNG in state:
-            self._rng.bit_generator.state = state[RNG]
-
     def stop(self) -> None:
         """Closes the environments, unless the config brought a vector environment."""
         self._stopped = True
@@ -477,7 +352,8 @@ class SingleAgentEnvRunner(EnvRunner):
         if self._owns_env and env is not None:
             vector_env.close_vector_env(env)
 
-    def _give_up_env(self) -> None:
+    def abandon(self) -> None:
+        """Closes the environments after an error; the next `sample()` makes new ones."""
         self._needs_reset = True
         if self._owns_env and self.env is not None:
             env, self.env = self.env, None
@@ -488,7 +364,3 @@ def _with_rows(array: np.ndarray, rows: np.ndarray, index: np.ndarray) -> np.nda
     array = array.copy()
     array[index] = rows[index]
     return array
-
-
-def _names(components: str | Collection[str] | None) -> Collection[str]:
-    return (components,) if isinstance(components, str) else components or ()

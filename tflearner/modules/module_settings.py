@@ -1,7 +1,6 @@
 """Settings that describe modules: their bounds, and the specifications they make."""
 
 import dataclasses
-import inspect
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -17,7 +16,7 @@ from tflearner.modules.rl_module_spec import (
     RLModuleSpec,
     check_spec,
 )
-from tflearner.settings.bounds import bound, checked, function, instance_of, or_none
+from tflearner.settings.bounds import a_class, bound, checked, function, instance_of
 from tflearner.types import ModuleID
 
 
@@ -56,16 +55,11 @@ def _check_rl_module_spec(where: str, spec: Any) -> None:
         spec.check()
 
 
-def _check_learner_class(where: str, cls: Any) -> None:
-    if not isinstance(cls, type) or not hasattr(cls, "compute_loss_for_module"):
-        raise ConfigError(where, shown(cls), "a subclass of TfLearner")
-    if inspect.isabstract(cls):
-        lacking = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-        got = f"{cls.__name__}, which lacks {lacking}"
-        raise ConfigError(where, got, "a class with all methods of a learner")
-
-
-LEARNER_CLASS = or_none(checked(_check_learner_class))
+LEARNER_CLASS = a_class(
+    lambda cls: hasattr(cls, "compute_loss_for_module"),
+    "a subclass of TfLearner",
+    "a class with all methods of a learner",
+)
 POLICIES = checked(check_policies)
 POLICIES_TO_TRAIN = bound(
     _are_policies_to_train, "a list of module ids, a function or None"

@@ -9,6 +9,7 @@ checked by `validate()`, not when they are set.
     )
 """
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -124,6 +125,29 @@ def instance_of(kind: type | UnionType, want: str) -> Bound:
 def function(want: str, hint: str | None = None) -> Bound:
     """Returns a bound that allows functions and `None`."""
     return bound(lambda value: value is None or callable(value), want, hint)
+
+
+def a_class(
+    is_allowed: Callable[[type], object], want: str, want_methods: str
+) -> Bound:
+    """Returns a bound that allows `None`, and classes without abstract methods.
+
+    Args:
+        is_allowed: A function that is true for the classes.
+        want: The classes in words, for errors.
+        want_methods: A class with all of its methods, in words.
+    """
+
+    def check(where: str, value: Any) -> None:
+        if not isinstance(value, type) or not is_allowed(value):
+            raise ConfigError(where, shown(value), want)
+        if inspect.isabstract(value):
+            lacking = ", ".join(sorted(getattr(value, "__abstractmethods__", ())))
+            raise ConfigError(
+                where, f"{value.__name__}, which lacks {lacking}", want_methods
+            )
+
+    return or_none(checked(check))
 
 
 def check_path(where: str, path: Any) -> None:

@@ -73,7 +73,6 @@ ANY: Names = {
     "num_cpus_per_worker": _ONE_PROCESS,
     "num_gpus_per_worker": _ONE_PROCESS,
     "num_cpus_per_learner": _ONE_PROCESS,
-    "env_runner_cls": None,
     "sample_timeout_s": None,
     "compress_observations": None,
     "preprocessor_pref": None,
