@@ -22,7 +22,7 @@ import warnings
 import numpy as np
 import ray
 import torch
-from recorders import data, dqn, gae, metrics, ppo, sac
+from recorders import data, dqn, gae, impala, marwil, metrics, ppo, sac
 
 RAY_VERSION = "2.60.0"
 DATA = pathlib.Path(__file__).parent / "data"
@@ -37,6 +37,8 @@ def record():
     dqn_cases, dqn_arrays = dqn.record()
     sac_cases, sac_arrays = sac.record()
     gae_cases, gae_arrays = gae.record()
+    (marwil_cases, marwil_arrays), (bc_cases, bc_arrays) = marwil.record()
+    impala_cases, impala_arrays = impala.record()
     return {
         "ppo.json": ppo_cases,
         "ppo.npz": ppo_arrays,
@@ -46,6 +48,12 @@ def record():
         "sac.npz": sac_arrays,
         "gae.json": gae_cases,
         "gae.npz": gae_arrays,
+        "bc.json": bc_cases,
+        "bc.npz": bc_arrays,
+        "marwil.json": marwil_cases,
+        "marwil.npz": marwil_arrays,
+        "impala.json": impala_cases,
+        "impala.npz": impala_arrays,
         "schedules.json": data.record_schedules(),
         "minibatches.json": data.record_minibatches(),
         "shards.json": data.record_shards(),
