@@ -10,13 +10,16 @@ from tflearner.algorithms.sac import SACTfLearner
 DATA = pathlib.Path(__file__).parent / "data"
 NAMES = {
     algorithm: [*json.loads((DATA / f"{algorithm}.json").read_text())["cases"]]
-    for algorithm in ("ppo", "dqn", "sac")
+    for algorithm in ("ppo", "dqn", "sac", "bc", "marwil", "impala")
 }
 # Cases that are traced: the first ones in the plain run, the second ones in the deep tier.
 TRACED = {
     "ppo": ["discrete_minibatches", "two_modules"],
     "dqn": ["distributional_double", "two_modules"],
     "sac": ["discrete", "two_modules"],
+    "bc": ["discrete_minibatches"],
+    "marwil": ["discrete_minibatches", "two_modules"],
+    "impala": ["discrete", "two_modules"],
 }
 # Cases that run the lines of others, on other numbers: in the deep part of a run.
 VARIATIONS = {
@@ -35,6 +38,15 @@ VARIATIONS = {
         *("box_one_action", "box_low_alpha", "box_high_alpha", "box_target_entropy"),
         *("box_unweighted", "box_many_steps", "box_two_layers_relu", "box_by_norm"),
         *("discrete_two_layers_relu", "discrete_low_alpha"),
+    ),
+    "bc": ("discrete", "discrete_masked", "box_by_norm"),
+    "marwil": (
+        *("discrete_shared", "discrete_low_beta", "discrete_masked", "box_masked"),
+        *("discrete_by_global_norm", "box_free_log_std"),
+    ),
+    "impala": (
+        *("discrete_separate", "discrete_wide_clips", "discrete_tight_clips"),
+        *("discrete_by_global_norm", "box_separate", "box_lstm"),
     ),
 }
 

@@ -1,5 +1,6 @@
-"""The default actor-critic module of PPO and its relatives."""
+"""The default modules of BC, and of PPO and its relatives."""
 
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
@@ -20,22 +21,25 @@ from tflearner.spaces.mask_spaces import has_action_mask
 from tflearner.types import Tensor
 
 
-class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """A policy and a value function on top of an encoder.
+class BCTfRLModule(TfRLModule):
+    """A policy on top of an encoder: the default module of BC.
 
-    Puts out `ACTION_DIST_INPUTS`, and while training `VF_PREDS` as well. With a
-    recurrent encoder it takes sequences, OBS [S, T, ...], and the state before each in
-    STATE_IN, [S, ...]; it puts out [S, T, ...], and the state after each in STATE_OUT.
+    Puts out `ACTION_DIST_INPUTS`. With a recurrent encoder it takes sequences, OBS [S,
+    T, ...], and the state before each in STATE_IN, [S, ...]; it puts out [S, T, ...],
+    and the state after each in STATE_OUT.
 
     Where observations hold an "action_mask", the actions it forbids have
     `mask_spaces.FORBIDDEN` as their logits in whatever the module puts out: they are
-    never taken, and losses are over the allowed ones. Values do not depend on it.
+    never taken, and losses are over the allowed ones.
     """
 
     _policy_methods = ("_policy", "_masked_policy", "masked")
 
     def setup(self) -> None:
         self.model_config = DefaultModelConfig.make(self.model_config)
+        if not isinstance(self, ValueFunctionAPI):  # Nothing to keep apart.
+            shared = dataclasses.replace(self.model_config, vf_share_layers=True)
+            self.model_config = shared
         catalog_class = self.catalog_class or PPOCatalog
         self.catalog = catalog_class(
             self.observation_space, self.action_space, self.model_config, seed=self.seed
@@ -44,7 +48,6 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         self.encoder = self.catalog.build_actor_critic_encoder(framework="tf2")
         self.pi = self.catalog.build_pi_head(framework="tf2")
         self.log_std_bound = self.catalog.build_log_std_bound()
-        self.vf = self.catalog.build_vf_head(framework="tf2")
 
     @property
     def encoding(self) -> Any:
@@ -68,6 +71,53 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             Columns.ACTION_DIST_INPUTS: self._masked_policy(embedding, batch),
             Columns.STATE_OUT: state,
         }
+
+    def _masked_policy(self, embedding, batch):
+        """Returns the distribution's inputs for the embedding of `batch`."""
+        if self.is_stateful():
+            outputs = apply_per_step(self._policy, embedding)
+        else:
+            outputs = self._policy(embedding)
+        return self.masked(outputs, batch[Columns.OBS])
+
+    def masked(self, outputs, observations):
+        """Returns the distribution's inputs after the mask in observations, if any."""
+        return masked(outputs, observations) if self._is_masked else outputs
+
+    def _policy(self, embedding):
+        outputs = self.pi(embedding)
+        return outputs if self.log_std_bound is None else self.log_std_bound(outputs)
+
+    def _numpy_form(self):
+        encode = numpy_form(self.encoder)
+        bound = [] if self.log_std_bound is None else [self.log_std_bound]
+        network, head = encode, chain([self.pi, *bound])
+        if encode is None or head is None:
+            return None
+        if not self.is_stateful():
+            network, head = Chain((encode, *head.layers)), None
+        return NumpyPolicy(self.encoding.numpy_form, network, head, self._is_masked)
+
+    def _keras_form(self, form, observations, state):
+        encoded = self.encoding.encode(observations)
+        if self.is_stateful():
+            embedding, state = form(self.encoder, encoded, state)
+        else:
+            embedding = form(self.encoder, encoded)
+        # Greedy actions do not depend on log standard deviations.
+        return self.masked(form(self.pi, embedding), observations), state
+
+
+class PPOTfRLModule(BCTfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
+    """A policy and a value function on top of an encoder.
+
+    Puts out what `BCTfRLModule` does, and while training `VF_PREDS` as well. Values do
+    not depend on a mask of actions.
+    """
+
+    def setup(self) -> None:
+        super().setup()
+        self.vf = self.catalog.build_vf_head(framework="tf2")
 
     def _forward_train(self, batch, **kwargs):
         if not self.is_stateful():
@@ -96,22 +146,6 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             )
         return apply_per_step(self._values, embeddings)
 
-    def _masked_policy(self, embedding, batch):
-        """Returns the distribution's inputs for the embedding of `batch`."""
-        if self.is_stateful():
-            outputs = apply_per_step(self._policy, embedding)
-        else:
-            outputs = self._policy(embedding)
-        return self.masked(outputs, batch[Columns.OBS])
-
-    def masked(self, outputs, observations):
-        """Returns the distribution's inputs after the mask in observations, if any."""
-        return masked(outputs, observations) if self._is_masked else outputs
-
-    def _policy(self, embedding):
-        outputs = self.pi(embedding)
-        return outputs if self.log_std_bound is None else self.log_std_bound(outputs)
-
     def _values(self, embedding):
         return tf.squeeze(self.vf(embedding), -1)
 
@@ -120,26 +154,8 @@ class PPOTfRLModule(TfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
             return ["vf"]
         return ["vf", "encoder.critic"]
 
-    def _numpy_form(self):
-        encode = numpy_form(self.encoder)
-        bound = [] if self.log_std_bound is None else [self.log_std_bound]
-        network, head = encode, chain([self.pi, *bound])
-        if encode is None or head is None:
-            return None
-        if not self.is_stateful():
-            network, head = Chain((encode, *head.layers)), None
-        return NumpyPolicy(self.encoding.numpy_form, network, head, self._is_masked)
 
-    def _keras_form(self, form, observations, state):
-        encoded = self.encoding.encode(observations)
-        if self.is_stateful():
-            embedding, state = form(self.encoder, encoded, state)
-        else:
-            embedding = form(self.encoder, encoded)
-        # Greedy actions do not depend on log standard deviations.
-        return self.masked(form(self.pi, embedding), observations), state
-
-
+register_builder("tflearner/BCTfRLModule", BCTfRLModule)
 register_builder("tflearner/PPOTfRLModule", PPOTfRLModule)
 
 

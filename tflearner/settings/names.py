@@ -204,17 +204,11 @@ _STEPS = (
 )
 _ADVANTAGES = "drop it: advantages are always standardised"
 
-PPO: Names = {
+# Of algorithms that learn from what they have just sampled.
+ON_POLICY: Names = {
     **ANY,
-    "lambda": "lambda_",
-    "lam": "lambda_",
-    "gae_lambda": "lambda_",
-    "use_gae": "drop it: advantages are always GAE's; lambda_=1.0 makes them Monte Carlo's",
-    "use_critic": "drop it: there always is a value function",
     "n_steps": _STEPS,
     "num_steps": _STEPS,
-    "rollout_length": _STEPS,
-    "unroll_length": _STEPS,
     "steps_per_epoch": _STEPS,
     "timesteps_per_iteration": _STEPS,
     "min_sample_timesteps_per_iteration": _STEPS,
@@ -223,15 +217,6 @@ PPO: Names = {
     "noptepochs": "num_epochs",
     "num_minibatches": "minibatch_size=... sets their size",
     "nminibatches": "minibatch_size=... sets their size",
-    "clip_range": "clip_param",
-    "cliprange": "clip_param",
-    "clip_coef": "clip_param",
-    "clip_ratio": "clip_param",
-    "clip_eps": "clip_param",
-    "clip_epsilon": "clip_param",
-    "eps_clip": "clip_param",
-    "clip_range_vf": "vf_clip_param=... caps the squared value error instead",
-    "clip_vloss": "vf_clip_param=... caps the squared value error instead",
     "ent_coef": "entropy_coeff",
     "entropy_coef": "entropy_coeff",
     "entropy_cost": "entropy_coeff",
@@ -242,12 +227,63 @@ PPO: Names = {
     "value_coef": "vf_loss_coeff",
     "value_loss_coef": "vf_loss_coeff",
     "value_loss_coeff": "vf_loss_coeff",
+    "tau": None,
+    "epsilon": None,
+}
+
+PPO: Names = {
+    **ON_POLICY,
+    "lambda": "lambda_",
+    "lam": "lambda_",
+    "gae_lambda": "lambda_",
+    "use_gae": "drop it: advantages are always GAE's; lambda_=1.0 makes them Monte Carlo's",
+    "use_critic": "drop it: there always is a value function",
+    "rollout_length": _STEPS,
+    "unroll_length": _STEPS,
+    "clip_range": "clip_param",
+    "cliprange": "clip_param",
+    "clip_coef": "clip_param",
+    "clip_ratio": "clip_param",
+    "clip_eps": "clip_param",
+    "clip_epsilon": "clip_param",
+    "eps_clip": "clip_param",
+    "clip_range_vf": "vf_clip_param=... caps the squared value error instead",
+    "clip_vloss": "vf_clip_param=... caps the squared value error instead",
     "target_kl": "kl_target=... adapts the weight of a KL penalty; updates never end early",
     "normalize_advantage": _ADVANTAGES,
     "normalize_advantages": _ADVANTAGES,
     "norm_adv": _ADVANTAGES,
-    "tau": None,
-    "epsilon": None,
+}
+
+IMPALA: Names = {
+    **ON_POLICY,
+    "unroll_length": "rollout_fragment_length",
+    "rollout_length": "rollout_fragment_length",
+    "baseline_cost": "vf_loss_coeff",
+    "clip_rho_threshold": "vtrace_clip_rho_threshold",
+    "clip_pg_rho_threshold": "vtrace_clip_pg_rho_threshold",
+    "lambda_": "drop it: V-trace has none",
+    "gae_lambda": "drop it: V-trace has none",
+    "learner_queue_size": _ONE_PROCESS,
+    "num_gpu_loader_threads": _ONE_PROCESS,
+}
+
+_DATA = "pass the data themselves: data=episodes, or columns, or batches"
+
+# Of algorithms that learn from data.
+OFFLINE: Names = {
+    **ANY,
+    "input_": _DATA,
+    "input": _DATA,
+    "dataset": _DATA,
+    "episodes": _DATA,
+    "batch_size": "train_batch_size_per_learner",
+    "num_iters": "dataset_num_iters_per_learner",
+    "vf_loss_coeff": "vf_coeff",
+    "vf_coef": "vf_coeff",
+    "lam": "lambda_",
+    "bc_logstd_coeff": None,
+    "burnin_len": None,
 }
 
 _CAPACITY = 'it is a part of the buffer: replay_buffer_config={"capacity": ...}'
