@@ -258,7 +258,7 @@ class IMPALATfLearner(TfLearner):
     def before_gradient_based_update(self, *, timesteps):
         super().before_gradient_based_update(timesteps=timesteps)
         name = constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
-        now = timesteps.get(name, self._last_timestep)
+        now = timesteps.get(name, self._counters.timestep)
         for module_id in self.updated_module_ids:
             coeff = self._entropy_coeffs[module_id].update(timestep=now)
             key = (module_id, CURR_ENTROPY_COEFF_KEY)
@@ -267,7 +267,7 @@ class IMPALATfLearner(TfLearner):
     def _set_learner_state(self, state):
         super()._set_learner_state(state)
         for coeff in self._entropy_coeffs.values():
-            coeff.update(timestep=self._last_timestep)
+            coeff.update(timestep=self._counters.timestep)
 
     def get_required_columns(self, module_id):
         return (

@@ -72,12 +72,14 @@ class UpdatePlan(NamedTuple):
         env_steps: The environment steps that the batch stands for.
         minibatches: Which rows, or sequences, make up each minibatch.
         full_batch: Whether each minibatch is the whole batch.
+        parts: The plans that this one joins, see `groups`; none if it joins none.
     """
 
     columns: dict[ModuleID, dict[str, Any]]
     env_steps: int
     minibatches: MinibatchPlan
     full_batch: bool
+    parts: tuple["UpdatePlan", ...] = ()
 
 
 def plan_update(

@@ -31,6 +31,7 @@ from tflearner.errors import (
 )
 from tflearner.intake import agreement, batch_checks, train_batch
 from tflearner.intake.deferred import LOST, Lost
+from tflearner.intake.groups import grouped
 from tflearner.intake.items import items_of, only_one
 from tflearner.intake.update_plan import UpdatePlan, UpdateSettings, plan_update
 from tflearner.learner.learner_state import LearnerState
@@ -73,6 +74,8 @@ class Learner(LearnerState):
     # Whether `compute_loss_for_module` gets whole trajectories of every module: columns
     # and forward outputs [S, T, ...], one sequence per episode, and LOSS_MASK [S, T].
     needs_trajectories: bool = False
+    # The most items of an iterator that one traced call trains on.
+    items_per_call: int = 1
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -491,7 +494,10 @@ class Learner(LearnerState):
         run, draws = UpdateRun(), self._rng.bit_generator
         random_state = draws.state
         try:
-            for plan in self._plans(batches, settings, timesteps, of_iterator):
+            plans = self._plans(batches, settings, timesteps, of_iterator)
+            if of_iterator and self._replicas.num_workers == 1:
+                plans = grouped(plans, self.items_per_call)
+            for plan in plans:
                 if plan is None:
                     run.num_skipped += 1
                     continue
@@ -576,12 +582,9 @@ class Learner(LearnerState):
     def _log_update(
         self, plan: UpdatePlan, outputs: UpdateOutputs, run: UpdateRun
     ) -> None:
-        log_steps_trained(
-            self.metrics,
-            plan.columns,
-            plan.env_steps,
-            self._counters.weights_seq_no + 1,
-        )
+        seq_no = self._counters.weights_seq_no + 1
+        for part in plan.parts or (plan,):
+            log_steps_trained(self.metrics, part.columns, part.env_steps, seq_no)
         self.row_outputs = outputs.rows
         skipped: dict[ModuleID, np.ndarray] = {}
         for key, values in outputs.values.items():

@@ -16,6 +16,7 @@ class OfflineTfLearner(TfLearner):
     """
 
     config: Any
+    items_per_call = 32
 
     def logp(
         self, module_id: ModuleID, batch: dict[str, Any], fwd_out: dict[str, Any]

@@ -33,8 +33,8 @@ class UpdateRun:
     not_finite: NonFiniteUpdateError | None = None
 
     def add(self, plan: UpdatePlan) -> None:
-        """Notes that a batch was trained on."""
-        self.num_trained += 1
+        """Notes that a batch, or a group of them, was trained on."""
+        self.num_trained += len(plan.parts) or 1
         self.module_ids |= dict.fromkeys(plan.columns)
 
     def log(self, metrics: MetricsLogger, *, of_iterator: bool) -> None:
