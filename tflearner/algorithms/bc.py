@@ -9,12 +9,12 @@ from tflearner import constants
 from tflearner.algorithms.offline import OfflineAlgorithm, OfflineConfig
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import register_config
 from tflearner.learner.offline_learner import OfflineTfLearner
 from tflearner.losses.bc import bc_loss
 from tflearner.modules.actor_critic import BCTfRLModule
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.settings.settings import register_config
 
 
 @dataclasses.dataclass

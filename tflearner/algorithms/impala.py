@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from tflearner import constants, setting_names
+from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import ENV_RUNNERS, TRAINING, AlgorithmConfig, register_config
+from tflearner.config import A_CLIP, ENV_RUNNERS, TRAINING, AlgorithmConfig
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.distributed.learner_group import LearnerGroup
-from tflearner.errors import BatchError, ConfigError, shown
+from tflearner.errors import BatchError, ConfigError
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.losses.impala import impala_loss
 from tflearner.losses.vtrace import vtrace
@@ -33,7 +33,16 @@ from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.networks.recurrent import apply_per_step
 from tflearner.schedule import Scheduler
-from tflearner.setting_names import Names
+from tflearner.settings import names
+from tflearner.settings.bounds import (
+    A_BOOL,
+    at_least,
+    finite,
+    number,
+    or_none,
+    schedule,
+)
+from tflearner.settings.settings import register_config
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
 CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
@@ -50,39 +59,47 @@ class IMPALAConfig(AlgorithmConfig):
         1
     """
 
-    renamed: ClassVar[Names] = setting_names.IMPALA
+    renamed: ClassVar[names.Names] = names.IMPALA
     learner_wide: ClassVar[tuple[str, ...]] = (
         *AlgorithmConfig.learner_wide,
         "broadcast_interval",
     )
 
     # --- env_runners ---
-    rollout_fragment_length: int = field(default=50, metadata=ENV_RUNNERS)
+    rollout_fragment_length: int = field(default=50, metadata=ENV_RUNNERS | at_least(1))
     """Steps per environment of a `sample()`, and so the most of a trajectory."""
 
     # --- training: optimisation ---
-    lr: LearningRateOrSchedule = field(default=5e-4, metadata=TRAINING)
+    lr: LearningRateOrSchedule = field(default=5e-4, metadata=TRAINING | schedule(0.0))
     """Adam's step size, or a schedule `[[timestep, value], ...]` in environment steps."""
-    grad_clip: float | None = field(default=40.0, metadata=TRAINING)
+    grad_clip: float | None = field(default=40.0, metadata=TRAINING | A_CLIP)
     """Bound on gradients; `None` does not clip."""
-    train_batch_size_per_learner: int = field(default=500, metadata=TRAINING)
+    train_batch_size_per_learner: int = field(
+        default=500, metadata=TRAINING | at_least(1)
+    )
     """Environment steps collected before each update, at least."""
 
     # --- training: V-trace ---
-    vtrace: bool = field(default=True, metadata=TRAINING)
+    vtrace: bool = field(default=True, metadata=TRAINING | A_BOOL)
     """Whether steps are weighed by how likely the current policy takes them; `False`
     weighs all alike, as if it had taken them."""
-    vtrace_clip_rho_threshold: float | None = field(default=1.0, metadata=TRAINING)
+    vtrace_clip_rho_threshold: float | None = field(
+        default=1.0, metadata=TRAINING | or_none(number(0.0, math.inf))
+    )
     """Bound on the weights in value targets; `None` has no bound."""
-    vtrace_clip_pg_rho_threshold: float | None = field(default=1.0, metadata=TRAINING)
+    vtrace_clip_pg_rho_threshold: float | None = field(
+        default=1.0, metadata=TRAINING | or_none(number(0.0, math.inf))
+    )
     """Bound on the weights of policy gradients; `None` has no bound."""
-    broadcast_interval: int = field(default=1, metadata=TRAINING)
+    broadcast_interval: int = field(default=1, metadata=TRAINING | at_least(1))
     """Updates after which acting takes over the learner's weights."""
 
     # --- training: objective ---
-    vf_loss_coeff: float = field(default=0.5, metadata=TRAINING)
+    vf_loss_coeff: float = field(default=0.5, metadata=TRAINING | finite(0.0))
     """Weight of the value loss."""
-    entropy_coeff: LearningRateOrSchedule = field(default=0.01, metadata=TRAINING)
+    entropy_coeff: LearningRateOrSchedule = field(
+        default=0.01, metadata=TRAINING | schedule(0.0)
+    )
     """Weight of the entropy bonus, or a schedule `[[timestep, value], ...]`."""
 
     def get_default_learner_class(self) -> type:
@@ -106,18 +123,6 @@ class IMPALAConfig(AlgorithmConfig):
         if issubclass(self.get_learner_class(), IMPALATfLearner):
             pipeline.prepend(AddOneTsToEpisodesAndTruncate())
         return pipeline
-
-    def validate(self) -> None:
-        super().validate()
-        self._check_integer("broadcast_interval", 1)
-        for name in ("vtrace_clip_rho_threshold", "vtrace_clip_pg_rho_threshold"):
-            if getattr(self, name) is not None:
-                self._check_number(name, 0.0, math.inf)
-        self._check_finite("vf_loss_coeff", 0.0)
-        self._check_schedule("entropy_coeff", least=0.0)
-        if not isinstance(self.vtrace, bool):
-            where = f"{type(self).__name__}.vtrace"
-            raise ConfigError(where, shown(self.vtrace), "a bool")
 
 
 class IMPALA(Algorithm):

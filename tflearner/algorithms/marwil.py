@@ -14,7 +14,7 @@ from tflearner import constants
 from tflearner.algorithms.offline import OfflineAlgorithm, OfflineConfig
 from tflearner.checkpoint.builders import register_builder
 from tflearner.columns import Columns
-from tflearner.config import TRAINING, register_config
+from tflearner.config import TRAINING
 from tflearner.connectors.episode_columns import AddOneTsToEpisodesAndTruncate
 from tflearner.connectors.gae import GeneralAdvantageEstimation
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
@@ -24,6 +24,8 @@ from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
 from tflearner.modules.rl_module_spec import RLModuleSpec
+from tflearner.settings.bounds import finite, number
+from tflearner.settings.settings import register_config
 from tflearner.types import ModuleID
 
 MOVING_AVG_SQD_ADV_NORM_KEY = "moving_avg_sqd_adv_norm"
@@ -44,18 +46,20 @@ class MARWILConfig(OfflineConfig):
     learner_wide: ClassVar[tuple[str, ...]] = (*OfflineConfig.learner_wide, "lambda_")
 
     # --- training: value targets ---
-    lambda_: float = field(default=1.0, metadata=TRAINING)
+    lambda_: float = field(default=1.0, metadata=TRAINING | number(0.0, 1.0))
     """GAE mixing: 1 makes value targets the discounted returns of the data."""
 
     # --- training: objective ---
-    beta: float = field(default=1.0, metadata=TRAINING)
+    beta: float = field(default=1.0, metadata=TRAINING | finite(0.0))
     """How much the actions that turned out better are preferred; 0 clones all."""
-    vf_coeff: float = field(default=1.0, metadata=TRAINING)
+    vf_coeff: float = field(default=1.0, metadata=TRAINING | finite(0.0))
     """Weight of the value loss."""
-    moving_average_sqd_adv_norm_start: float = field(default=100.0, metadata=TRAINING)
+    moving_average_sqd_adv_norm_start: float = field(
+        default=100.0, metadata=TRAINING | finite(0.0)
+    )
     """First value of the moving average of squared advantages, which scales `beta`."""
     moving_average_sqd_adv_norm_update_rate: float = field(
-        default=0.01, metadata=TRAINING
+        default=0.01, metadata=TRAINING | number(0.0, 1.0)
     )
     """How far the average moves with each minibatch."""
 
@@ -80,13 +84,6 @@ class MARWILConfig(OfflineConfig):
                 GeneralAdvantageEstimation(gamma=self.gamma, lambda_=self.lambda_)
             )
         return pipeline
-
-    def validate(self) -> None:
-        super().validate()
-        self._check_number("lambda_", 0.0, 1.0)
-        for name in ("beta", "vf_coeff", "moving_average_sqd_adv_norm_start"):
-            self._check_finite(name, 0.0)
-        self._check_number("moving_average_sqd_adv_norm_update_rate", 0.0, 1.0)
 
 
 class MARWIL(OfflineAlgorithm):
