@@ -115,19 +115,19 @@ from tflearner.constants import WEIGHTS_SEQ_NO as WEIGHTS_SEQ_NO
 from tflearner.data.episode_replay_buffer import (
     EpisodeReplayBuffer as EpisodeReplayBuffer,
 )
-from tflearner.data.minibatches import (
+from tflearner.data.iterators import (
     MiniBatchCyclicIterator as MiniBatchCyclicIterator,
 )
-from tflearner.data.minibatches import MiniBatchDummyIterator as MiniBatchDummyIterator
+from tflearner.data.iterators import MiniBatchDummyIterator as MiniBatchDummyIterator
+from tflearner.data.iterators import ShardBatchIterator as ShardBatchIterator
+from tflearner.data.iterators import ShardEpisodesIterator as ShardEpisodesIterator
+from tflearner.data.iterators import ShardObjectRefIterator as ShardObjectRefIterator
 from tflearner.data.multi_agent_episode import MultiAgentEpisode as MultiAgentEpisode
 from tflearner.data.prioritized_episode_replay_buffer import (
     PrioritizedEpisodeReplayBuffer as PrioritizedEpisodeReplayBuffer,
 )
 from tflearner.data.sample_batch import MultiAgentBatch as MultiAgentBatch
 from tflearner.data.sample_batch import SampleBatch as SampleBatch
-from tflearner.data.shards import ShardBatchIterator as ShardBatchIterator
-from tflearner.data.shards import ShardEpisodesIterator as ShardEpisodesIterator
-from tflearner.data.shards import ShardObjectRefIterator as ShardObjectRefIterator
 from tflearner.data.single_agent_episode import SingleAgentEpisode as SingleAgentEpisode
 from tflearner.distributed.learner_group import LearnerGroup as LearnerGroup
 from tflearner.env.env_runner import EnvRunner as EnvRunner

@@ -4,7 +4,6 @@ import collections
 import copy
 import itertools
 import math
-import numbers
 import operator
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from tflearner.checks import is_int, is_real
 from tflearner.errors import UsageError, shown
 from tflearner.types import StateDict
 
@@ -379,11 +379,10 @@ def _check_settings(
     clear_on_reduce: bool,
     throughput: bool,
 ) -> None:
-    is_count = isinstance(window, (int, np.integer)) and not isinstance(window, bool)
     is_inf = isinstance(window, float) and window == math.inf
-    is_window = window is None or is_inf or (is_count and 1 <= window < _MAX_INT)
+    is_window = window is None or is_inf or is_int(window, 1, _MAX_INT - 1)
     has_ema = ema_coeff is not None
-    is_coeff = isinstance(ema_coeff, numbers.Real) and 0 < ema_coeff <= 1
+    is_coeff = is_real(ema_coeff) and 0 < ema_coeff <= 1
     are_bools = all(
         isinstance(b, bool | np.bool_) for b in (clear_on_reduce, throughput)
     )

@@ -6,14 +6,14 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from tflearner.data.minibatches import MiniBatchCyclicIterator
-from tflearner.data.multi_agent_episode import MultiAgentEpisode
-from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
-from tflearner.data.shards import (
+from tflearner.data.iterators import (
+    MiniBatchCyclicIterator,
     ShardBatchIterator,
     ShardEpisodesIterator,
     ShardObjectRefIterator,
 )
+from tflearner.data.multi_agent_episode import MultiAgentEpisode
+from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 
 # Minibatches.

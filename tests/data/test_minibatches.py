@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tflearner.data import minibatches
+from tflearner.data import iterators, minibatches
 from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.errors import BatchError, UsageError
 
@@ -139,7 +139,7 @@ def test_same_seed_same_plan():
 )
 def test_known_counts(num_items, size, num_epochs, want):
     batch = row_batch(num_items)
-    iterator = minibatches.MiniBatchCyclicIterator(
+    iterator = iterators.MiniBatchCyclicIterator(
         batch, minibatch_size=size, num_epochs=num_epochs
     )
     assert [len(m["p"]) for m in iterator] == [size] * want
@@ -174,9 +174,7 @@ def test_counts_must_be_counts(setting, value):
 
 def test_modules_without_rows_are_an_error():
     with pytest.raises(BatchError, match="module 'q': got 0 rows, want at least 1"):
-        minibatches.MiniBatchCyclicIterator(
-            row_batch({"p": 4, "q": 0}), minibatch_size=2
-        )
+        iterators.MiniBatchCyclicIterator(row_batch({"p": 4, "q": 0}), minibatch_size=2)
     with pytest.raises(BatchError, match="no modules"):
         minibatches.plan_minibatches({}, minibatch_size=2)
 
@@ -204,7 +202,7 @@ def row_batch(num_items, env_steps=77):
 
 def test_iterator_yields_the_rows_of_its_plan_and_leaves_the_batch_alone():
     batch = row_batch({"p": 7, "q": 3})
-    iterator = minibatches.MiniBatchCyclicIterator(
+    iterator = iterators.MiniBatchCyclicIterator(
         batch, minibatch_size=4, num_epochs=2, rng=np.random.default_rng(0)
     )
     seen = list(iterator)
@@ -218,9 +216,7 @@ def test_iterator_yields_the_rows_of_its_plan_and_leaves_the_batch_alone():
 
 
 def test_iterating_again_yields_the_same():
-    iterator = minibatches.MiniBatchCyclicIterator(
-        row_batch({"p": 9}), minibatch_size=2
-    )
+    iterator = iterators.MiniBatchCyclicIterator(row_batch({"p": 9}), minibatch_size=2)
     first, second = ([m["p"]["obs"].tolist() for m in iterator] for _ in range(2))
     assert first == second and len(first) == 5
 
@@ -234,7 +230,7 @@ def test_iterator_keeps_sequences_whole():
     batch = MultiAgentBatch(
         {"rnn": sequences, **row_batch({"mlp": 14}).policy_batches}, 14
     )
-    seen = list(minibatches.MiniBatchCyclicIterator(batch, minibatch_size=6))
+    seen = list(iterators.MiniBatchCyclicIterator(batch, minibatch_size=6))
     # 5 sequences of 14 steps together: 2 hold about 6 steps.
     assert len(seen) == 3
     for minibatch in seen:
@@ -248,5 +244,5 @@ def test_iterator_keeps_sequences_whole():
 
 def test_dummy_iterator_yields_the_batch_once():
     batch = row_batch({"p": 3})
-    (only,) = minibatches.MiniBatchDummyIterator(batch, num_epochs=5, minibatch_size=1)
+    (only,) = iterators.MiniBatchDummyIterator(batch, num_epochs=5, minibatch_size=1)
     assert only is batch

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tflearner.data import minibatches, shards
+from tflearner.data import iterators, minibatches
 from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 
@@ -14,7 +14,7 @@ def batch_of(rows):
 
 def test_rows_of_unshuffled_minibatches_are_those_of_rllib(load):
     for entry in load("minibatches.json")["rows"]:
-        iterator = minibatches.MiniBatchCyclicIterator(
+        iterator = iterators.MiniBatchCyclicIterator(
             batch_of(entry["rows"]), shuffle_batch_per_epoch=False, **entry["settings"]
         )
         taken = list(iterator)
@@ -38,7 +38,7 @@ def test_minibatches_of_sequences_are_those_of_rllib(load):
             "seq": np.repeat(np.arange(num_seqs)[:, None], num_steps, axis=1),
             "seq_lens": np.array(entry["lengths"], np.int32),
         }
-        iterator = minibatches.MiniBatchCyclicIterator(
+        iterator = iterators.MiniBatchCyclicIterator(
             MultiAgentBatch({"p0": SampleBatch(columns)}, sum(entry["lengths"])),
             shuffle_batch_per_epoch=False,
             **entry["settings"],
@@ -76,7 +76,7 @@ def pieces_of(entry):
     episodes = [make_episode(i, n) for i, n in enumerate(entry["lengths"])]
     return [
         [[*divmod(int(e.get_observations(0)), 1000), len(e)] for e in part]
-        for part in shards.ShardEpisodesIterator(episodes, entry["num_shards"])
+        for part in iterators.ShardEpisodesIterator(episodes, entry["num_shards"])
     ]
 
 
@@ -109,7 +109,7 @@ def test_no_shard_gets_more_than_its_share(load):
 def test_shards_of_rows_and_references_are_those_of_rllib(load):
     for entry in load("shards.json")["rows"]:
         rows, num_shards = entry["rows"], entry["num_shards"]
-        parts = shards.ShardBatchIterator(batch_of({"p0": rows}), num_shards)
+        parts = iterators.ShardBatchIterator(batch_of({"p0": rows}), num_shards)
         assert [part["p0"]["row"].tolist() for part in parts] == entry["batch"]
-        refs = shards.ShardObjectRefIterator(list(range(rows)), num_shards)
+        refs = iterators.ShardObjectRefIterator(list(range(rows)), num_shards)
         assert [list(part) for part in refs] == entry["refs"]

@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import numbers
 import os
 import time
 import warnings
@@ -16,6 +15,7 @@ from gymnasium.vector import VectorEnv
 from tflearner import constants, forks
 from tflearner.algorithms.algorithm_state import AlgorithmState
 from tflearner.algorithms.interruption import Interruption
+from tflearner.checks import is_int
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
 from tflearner.env import worker_env
@@ -473,6 +473,5 @@ class Algorithm(AlgorithmState):
 
 
 def _check_count(where: str, name: str, value: Any) -> None:
-    is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_int or value < 1:
+    if not is_int(value, 1):
         raise UsageError(where, f"{name}={value!r}", "an int >= 1")

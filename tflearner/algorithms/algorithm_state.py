@@ -16,6 +16,7 @@ from tflearner.checkpoint.components import Components
 from tflearner.checkpoint.directory import CheckpointDirectory, check_is_no_export
 from tflearner.checkpoint.kinds import ALGORITHM, CONFIG, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
+from tflearner.checks import is_int
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import (
     COMPONENT_ENV_RUNNER,
@@ -333,14 +334,10 @@ def _faults_of_counters(state: StateDict) -> list[str]:
     faults = [
         f"{name!r} is no count"
         for name, most in _COUNTERS.items()
-        if name in state and not _is_count(state[name], most)
+        if name in state and not is_int(state[name], 0, most - 1)
     ]
     seconds = state.get("seconds", 0.0)
     is_time = type(seconds) is float and 0.0 <= seconds < math.inf
-    if not is_time and not _is_count(seconds, _MAX_COUNT):
+    if not is_time and not is_int(seconds, 0, _MAX_COUNT - 1):
         faults.append("'seconds' is no time")
     return faults
-
-
-def _is_count(value: Any, most: int) -> bool:
-    return type(value) is int and 0 <= value < most

@@ -12,7 +12,7 @@ import numpy as np
 from tflearner import constants
 from tflearner.algorithms.algorithm import Algorithm
 from tflearner.checkpoint.kinds import BUFFER, CONFIG, named, of_kind
-from tflearner.checks import is_fraction
+from tflearner.checks import is_fraction, is_int
 from tflearner.config import ENV_RUNNERS, REPORTING, TRAINING, AlgorithmConfig
 from tflearner.connectors.episode_columns import (
     AddColumnsFromEpisodesToTrainBatch,
@@ -57,8 +57,8 @@ BUFFER_SETTINGS = {
 
 def _is_n_step(given: Any) -> bool:
     steps = given if isinstance(given, tuple | list) else [given]
-    is_ints = all(isinstance(n, int) and not isinstance(n, bool) for n in steps)
-    return is_ints and len(steps) in (1, 2) and 1 <= steps[0] <= steps[-1] < 2**31
+    are_counts = all(is_int(number, 1, 2**31 - 1) for number in steps)
+    return are_counts and len(steps) in (1, 2) and steps[0] <= steps[-1]
 
 
 AN_N_STEP = bound(_is_n_step, "an int >= 1, or (low, high) with low <= high")
@@ -208,9 +208,8 @@ class OffPolicyConfig(AlgorithmConfig):
                     names.hint_for(key, known, names.BUFFER),
                 )
         capacity: Any = given.get("capacity")
-        most = self.n_step if isinstance(self.n_step, int) else self.n_step[-1]
-        is_int = isinstance(capacity, int) and not isinstance(capacity, bool)
-        if not is_int or not 2 <= capacity < 2**63:
+        most = self.n_step[-1] if isinstance(self.n_step, tuple | list) else self.n_step
+        if not is_int(capacity, 2, 2**63 - 1):
             want = "an int >= 2, below 2**63"
             raise ConfigError(f"{where}['capacity']", shown(capacity), want, hint)
         if given.get("memmap_dir") is not None:

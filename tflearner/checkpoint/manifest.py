@@ -11,6 +11,7 @@ import numpy as np
 
 import tflearner
 from tflearner.checkpoint import strict_json
+from tflearner.checks import is_int
 from tflearner.errors import CheckpointVersionError
 
 NAME = "MANIFEST.json"
@@ -97,26 +98,22 @@ def _check_version(content: dict[str, Any]) -> None:
 def _check(content: dict[str, Any]) -> None:
     """Raises if something is not of the type that readers rely on."""
     for name in ("step", "seq"):
-        _require(_is_count(content[name]), name)
+        _require(is_int(content[name], 0), name)
     _require(type(content["finite"]) is bool, "finite")
-    _require(content["parent"] is None or _is_count(content["parent"]), "parent")
+    _require(content["parent"] is None or is_int(content["parent"], 0), "parent")
     for name, file in content["files"].items():
         _require(_FILE.fullmatch(name), f"unexpected entry {name[:80]!r}")
-        _require(_is_count(file["bytes"]), f"bytes of {name}")
+        _require(is_int(file["bytes"], 0), f"bytes of {name}")
         _require(_SHA256.fullmatch(file["sha256"]), f"sha256 of {name}")
     _require("state.json" in content["files"], "no state.json")
     numbers = [module["n"] for module in content["modules"].values()]
-    _require(all(map(_is_count, numbers)), "modules")
+    _require(all(is_int(n, 0) for n in numbers), "modules")
     _require(len(set(numbers)) == len(numbers), "modules")
 
 
 def _require(holds: object, what: str) -> None:
     if not holds:
         raise ValueError(what)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
 
 
 @functools.cache

@@ -3,11 +3,11 @@
 import numpy as np
 import tree
 
+from tflearner.checks import check_fraction, check_range
 from tflearner.columns import Columns
 from tflearner.connectors.batching import check_one_entry_per_episode, name_of
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.connectors.episode_columns import BOOTSTRAP_ROWS
-from tflearner.data import checks
 from tflearner.errors import BatchError
 
 READ = (Columns.REWARDS, Columns.NEXT_OBS, Columns.TERMINATEDS, Columns.TRUNCATEDS)
@@ -42,8 +42,8 @@ class NStepTransitions(ConnectorV2):
 
     def __init__(self, *, gamma: float, n_step: int | tuple[int, int] = 1, **kwargs):
         super().__init__(**kwargs)
-        self.gamma = checks.check_fraction("gamma", gamma)
-        _, self.n_step = checks.check_n_step(n_step)
+        self.gamma = check_fraction("gamma", gamma)
+        _, self.n_step = check_range("n_step", n_step)
 
     def __call__(self, *, batch, episodes, shared_data, **kwargs):
         self._check(batch, episodes, shared_data)

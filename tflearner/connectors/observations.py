@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Tuple
 
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checks import is_int
 from tflearner.columns import Columns
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.errors import ConfigError, SpaceError
@@ -274,8 +275,7 @@ def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
         keys = list(state) if isinstance(state, dict) else type(state).__name__
         refuse(str(keys), str(sorted(known)))
     count = state[COUNT]
-    is_count = isinstance(count, int | np.integer) and not isinstance(count, bool)
-    if not is_count or not 0 <= count < 2**53:
+    if not is_int(count, 0, 2**53 - 1):
         is_long = isinstance(count, int) and abs(count) >= 2**53
         got = "more digits" if is_long else repr(count)
         refuse(got, "an int >= 0 and below 2**53", COUNT)

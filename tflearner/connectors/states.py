@@ -8,12 +8,12 @@ If the loss needs whole trajectories (`Learner.needs_trajectories`), every episo
 sequence, of stateless modules, too: S = 1, and L is at least the longest T of the batch.
 """
 
-import numbers
 from typing import Any
 
 import numpy as np
 import tree
 
+from tflearner.checks import is_int
 from tflearner.columns import Columns
 from tflearner.connectors import batching
 from tflearner.connectors.connector import ConnectorV2
@@ -122,7 +122,7 @@ def _rounded_up(length: int) -> int:
 
 def _max_seq_len(module_id: str, module: Any) -> int:
     length = module.unwrapped().max_seq_len
-    if not isinstance(length, numbers.Integral) or length < 1:
+    if not is_int(length, 1):
         raise ConfigError(
             f"module {module_id!r}, max_seq_len of its model_config",
             repr(length),

@@ -11,9 +11,9 @@ from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import BUFFER, SPACE, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
+from tflearner.checks import check_count, check_fraction, check_range
 from tflearner.columns import Columns
-from tflearner.data import allocation, arrays, checks, lookback_buffer, transition_state
-from tflearner.data.minibatches import check_count
+from tflearner.data import allocation, arrays, lookback_buffer, transition_state
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.data.space_leaves import KINDS, SpaceLeaves
 from tflearner.data.transition_store import Chunk, TransitionStore
@@ -265,14 +265,14 @@ class EpisodeReplayBuffer(Checkpointable):
     def _sample(self, num_items: Any, n_step: Any, gamma: Any) -> tuple[dict, Any]:
         """Returns the columns but for the weights, and the slots they are from."""
         num = check_count("num_items", num_items)
-        low, high = checks.check_n_step(n_step)
+        low, high = check_range("n_step", n_step)
         if high >= self.capacity:
             raise UsageError(
                 "n_step",
                 repr(n_step),
                 f"at most {self.capacity - 1}, as capacity={self.capacity}",
             )
-        gamma = checks.check_fraction("gamma", gamma)
+        gamma = check_fraction("gamma", gamma)
         if not len(self):
             raise UsageError(
                 f"{type(self).__name__}.sample()",

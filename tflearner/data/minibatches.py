@@ -1,15 +1,14 @@
 """Which rows make up which minibatch: one index plan for a whole update."""
 
 import zlib
-from collections.abc import Iterator, Mapping
-from numbers import Integral
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tflearner.checks import check_count
 from tflearner.constants import FLOAT32_MAX
 from tflearner.data import allocation
-from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.errors import BatchError, UsageError
 from tflearner.types import ModuleID
 
@@ -146,109 +145,6 @@ def items_per_minibatch(num_seqs: int, rows: int, minibatch_size: int) -> int:
     return (number + unit // 2) // unit * unit
 
 
-def plan_batch(
-    batch: MultiAgentBatch,
-    *,
-    minibatch_size: int,
-    num_epochs: int = 1,
-    shuffle: bool = False,
-    num_total_minibatches: int = 0,
-    rng: np.random.Generator | None = None,
-) -> MinibatchPlan:
-    """Returns `plan_minibatches` of a batch, with `minibatch_size` in rows.
-
-    Modules with sequences are planned in whole sequences: as many as hold about
-    `minibatch_size` rows.
-
-    Raises:
-        BatchError: If there is no module, one without rows or one with columns of
-            unequal lengths.
-        UsageError: If a size or count is not an int, or too small.
-    """
-    size = check_count("minibatch_size", minibatch_size)
-    num_items, sizes = {}, {}
-    for module_id, columns in batch.policy_batches.items():
-        rows = len(columns)
-        num_items[module_id] = columns.num_items if rows else 0
-        sizes[module_id] = size
-        if columns.has_sequences and rows:
-            sizes[module_id] = items_per_minibatch(num_items[module_id], rows, size)
-    return plan_minibatches(
-        num_items,
-        minibatch_size=sizes,
-        num_epochs=num_epochs,
-        shuffle=shuffle,
-        num_total_minibatches=num_total_minibatches,
-        rng=rng,
-    )
-
-
-class MiniBatchCyclicIterator:
-    """Yields the minibatches of a plan, each a `MultiAgentBatch` with all modules.
-
-    The `env_steps` of a minibatch are those of the whole batch. The batch is left as it
-    is; iterating again yields the same minibatches.
-
-    Args:
-        batch: What to take the minibatches from.
-        num_epochs: As in `plan_minibatches`.
-        minibatch_size: How many rows of each module make a minibatch; for modules with
-            sequences as many sequences as hold about that many.
-        shuffle_batch_per_epoch: As `shuffle` in `plan_minibatches`.
-        num_total_minibatches: As in `plan_minibatches`.
-        rng: As in `plan_minibatches`.
-
-    Raises:
-        BatchError: As `plan_batch`.
-        UsageError: As `plan_batch`.
-    """
-
-    def __init__(
-        self,
-        batch: MultiAgentBatch,
-        *,
-        num_epochs: int = 1,
-        minibatch_size: int,
-        shuffle_batch_per_epoch: bool = True,
-        num_total_minibatches: int = 0,
-        rng: np.random.Generator | None = None,
-    ):
-        self.batch = batch
-        self.plan = plan_batch(
-            batch,
-            minibatch_size=minibatch_size,
-            num_epochs=num_epochs,
-            shuffle=shuffle_batch_per_epoch,
-            num_total_minibatches=num_total_minibatches,
-            rng=rng,
-        )
-
-    def __iter__(self) -> Iterator[MultiAgentBatch]:
-        for k in range(self.plan.num_minibatches):
-            yield MultiAgentBatch(
-                {
-                    module_id: self.batch[module_id].take(indices[k])
-                    for module_id, indices in self.plan.indices.items()
-                },
-                env_steps=len(self.batch),
-            )
-
-
-class MiniBatchDummyIterator:
-    """Yields the batch itself, once, whatever else it is given.
-
-    Args:
-        batch: What to yield.
-        **kwargs: Settings of the other iterator, without effect here.
-    """
-
-    def __init__(self, batch: MultiAgentBatch, **kwargs: Any):
-        self.batch = batch
-
-    def __iter__(self) -> Iterator[MultiAgentBatch]:
-        yield self.batch
-
-
 def _rng_of(module_id: ModuleID, seed: int) -> np.random.Generator:
     # Each module has its own, so that its order does not depend on who else learns.
     return np.random.default_rng([seed, zlib.crc32(str(module_id).encode())])
@@ -261,11 +157,3 @@ def _order(items: int, length: int, rng: np.random.Generator | None) -> np.ndarr
     if rng is not None:
         epochs = rng.permuted(epochs, axis=1)
     return epochs.reshape(-1)[:length].astype(np.int32)
-
-
-def check_count(name: str, value: Any, at_least: int = 1) -> int:
-    """Returns `value` as an int; raises `UsageError` if it is none, or too small."""
-    is_int = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_int or value < at_least:
-        raise UsageError(name, repr(value), f"int >= {at_least}")
-    return int(value)

@@ -7,8 +7,9 @@ import numpy as np
 
 from tflearner.checkpoint import matching
 from tflearner.checkpoint.builders import register_builder
+from tflearner.checks import check_fraction
 from tflearner.columns import Columns
-from tflearner.data import arrays, checks, transition_state
+from tflearner.data import arrays, transition_state
 from tflearner.data.episode_replay_buffer import EpisodeReplayBuffer
 from tflearner.data.sum_tree import SumTree
 from tflearner.data.transition_store import NONE
@@ -60,8 +61,8 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         memmap_dir: str | os.PathLike | None = None,
         seed: int | None = None,
     ):
-        self.alpha = checks.check_fraction("alpha", alpha)
-        self.beta = checks.check_fraction("beta", beta)
+        self.alpha = check_fraction("alpha", alpha)
+        self.beta = check_fraction("beta", beta)
         super().__init__(
             capacity,
             observation_space=observation_space,
@@ -101,7 +102,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         Raises:
             UsageError: If there is nothing to draw from, or an argument is impossible.
         """
-        exponent = self.beta if beta is None else checks.check_fraction("beta", beta)
+        exponent = self.beta if beta is None else check_fraction("beta", beta)
         batch, slots = self._sample(num_items, n_step, gamma)
         self._drawn = self._store.positions(slots)
         weights = arrays.empty((num_items,), np.float32)

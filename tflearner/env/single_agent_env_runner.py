@@ -8,6 +8,7 @@ import numpy as np
 import tree
 from gymnasium.vector import VectorEnv
 
+from tflearner.checks import is_int
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
 from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
@@ -168,7 +169,7 @@ class SingleAgentEnvRunner(EnvRunner):
         for name, num in zip(
             ("num_timesteps", "num_episodes"), (num_timesteps, num_episodes)
         ):
-            if num is not None and (not isinstance(num, int) or num < 1):
+            if num is not None and not is_int(num, 1):
                 raise UsageError(f"sample({name}={num!r})", "no count", "an int >= 1")
         explore = self.config.explore if explore is None else explore
         if not random_actions:

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tflearner.checks import check_count
 from tflearner.columns import Columns
 from tflearner.data import minibatches
 from tflearner.data.minibatches import MinibatchPlan
@@ -34,12 +35,10 @@ class UpdateSettings(NamedTuple):
         """Raises `UsageError` if a count or `shuffle` has a wrong type or value."""
         if not isinstance(self.shuffle, bool | np.bool_):
             raise UsageError("shuffle_batch_per_epoch", repr(self.shuffle), "a bool")
-        minibatches.check_count("num_epochs", self.num_epochs)
+        check_count("num_epochs", self.num_epochs)
         if self.minibatch_size is not None:
-            minibatches.check_count("minibatch_size", self.minibatch_size)
-        minibatches.check_count(
-            "num_total_minibatches", self.num_total_minibatches, at_least=0
-        )
+            check_count("minibatch_size", self.minibatch_size)
+        check_count("num_total_minibatches", self.num_total_minibatches, at_least=0)
 
     def fitted_to(
         self, columns: Mapping[ModuleID, Mapping[str, Any]]

@@ -12,11 +12,10 @@ from typing import Any, cast
 import numpy as np
 
 from tflearner import constants, forks
-from tflearner.checks import is_float32
+from tflearner.checks import check_count, is_float32
 from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
 from tflearner.constants import ALL_MODULES
-from tflearner.data.minibatches import check_count
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.engine import gradients
 from tflearner.engine.compiled_update import UpdateOutputs

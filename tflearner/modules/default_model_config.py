@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import MODEL_CONFIG, OWN, of_kind
-from tflearner.checks import is_float32, is_real
+from tflearner.checks import is_float32, is_int, is_real
 from tflearner.errors import ConfigError, shown
 from tflearner.settings.names import NETWORKS, Names, hint_for
 
@@ -200,8 +200,8 @@ def names_of_networks() -> Names:
 
 
 def _is_count(value: Any) -> bool:
-    is_int = isinstance(value, int) and not isinstance(value, bool)
-    return is_int and 0 < value <= _MOST_UNITS
+    # Keras takes no integers of NumPy.
+    return isinstance(value, int) and is_int(value, 1, _MOST_UNITS)
 
 
 def _is_list(value: Any) -> bool:

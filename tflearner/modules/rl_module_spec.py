@@ -1,7 +1,6 @@
 """How a module is specified, so that it can be built anywhere."""
 
 import dataclasses
-import numbers
 import re
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
@@ -13,6 +12,7 @@ import numpy as np
 
 from tflearner.checkpoint.builders import register_builder
 from tflearner.checkpoint.kinds import MODULE, SPACE, SPEC, named, of_kind
+from tflearner.checks import is_int
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import (
     ModuleBuildError,
@@ -205,8 +205,7 @@ class MultiRLModuleSpec:
     def build(self, *, seed: int | None = None) -> MultiRLModule:
         """Builds every module; each draws its initial weights from a seed of its own."""
         specs = self.by_id()
-        is_int = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-        if seed is not None and not (is_int and seed >= 0):
+        if seed is not None and not is_int(seed, 0):
             where = "MultiRLModuleSpec.build(seed=...)"
             raise ModuleError(where, shown(seed), "an int >= 0, or None")
         seeds = np.random.SeedSequence(seed).spawn(len(specs))

@@ -5,6 +5,7 @@ import os
 import keras
 
 from tflearner.checkpoint.directory import check_is_no_export
+from tflearner.checks import is_int
 from tflearner.errors import TFLearnerError, UsageError
 from tflearner.reporting.output import warn
 
@@ -43,8 +44,7 @@ class CheckpointCallback(keras.callbacks.Callback):
         super().__init__()
         check_is_no_export("CheckpointCallback()", path)
         for name, value in (("every", every), ("keep", 1 if keep is None else keep)):
-            is_int = isinstance(value, int) and not isinstance(value, bool)
-            if not is_int or value < 1:
+            if not is_int(value, 1):
                 raise UsageError(
                     f"CheckpointCallback({name}={value!r})", "no count", "an int >= 1"
                 )

@@ -1,13 +1,23 @@
-"""How data are split among several learners."""
+"""RLlib's iterators over batches and episodes, for code written for RLlib.
+
+This library calls none of them: a learner takes its minibatches from the plan in
+`minibatches.py`, inside the traced update.
+"""
 
 from collections.abc import Iterator, Sequence
-from numbers import Integral
 from typing import Any
 
+import numpy as np
+
+from tflearner.checks import check_count
+from tflearner.data.minibatches import (
+    MinibatchPlan,
+    items_per_minibatch,
+    plan_minibatches,
+)
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.errors import UsageError
 
 Episode = SingleAgentEpisode | MultiAgentEpisode
 
@@ -31,7 +41,7 @@ class ShardBatchIterator:
 
     def __init__(self, batch: MultiAgentBatch, num_shards: int):
         self.batch = batch
-        self.num_shards = _checked(num_shards)
+        self.num_shards = check_count("num_shards", num_shards)
 
     def __iter__(self) -> Iterator[MultiAgentBatch]:
         for i in range(self.num_shards):
@@ -81,7 +91,7 @@ class ShardEpisodesIterator:
         len_lookback_buffer: int | None = None,
     ):
         self.episodes = episodes
-        self.num_shards = _checked(num_shards)
+        self.num_shards = check_count("num_shards", num_shards)
         self.len_lookback_buffer = len_lookback_buffer
 
     def __iter__(self) -> Iterator[list[Episode]]:
@@ -122,13 +132,116 @@ class ShardObjectRefIterator:
 
     def __init__(self, object_refs: Sequence[Any], num_shards: int):
         self.object_refs = object_refs
-        self.num_shards = _checked(num_shards)
+        self.num_shards = check_count("num_shards", num_shards)
 
     def __iter__(self) -> Iterator[Sequence[Any]]:
         size, longer = divmod(len(self.object_refs), self.num_shards)
         for i in range(self.num_shards):
             start = i * size + min(i, longer)
             yield self.object_refs[start : start + size + (i < longer)]
+
+
+def plan_batch(
+    batch: MultiAgentBatch,
+    *,
+    minibatch_size: int,
+    num_epochs: int = 1,
+    shuffle: bool = False,
+    num_total_minibatches: int = 0,
+    rng: np.random.Generator | None = None,
+) -> MinibatchPlan:
+    """Returns `plan_minibatches` of a batch, with `minibatch_size` in rows.
+
+    Modules with sequences are planned in whole sequences: as many as hold about
+    `minibatch_size` rows.
+
+    Raises:
+        BatchError: If there is no module, one without rows or one with columns of
+            unequal lengths.
+        UsageError: If a size or count is not an int, or too small.
+    """
+    size = check_count("minibatch_size", minibatch_size)
+    num_items, sizes = {}, {}
+    for module_id, columns in batch.policy_batches.items():
+        rows = len(columns)
+        num_items[module_id] = columns.num_items if rows else 0
+        sizes[module_id] = size
+        if columns.has_sequences and rows:
+            sizes[module_id] = items_per_minibatch(num_items[module_id], rows, size)
+    return plan_minibatches(
+        num_items,
+        minibatch_size=sizes,
+        num_epochs=num_epochs,
+        shuffle=shuffle,
+        num_total_minibatches=num_total_minibatches,
+        rng=rng,
+    )
+
+
+class MiniBatchCyclicIterator:
+    """Yields the minibatches of a plan, each a `MultiAgentBatch` with all modules.
+
+    The `env_steps` of a minibatch are those of the whole batch. The batch is left as it
+    is; iterating again yields the same minibatches.
+
+    Args:
+        batch: What to take the minibatches from.
+        num_epochs: As in `plan_minibatches`.
+        minibatch_size: How many rows of each module make a minibatch; for modules with
+            sequences as many sequences as hold about that many.
+        shuffle_batch_per_epoch: As `shuffle` in `plan_minibatches`.
+        num_total_minibatches: As in `plan_minibatches`.
+        rng: As in `plan_minibatches`.
+
+    Raises:
+        BatchError: As `plan_batch`.
+        UsageError: As `plan_batch`.
+    """
+
+    def __init__(
+        self,
+        batch: MultiAgentBatch,
+        *,
+        num_epochs: int = 1,
+        minibatch_size: int,
+        shuffle_batch_per_epoch: bool = True,
+        num_total_minibatches: int = 0,
+        rng: np.random.Generator | None = None,
+    ):
+        self.batch = batch
+        self.plan = plan_batch(
+            batch,
+            minibatch_size=minibatch_size,
+            num_epochs=num_epochs,
+            shuffle=shuffle_batch_per_epoch,
+            num_total_minibatches=num_total_minibatches,
+            rng=rng,
+        )
+
+    def __iter__(self) -> Iterator[MultiAgentBatch]:
+        for k in range(self.plan.num_minibatches):
+            yield MultiAgentBatch(
+                {
+                    module_id: self.batch[module_id].take(indices[k])
+                    for module_id, indices in self.plan.indices.items()
+                },
+                env_steps=len(self.batch),
+            )
+
+
+class MiniBatchDummyIterator:
+    """Yields the batch itself, once, whatever else it is given.
+
+    Args:
+        batch: What to yield.
+        **kwargs: Settings of the other iterator, without effect here.
+    """
+
+    def __init__(self, batch: MultiAgentBatch, **kwargs: Any):
+        self.batch = batch
+
+    def __iter__(self) -> Iterator[MultiAgentBatch]:
+        yield self.batch
 
 
 def _taken(batch: SampleBatch, part: slice) -> SampleBatch:
@@ -139,10 +252,3 @@ def _taken(batch: SampleBatch, part: slice) -> SampleBatch:
     else:
         view.disable_slicing_by_batch_id()
     return view[part]
-
-
-def _checked(num_shards: Any) -> int:
-    is_int = isinstance(num_shards, Integral) and not isinstance(num_shards, bool)
-    if not is_int or num_shards < 1:
-        raise UsageError("num_shards", repr(num_shards), "int >= 1")
-    return int(num_shards)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tflearner.data import shards
+from tflearner.data import iterators
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
@@ -51,7 +51,7 @@ def lengths(parts):
 )
 def test_known_splits_of_episodes(make, num_shards, want):
     episodes = [make(length) for length in LENGTHS]
-    assert lengths(shards.ShardEpisodesIterator(episodes, num_shards)) == want
+    assert lengths(iterators.ShardEpisodesIterator(episodes, num_shards)) == want
 
 
 @settings(deadline=None, max_examples=80)
@@ -63,7 +63,7 @@ def test_known_splits_of_episodes(make, num_shards, want):
 def test_no_step_is_lost_and_shards_are_equal(sizes, num_shards, is_multi):
     make = multi if is_multi else single
     episodes = [make(size, id_=f"e{i}") for i, size in enumerate(sizes)]
-    iterator = shards.ShardEpisodesIterator(episodes, num_shards)
+    iterator = iterators.ShardEpisodesIterator(episodes, num_shards)
     parts = list(iterator)
     totals = [sum(row) for row in lengths(parts)]
     assert len(parts) == num_shards and totals == sorted(totals)
@@ -85,7 +85,7 @@ def test_no_step_is_lost_and_shards_are_equal(sizes, num_shards, is_multi):
 def test_pieces_keep_time_and_lookback():
     episode = single(10, lookback=3)
     for given_lookback, want in [(None, 3), (5, 5), (0, 0)]:
-        iterator = shards.ShardEpisodesIterator([episode], 2, given_lookback)
+        iterator = iterators.ShardEpisodesIterator([episode], 2, given_lookback)
         (first,), (second,) = iterator
         assert (first.t_started, first.t, first.is_done) == (0, 5, False)
         assert (second.t_started, second.t, second.is_terminated) == (5, 10, True)
@@ -97,7 +97,7 @@ def test_pieces_keep_time_and_lookback():
 
 
 def test_pieces_of_many_agents_keep_each_agents_lookback():
-    (first,), (second,) = shards.ShardEpisodesIterator([multi(20)], 2, 2)
+    (first,), (second,) = iterators.ShardEpisodesIterator([multi(20)], 2, 2)
     assert (first.env_t, second.env_t_started, second.env_t) == (10, 10, 20)
     # A step ends three environment steps after it began, in the part where it counts.
     assert first.agent_steps() + second.agent_steps() == multi(20).agent_steps() == 18
@@ -107,9 +107,9 @@ def test_pieces_of_many_agents_keep_each_agents_lookback():
 
 
 def test_both_kinds_of_episodes_and_too_few_steps():
-    parts = list(shards.ShardEpisodesIterator([single(1), multi(2)], 4))
+    parts = list(iterators.ShardEpisodesIterator([single(1), multi(2)], 4))
     assert lengths(parts) == [[], [1], [1], [1]]
-    assert lengths(shards.ShardEpisodesIterator([], 2)) == [[], []]
+    assert lengths(iterators.ShardEpisodesIterator([], 2)) == [[], []]
 
 
 def test_batches_are_split_by_rows_of_each_module():
@@ -121,7 +121,7 @@ def test_batches_are_split_by_rows_of_each_module():
         env_steps=10,
     )
     batch["b"].enable_slicing_by_batch_id()  # Without sequences it says nothing.
-    parts = list(shards.ShardBatchIterator(batch, 4))
+    parts = list(iterators.ShardBatchIterator(batch, 4))
     assert [len(part["a"]) for part in parts] == [3, 3, 3, 1]
     assert [len(part["a"]["infos"]) for part in parts] == [3, 3, 3, 1]
     assert [part["b"]["obs"]["x"].tolist() for part in parts] == [[0], [1], [2], [3]]
@@ -139,7 +139,7 @@ def test_batches_of_sequences_are_split_by_sequences():
         _zero_padded=True,
     )
     batch = MultiAgentBatch({"a": sequences}, env_steps=12)
-    first, second = (part["a"] for part in shards.ShardBatchIterator(batch, 2))
+    first, second = (part["a"] for part in iterators.ShardBatchIterator(batch, 2))
     assert first["seq_lens"].tolist() == [3, 1, 2] and len(first) == 6
     assert second["obs"].tolist() == [[9, 10, 11], [12, 13, 14]]
     assert second["state_in"]["h"].tolist() == [3, 4] and second.zero_padded
@@ -155,7 +155,7 @@ def test_no_row_of_a_batch_is_lost(num_rows, env_steps, num_shards):
     batch = MultiAgentBatch(
         {m: {"obs": np.arange(num)} for m, num in num_rows.items()}, env_steps
     )
-    parts = list(shards.ShardBatchIterator(batch, num_shards))
+    parts = list(iterators.ShardBatchIterator(batch, num_shards))
     assert len(parts) == num_shards and sum(map(len, parts)) == env_steps
     for module_id, num in num_rows.items():
         rows = [part[module_id]["obs"] for part in parts]
@@ -166,13 +166,13 @@ def test_no_row_of_a_batch_is_lost(num_rows, env_steps, num_shards):
 def test_columns_of_unequal_lengths_are_an_error():
     batch = MultiAgentBatch({"a": {"obs": np.zeros(4), "rewards": np.zeros(3)}}, 4)
     with pytest.raises(BatchError, match="column 'rewards'"):
-        list(shards.ShardBatchIterator(batch, 2))
+        list(iterators.ShardBatchIterator(batch, 2))
 
 
 @settings(deadline=None, max_examples=40)
 @given(num=st.integers(0, 20), num_shards=st.integers(1, 7))
 def test_references_are_split_in_order(num, num_shards):
-    parts = list(shards.ShardObjectRefIterator(list(range(num)), num_shards))
+    parts = list(iterators.ShardObjectRefIterator(list(range(num)), num_shards))
     assert [item for part in parts for item in part] == list(range(num))
     short, longer = divmod(num, num_shards)
     assert [len(part) for part in parts] == [
@@ -184,9 +184,9 @@ def test_references_are_split_in_order(num, num_shards):
 @pytest.mark.parametrize(
     ("cls", "data"),
     [
-        (shards.ShardBatchIterator, MultiAgentBatch({}, 0)),
-        (shards.ShardEpisodesIterator, []),
-        (shards.ShardObjectRefIterator, []),
+        (iterators.ShardBatchIterator, MultiAgentBatch({}, 0)),
+        (iterators.ShardEpisodesIterator, []),
+        (iterators.ShardObjectRefIterator, []),
     ],
 )
 def test_the_number_of_shards_is_checked(cls, data, num_shards):
