@@ -8,7 +8,7 @@ import sys
 
 from tflearner.errors import ForkedProcessError
 
-_has_lost_threads = False
+has_lost_threads = False
 
 
 def check(where: str) -> None:
@@ -17,7 +17,7 @@ def check(where: str) -> None:
     Args:
         where: The call that needs TensorFlow.
     """
-    if _has_lost_threads:
+    if has_lost_threads:
         raise ForkedProcessError(
             where,
             "a process that was forked after TensorFlow was used",
@@ -27,11 +27,11 @@ def check(where: str) -> None:
 
 
 def _after_fork() -> None:
-    global _has_lost_threads
+    global has_lost_threads
     # A private attribute, since every public function for this starts TensorFlow.
     module = sys.modules.get("tensorflow.python.eager.context")
     context = getattr(module, "_context", None)
-    _has_lost_threads |= bool(getattr(context, "_initialized", False))
+    has_lost_threads |= bool(getattr(context, "_initialized", False))
 
 
 os.register_at_fork(after_in_child=_after_fork)

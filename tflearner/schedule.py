@@ -33,6 +33,9 @@ class Scheduler:
         variable: An object with `assign(value)`, such as a scalar `tf.Variable`. It
             follows the value and is what `get_current_value` returns, so that code
             traced once reads the value of the day.
+
+    Attributes:
+        is_fixed: Whether the value never changes.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Scheduler:
             self._values = [float(point[1]) for point in fixed_value_or_schedule]
         else:
             self._value = fixed_value_or_schedule
+        self.is_fixed = not self._timesteps
         self._variable = None if fixed_value_or_schedule is None else variable
         self.update(timestep=0)
 

@@ -164,7 +164,7 @@ def test_each_optimizer_has_its_variables_and_its_rate():
     learner = make_learner(actor_lr=schedule, critic_lr=2e-3, alpha_lr=3e-3)
     found = dict(learner.get_optimizers_for_module(ME))
     assert sorted(found) == ["alpha", "policy", "qf"]
-    records = {record.name: record for record in learner._optimizers}
+    records = {record.name: record for record in learner._optimizers.values()}
     for name, variables in groups(learner).items():
         refs = {learner.get_param_ref(variable) for variable in variables}
         assert set(records[name].params) == refs, name

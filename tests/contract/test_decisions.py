@@ -302,7 +302,7 @@ def test_whether_a_learner_is_built_is_one_state(make_learner, make_batch):
         learner.update({})
     learner.build()
     assert learner._check_is_built(error=False)
-    assert len([*learner._optimizers]) == 1
+    assert len([*learner._optimizers.values()]) == 1
     results = learner.update(make_batch(learner))
     assert results[DEFAULT_MODULE_ID]["weights_seq_no"] == 1
 

@@ -31,10 +31,10 @@ def pair(make_learner):
 
 def test_building_twice_builds_once(make_learner):
     learner = make_learner()
-    module, optimizers = learner.module, [*learner._optimizers]
+    module, optimizers = learner.module, [*learner._optimizers.values()]
     learner.build()
     assert learner.module is module
-    assert [*learner._optimizers] == optimizers and len(optimizers) == 1
+    assert [*learner._optimizers.values()] == optimizers and len(optimizers) == 1
 
 
 CALLS = {

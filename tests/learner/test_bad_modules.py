@@ -45,14 +45,14 @@ def spec(make_config):
 def assert_refused(learner, call, error, text):
     """Checks class and text of the error, and that it keeps its promise."""
     before, objects = learner_digest(learner), dict(learner.module.items())
-    optimizers = [*learner._optimizers]
+    optimizers = [*learner._optimizers.values()]
     with pytest.raises(error, match=text) as raised:
         call()
     assert type(raised.value) is error
     assert "Nothing was changed." in str(raised.value)
     assert learner_digest(learner) == before
     assert dict(learner.module.items()) == objects
-    assert [*learner._optimizers] == optimizers
+    assert [*learner._optimizers.values()] == optimizers
     return raised.value
 
 
@@ -263,7 +263,7 @@ def test_learner_is_not_built_with_such_modules_either(make_config, module_class
     learner = PPOTfLearner(config=make_config(), module_spec=spec)
     with pytest.raises(ModuleError, match=text):
         learner.build()
-    assert learner.module is None and not [*learner._optimizers]
+    assert learner.module is None and not [*learner._optimizers.values()]
 
 
 def test_a_restored_learner_adds_the_module_that_the_original_would_add(

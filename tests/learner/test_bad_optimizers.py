@@ -29,13 +29,15 @@ def other(make_learner):
 
 def assert_refused(learner, call, error, text):
     """Checks class and text of the error, and that it keeps its promise."""
-    before, records = learner_digest(learner), [*learner._optimizers]
+    before, records = learner_digest(learner), [*learner._optimizers.values()]
     rates = [float(record.optimizer.learning_rate.numpy()) for record in records]
     with pytest.raises(error, match=text) as raised:
         call()
     assert isinstance(raised.value, TFLearnerError)
     assert "Nothing was changed." in str(raised.value)
-    assert learner_digest(learner) == before and [*learner._optimizers] == records
+    assert (
+        learner_digest(learner) == before and [*learner._optimizers.values()] == records
+    )
     assert rates == [float(r.optimizer.learning_rate.numpy()) for r in records]
 
 
@@ -158,7 +160,7 @@ def test_names_that_read_the_same_are_both_kept(make_learner, make_batch):  # O3
             optimizer=keras.optimizers.SGD(1.0),
             params=[param],
         )
-    full = {record.full_name for record in learner._optimizers}
+    full = {record.full_name for record in learner._optimizers.values()}
     assert "a_b_c" in full and len(full) == 3
     optimizers = [learner.get_optimizer(*name) for name in names]
     assert optimizers[0] is not optimizers[1]

@@ -111,7 +111,7 @@ def test_a_build_that_fails_half_way_can_be_repeated(make_config, make_batch, na
     for _ in range(2):
         with pytest.raises(RuntimeError, match="on purpose"):
             learner.build()
-        assert learner.module is None and [*learner._optimizers] == []
+        assert learner.module is None and [*learner._optimizers.values()] == []
         assert learner.metrics.peek() == {}
         with pytest.raises(UsageError, match="not built"):
             learner.update({})
@@ -207,7 +207,7 @@ def test_a_learner_that_was_reset_is_built_and_learns_as_a_new_one(
         if was_used:
             learner.update(make_batch(learner), minibatch_size=10)
             learner._reset()
-            assert learner.module is None and [*learner._optimizers] == []
+            assert learner.module is None and [*learner._optimizers.values()] == []
             assert learner.metrics.peek() == {}
             with pytest.raises(UsageError, match="not built"):
                 learner.get_state()

@@ -130,7 +130,7 @@ def test_failed_addition_changes_nothing(make_learner, spec, make_batch, case):
         learner.add_module(**{"module_id": "new", "module_spec": spec} | changes)
     assert learner_digest(learner) == before
     assert [*learner.module] == [DEFAULT_MODULE_ID]
-    assert len([*learner._optimizers]) == 1
+    assert len([*learner._optimizers.values()]) == 1
     if own is None:
         learner.add_module(module_id="new", module_spec=spec)
 

@@ -20,7 +20,7 @@ def learner(make_learner):
 
 
 def registered(learner):
-    return [(record.module_id, record.name) for record in learner._optimizers]
+    return [(record.module_id, record.name) for record in learner._optimizers.values()]
 
 
 def new_param(size=2):

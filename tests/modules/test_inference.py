@@ -96,7 +96,7 @@ def test_numpy_actor_changes_with_refresh_only(explore):
     actor.refresh()
     after = act(actor, batch_of(), explore)
     want = module.forward_inference(batch_of())
-    assert set(after) == set(want) == {Columns.ACTION_DIST_INPUTS}
+    assert set(want) == {Columns.ACTION_DIST_INPUTS} < set(after)
     for column in want:
         assert_close(after[column], want[column], rtol=1e-5, atol=1e-6)
         assert (after[column] != before[column]).any()

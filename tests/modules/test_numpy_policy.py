@@ -176,7 +176,7 @@ def test_policies_are_data(name):
     for explore in (False, True):
         actor = module.make_actor()
         want = actor(batch, explore=explore, rng=np.random.default_rng(0))
-        got = policy.make_actor()(batch, explore=explore, rng=None)
+        got = policy.make_actor()(batch, explore=explore, rng=np.random.default_rng(0))
         keras.tree.map_structure(np.testing.assert_array_equal, got, want)
     dist, inputs = policy.exploration_dist, got[Columns.ACTION_DIST_INPUTS]
     actions = dist.sample_np(inputs, np.random.default_rng(1))

@@ -317,5 +317,5 @@ def test_module_whose_copies_cannot_be_made_is_not_added():
     with pytest.raises((RuntimeError, ModuleBuildError), match="no copy today"):
         learner.add_module(module_id="new", module_spec=spec)
     assert [*learner.module] == ["default_policy"]
-    assert len([*learner._optimizers]) == 1
+    assert len([*learner._optimizers.values()]) == 1
     assert_equal(learner.get_state()["rl_module"], before)

@@ -278,7 +278,7 @@ def faults_of_values(report, saved, own, learner, fresh):
         if now[path].tobytes() != mine[path].tobytes():
             yield f"{path} is not kept"
     keys = learner._weight_keys()
-    for record in learner._optimizers:
+    for record in learner._optimizers.values():
         name = f"optimizer/{record.module_id}/{record.name}"
         weights = {f"rl_module/{keys[ref]}" for ref in record.params}
         slots = {path for path in now if path.startswith(f"{name}/")}

@@ -161,7 +161,8 @@ class Algorithm(AlgorithmState):
             "training_iteration", "num_env_steps_sampled_lifetime", "time_total_s"}.
             Timers are seconds of this iteration.
         """
-        forks.check("train()")
+        if forks.has_lost_threads:
+            forks.check("train()")
         started = time.perf_counter()
         with self.learner._turns.take():
             learner_results, timers = self.training_step()

@@ -241,10 +241,12 @@ class PPOTfLearner(TfLearner):
     def after_gradient_based_update(self, *, timesteps):
         super().after_gradient_based_update(timesteps=timesteps)
         for module_id, coefficients in self._coefficients.items():
-            entropy = coefficients.entropy.update(timestep=self._counters.timestep)
+            config = self.config.get_config_for_module(module_id)
+            entropy: Any = config.entropy_coeff
+            if not coefficients.entropy.is_fixed:
+                entropy = coefficients.entropy.update(timestep=self._counters.timestep)
             if module_id not in self.updated_module_ids:
                 continue
-            config = self.config.get_config_for_module(module_id)
             self.metrics.log_value(
                 (module_id, CURR_ENTROPY_COEFF_KEY), entropy, window=1
             )

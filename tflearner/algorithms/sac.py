@@ -374,7 +374,7 @@ class SACTfLearner(OffPolicyTfLearner):
             for module_id, log_alpha in self.curr_log_alpha.items():
                 config = self.config.get_config_for_module(module_id)
                 log_alpha.assign(math.log(config.initial_alpha))
-        for record in self._optimizers:
+        for record in self._optimizers.values():
             if {"lr", LEARNING_RATES.get(record.name)}.isdisjoint(names):
                 continue
             config = self.config.get_config_for_module(record.module_id)

@@ -13,6 +13,9 @@ from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
 
+# In `shared_data`: whether any module trains on sequences; if not said, any may.
+HAS_SEQUENCES = "has_sequences"
+
 
 @of_kind(
     CONNECTOR,
@@ -39,6 +42,9 @@ class ConnectorV2(Checkpointable):
         input_observation_space: Space of the observations that come in.
         input_action_space: Space of the environment's actions.
     """
+
+    # Whether the piece does something only if a module trains on sequences.
+    is_for_sequences: bool = False
 
     def __init__(
         self,

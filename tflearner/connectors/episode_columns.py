@@ -1,7 +1,5 @@
 """Reads the columns of a train batch from episodes, one array per episode each."""
 
-import functools
-
 import numpy as np
 import tree
 
@@ -80,25 +78,24 @@ class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
     """
 
     def __call__(self, *, batch, episodes, shared_data, **kwargs):
-        extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
-
-        def output(episode, name):
-            if name not in episode.extra_model_outputs:
-                return None
-            return _rows(episode.get_extra_model_outputs(name), extra)
-
-        readers = {
-            Columns.ACTIONS: lambda e: _rows(e.get_actions(), extra),
-            Columns.REWARDS: lambda e: _with_zero(e.get_rewards(), extra),
-            Columns.TERMINATEDS: lambda e: _flag_at_end(len(e), extra, e.is_terminated),
-            Columns.TRUNCATEDS: lambda e: _flag_at_end(len(e), extra, e.is_truncated),
-        }
-        for name in {name: None for e in episodes for name in e.extra_model_outputs}:
-            if name != Columns.STATE_OUT:
-                readers.setdefault(name, functools.partial(output, name=name))
-        for column, read in readers.items():
-            if column not in batch:
-                batch[column] = [read(episode) for episode in episodes]
+        extra, kept = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0, {*batch}
+        for index, e in enumerate(episodes):
+            own = {}
+            if Columns.ACTIONS not in kept:
+                own[Columns.ACTIONS] = _rows(e.get_actions(), extra)
+            if Columns.REWARDS not in kept:
+                own[Columns.REWARDS] = _with_zero(e.get_rewards(), extra)
+            for name, flag in (
+                (Columns.TERMINATEDS, e.is_terminated),
+                (Columns.TRUNCATEDS, e.is_truncated),
+            ):
+                if name not in kept:
+                    own[name] = _flag_at_end(len(e), extra, flag)
+            for name in e.extra_model_outputs:
+                if name not in kept and name not in own and name != Columns.STATE_OUT:
+                    own[name] = _rows(e.get_extra_model_outputs(name), extra)
+            for name, column in own.items():
+                batch.setdefault(name, [None] * len(episodes))[index] = column
         return batch
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import CONNECTOR, of_kind
-from tflearner.connectors.connector import ConnectorV2
+from tflearner.connectors.connector import HAS_SEQUENCES, ConnectorV2
 from tflearner.errors import ConfigError
 from tflearner.types import StateDict
 
@@ -53,7 +53,10 @@ class ConnectorPipelineV2(ConnectorV2):
         **kwargs,
     ):
         shared_data = {} if shared_data is None else shared_data
+        has_sequences = shared_data.get(HAS_SEQUENCES, True)
         for piece in self.connectors:
+            if piece.is_for_sequences and not has_sequences:
+                continue
             batch = piece(
                 rl_module=rl_module,
                 batch=batch,

@@ -39,6 +39,8 @@ class AddTimeDimToBatchAndZeroPad(ConnectorV2):
         BatchError: If a column has another number of rows than its episode.
     """
 
+    is_for_sequences = True
+
     def __call__(self, *, rl_module, batch, episodes, shared_data, **kwargs):
         extra = 1 if shared_data.get(BOOTSTRAP_ROWS) else 0
         if shared_data.get(NEEDS_TRAJECTORIES):
@@ -95,6 +97,8 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
         BatchError: If an episode does not hold a state that is needed, or states that
             are not such as the module's initial one.
     """
+
+    is_for_sequences = True
 
     def __call__(self, *, rl_module, batch, episodes, **kwargs):
         if Columns.SEQ_LENS not in batch:

@@ -100,10 +100,10 @@ def count_minibatches(
         sizes: How many of them make a minibatch.
         num_epochs: How often to go through them.
     """
-    return max(
-        -(-int(num_epochs) * int(items) // sizes[module_id])
-        for module_id, items in num_items.items()
-    )
+    most = 0
+    for module_id, items in num_items.items():
+        most = max(most, -(-int(num_epochs) * int(items) // sizes[module_id]))
+    return most
 
 
 def check_fits(num_minibatches: int, size: int) -> None:

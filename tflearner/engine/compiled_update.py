@@ -45,7 +45,7 @@ ColumnsByModule = Mapping[ModuleID, Mapping[str, Any]]
 # unrolled ones faster: 4.6 ms a step instead of 2.8 ms (64 units, 20 steps). Those
 # multiply by one kernel more often than any other network, at least twice per step.
 LOOPS = {"While", "StatelessWhile", "CudnnRNN", "CudnnRNNV2", "CudnnRNNV3"}
-MOST_PRODUCTS_OF_A_KERNEL = 8
+MOST_PRODUCTS_OF_A_KERNEL = 6
 # XLA on CPU has no fast convolution inside a loop: 2,434 ms a step, where the plain loop
 # takes 153 ms, and 103 ms if XLA compiles the step alone.
 CONVOLUTIONS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative")

@@ -1,7 +1,7 @@
 """Which optimizer owns which parameter, and at what learning rate."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -52,42 +52,40 @@ class OptimizerRecord:
         return f"{self.module_id}_{self.name}"
 
 
-class OptimizerRegistry:
+class OptimizerRegistry(dict[tuple[ModuleID, str], OptimizerRecord]):
     """All registered optimizers in order, by (module id, name).
 
     Registration validates first and changes nothing when it fails.
     """
 
-    def __init__(self) -> None:
-        self._records: dict[tuple[ModuleID, str], OptimizerRecord] = {}
-
-    def __iter__(self) -> Iterator[OptimizerRecord]:
-        return iter(self._records.values())
-
     def for_module(self, module_id: ModuleID) -> list[OptimizerRecord]:
         """Returns the records of one module; none for an unknown id."""
-        return [r for r in self if r.module_id == module_id]
+        return [r for r in self.values() if r.module_id == module_id]
 
     def of_modules(self, module_ids: Collection[ModuleID]) -> list[OptimizerRecord]:
         """Returns the optimizers that take part in a step of some modules."""
-        return [r for r in self if r.module_id in module_ids or r.is_of_all]
+        return [r for r in self.values() if r.module_id in module_ids or r.is_of_all]
 
     def stepping(self, gradients: ParamDict) -> list[OptimizerRecord]:
         """Returns the optimizers that take part in the step of some gradients."""
         module_ids = getattr(gradients, "module_ids", None)
-        return [*self] if module_ids is None else self.of_modules(module_ids)
+        return [*self.values()] if module_ids is None else self.of_modules(module_ids)
 
     def sharing_with(self, record: OptimizerRecord) -> set[ModuleID]:
         """Returns the modules whose optimizers have variables in common with one."""
         return {
             other.module_id
-            for other in self
+            for other in self.values()
             if other is record or not other.params.keys().isdisjoint(record.params)
         }
 
     def params(self) -> ParamDict:
         """Returns every registered variable by reference."""
-        return {ref: param for record in self for ref, param in record.params.items()}
+        return {
+            ref: param
+            for record in self.values()
+            for ref, param in record.params.items()
+        }
 
     def register(
         self,
@@ -107,11 +105,11 @@ class OptimizerRegistry:
             ScheduleError: If the schedule is invalid.
         """
         where = f"optimizer {name!r} of module {module_id!r}"
-        if (module_id, name) in self._records:
+        if (module_id, name) in self:
             raise OptimizerError(
                 where, "a name that is registered already", "a new one"
             )
-        for other in self:
+        for other in self.values():
             owner = f"optimizer {other.name!r} of module {other.module_id!r}"
             if other.optimizer is optimizer:
                 raise OptimizerError(
@@ -149,13 +147,13 @@ class OptimizerRegistry:
         if not optimizer.built:  # Tracing creates no variable, the guard misses none.
             optimizer.build(list(params.values()))
         record = OptimizerRecord(module_id, name, optimizer, params, schedule)
-        self._records[module_id, name] = record
+        self[module_id, name] = record
         return record
 
     def remove_module(self, module_id: ModuleID) -> None:
         """Forgets the optimizers of one module."""
         for record in self.for_module(module_id):
-            del self._records[module_id, record.name]
+            del self[module_id, record.name]
 
     def find(self, module_id: ModuleID, name: str) -> OptimizerRecord:
         """Returns a record by module id and short name, or by full name.
@@ -163,14 +161,14 @@ class OptimizerRegistry:
         Raises:
             KeyError: If there is none.
         """
-        if (module_id, name) in self._records:
-            return self._records[module_id, name]
-        for record in self:
+        if (module_id, name) in self:
+            return self[module_id, name]
+        for record in self.values():
             if record.full_name == name:
                 return record
         raise KeyError(
             f"No optimizer under module_id={module_id!r} optimizer_name={name!r}; "
-            f"registered are {[r.full_name for r in self]}."
+            f"registered are {[r.full_name for r in self.values()]}."
         )
 
     def of(self, optimizer: Optimizer) -> OptimizerRecord:
@@ -179,7 +177,7 @@ class OptimizerRegistry:
         Raises:
             KeyError: If it is not registered.
         """
-        for record in self:
+        for record in self.values():
             if record.optimizer is optimizer:
                 return record
         raise KeyError(f"{optimizer!r} is not registered.")
@@ -191,7 +189,7 @@ class OptimizerRegistry:
             keys: The state-dict key of each parameter.
         """
         state: StateDict = {}
-        for record in self:
+        for record in self.values():
             variables = state_variables(record, keys)
             state.setdefault(record.module_id, {})[record.name] = {
                 key: np.asarray(variable) for key, variable in variables.items()
@@ -216,7 +214,7 @@ class OptimizerRegistry:
     ) -> list[tuple[Any, Any]]:
         """Every optimizer variable with its value in `state`."""
         given = _by_optimizer(state)
-        known = {(record.module_id, record.name): record for record in self}
+        known = {(record.module_id, record.name): record for record in self.values()}
         problems = [f"missing {_where(key)}" for key in known if key not in given]
         problems += [f"unexpected {_where(key)}" for key in given if key not in known]
         pairs: list[tuple[Any, Any]] = []
@@ -335,11 +333,6 @@ def reset(record: OptimizerRecord) -> None:
     for variable, value in zip(optimizer.variables, first.variables, strict=True):
         if variable is not rate:
             variable.assign(value)
-
-
-def get_learning_rate(optimizer: Optimizer) -> float:
-    """Returns the learning rate of this moment."""
-    return float(np.asarray(optimizer.learning_rate))
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

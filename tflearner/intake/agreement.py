@@ -17,8 +17,8 @@ from tflearner.engine.replicas import Replicas
 from tflearner.errors import BatchError, TFLearnerError, UsageError
 from tflearner.intake.update_plan import (
     UpdateSettings,
+    items_and_sizes,
     num_minibatches,
-    plan_sizes,
 )
 from tflearner.types import ModuleID
 
@@ -96,7 +96,9 @@ def summary(
         for module_id, own in sorted(columns.items())
     ]
     number = zlib.crc32(repr([layout, settings.minibatch_size]).encode())
-    return num_minibatches(columns, settings) if columns else 0, number
+    if not columns:
+        return 0, number
+    return num_minibatches(*items_and_sizes(columns, settings), settings), number
 
 
 def common_settings(found: np.ndarray, settings: UpdateSettings) -> UpdateSettings:
@@ -157,7 +159,7 @@ def check_devices(
             f"a multiple of {num_devices}, for as many devices share each minibatch",
             f"take {lower + num_devices}",
         )
-    for module_id, num_items in plan_sizes(columns, settings).items():
+    for module_id, num_items in items_and_sizes(columns, settings)[1].items():
         if num_items < num_devices:
             raise UsageError(
                 f"module {module_id!r}",

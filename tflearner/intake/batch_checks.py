@@ -23,7 +23,7 @@ from tflearner.columns import Columns
 from tflearner.data import allocation
 from tflearner.errors import BatchError, did_you_mean
 from tflearner.intake import sequences
-from tflearner.intake.sequences import Layout
+from tflearner.intake.sequences import PER_SEQUENCE, ROWS, Layout
 from tflearner.modules.rl_module import RLModule
 from tflearner.networks.distributions import Categorical
 from tflearner.networks.product_distributions import (
@@ -180,7 +180,11 @@ def check_columns(
         if column not in IGNORED and not _is_absent(column, values)
     }
     _check_size(where, arrays)
-    layout = sequences.read_layout(where, arrays, specs)
+    is_rows = Columns.SEQ_LENS not in specs and arrays.keys().isdisjoint(PER_SEQUENCE)
+    if is_rows and arrays:
+        layout = _rows_of(arrays)
+    else:
+        layout = sequences.read_layout(where, arrays, specs)
     arrays.pop(Columns.SEQ_LENS, None)
     checked = {}
     # First the one that the others are compared with.
@@ -200,6 +204,15 @@ def check_columns(
     if layout.seq_lens is None:
         return checked
     return _as_sequences(where, checked, layout, specs[Columns.SEQ_LENS], mode)
+
+
+def _rows_of(arrays: Mapping[str, Any]) -> Layout:
+    """Returns the layout of a stateless module's columns, at least one."""
+    reference = Columns.OBS if Columns.OBS in arrays else next(iter(arrays))
+    leaf = arrays[reference]
+    while not isinstance(leaf, np.ndarray):
+        leaf = leaf[next(iter(leaf)) if isinstance(leaf, dict) else 0]
+    return Layout(ROWS, leaf.shape[:1], reference)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from tflearner.columns import Columns
+from tflearner.connectors.connector import HAS_SEQUENCES
 from tflearner.connectors.pipeline import LearnerConnectorPipeline
 from tflearner.connectors.states import NEEDS_TRAJECTORIES
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
@@ -67,6 +68,7 @@ def from_episodes(
     metrics: MetricsLogger,
     *,
     trajectories: bool,
+    sequences: bool,
 ) -> MultiAgentBatch:
     """Returns the batch that the connector pipeline makes of episodes.
 
@@ -78,6 +80,7 @@ def from_episodes(
         modules: The modules of the learner.
         metrics: The logger of the pieces.
         trajectories: Whether every episode has to become one sequence.
+        sequences: Whether any module trains on sequences.
 
     Raises:
         BatchError: If `episodes` is no list of episodes.
@@ -98,26 +101,22 @@ def from_episodes(
                 repr(type(episode)),
                 "a SingleAgentEpisode or MultiAgentEpisode",
             )
-    of_agents = [own for episode in episodes for own in _of_agents(episode)]
+    of_agents: list[SingleAgentEpisode] = []
+    for episode in episodes:
+        if isinstance(episode, MultiAgentEpisode):
+            of_agents += episode.single_agent_episodes()
+        elif len(episode):
+            of_agents.append(episode)
     if not of_agents:
         return MultiAgentBatch({}, env_steps=0)
     by_module = connector(
         rl_module=modules,
         batch={},
         episodes=of_agents,
-        shared_data={NEEDS_TRAJECTORIES: trajectories},
+        shared_data={NEEDS_TRAJECTORIES: trajectories, HAS_SEQUENCES: sequences},
         metrics=metrics,
     )
-    env_steps = sum(len(episode) for episode in episodes)
-    return MultiAgentBatch(by_module, env_steps=env_steps)
-
-
-def _of_agents(
-    episode: SingleAgentEpisode | MultiAgentEpisode,
-) -> list[SingleAgentEpisode]:
-    if isinstance(episode, MultiAgentEpisode):
-        return episode.single_agent_episodes()
-    return [episode] if len(episode) else []
+    return MultiAgentBatch(by_module, env_steps=sum(map(len, episodes)))
 
 
 def holds_data(batch: Any, depth: int = 0) -> bool:
@@ -135,8 +134,9 @@ def holds_data(batch: Any, depth: int = 0) -> bool:
 
 def are_episodes(episodes: Any) -> bool:
     """Returns whether `episodes` is a list of episodes, none of them deferred."""
-    is_list = isinstance(episodes, list | tuple)
-    return is_list and all(isinstance(own, _EPISODES) for own in episodes)
+    if not isinstance(episodes, list | tuple):
+        return False
+    return {*map(type, episodes)} <= {*_EPISODES}
 
 
 def ready(item: Any) -> Any:
@@ -147,11 +147,10 @@ def ready(item: Any) -> Any:
 
 def is_empty(columns: Mapping[str, Any]) -> bool:
     """Returns whether no column has any row, of columns of any form."""
-    return all(
-        _has_no_items(column)
-        for name, column in columns.items()
-        if name != Columns.INFOS
-    )
+    for name, column in columns.items():
+        if name != Columns.INFOS and not _has_no_items(column):
+            return False
+    return True
 
 
 def num_valid_rows(columns: Mapping[str, Any]) -> int:

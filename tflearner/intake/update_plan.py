@@ -53,12 +53,15 @@ class UpdateSettings(NamedTuple):
         """
         if not columns:
             return self
-        settings, longest = self, max(map(num_rows, columns.values()))
-        if (self.minibatch_size or 0) > max(longest, MOST_REPEATED):
-            settings = self._replace(minibatch_size=longest)
+        settings, sizes = self, items_and_sizes(columns, self)
+        size = self.minibatch_size or 0
+        if size > MOST_REPEATED:
+            longest = max(map(num_rows, columns.values()))
+            if size > longest:
+                settings = self._replace(minibatch_size=longest)
+                sizes = items_and_sizes(columns, settings)
         minibatches.check_fits(
-            num_minibatches(columns, settings),
-            max(plan_sizes(columns, settings).values()),
+            num_minibatches(*sizes, settings), max(sizes[1].values())
         )
         return settings
 
@@ -96,12 +99,13 @@ def plan_update(
         rng: Makes the orders; only a shuffled plan draws from it.
     """
     full_batch = settings.minibatch_size is None
+    items, sizes = items_and_sizes(columns, settings)
     return UpdatePlan(
         columns,
         env_steps,
         minibatches.plan_minibatches(
-            items_by_module(columns),
-            minibatch_size=plan_sizes(columns, settings),
+            items,
+            minibatch_size=sizes,
             num_epochs=settings.num_epochs,
             shuffle=settings.shuffle and not full_batch,
             num_total_minibatches=settings.num_total_minibatches,
@@ -111,44 +115,33 @@ def plan_update(
     )
 
 
-def items_by_module(columns: Mapping[ModuleID, Mapping[str, Any]]) -> dict:
-    """Returns the number of rows, or of sequences, of each module."""
-    return {module_id: _num_items(own) for module_id, own in columns.items()}
+def items_and_sizes(
+    columns: Mapping[ModuleID, Mapping[str, Any]], settings: UpdateSettings
+) -> tuple[dict[ModuleID, int], dict[ModuleID, int]]:
+    """Returns the rows, or sequences, of each module: in all, and in a minibatch."""
+    items: dict[ModuleID, int] = {}
+    sizes: dict[ModuleID, int] = {}
+    for module_id, own in columns.items():
+        seq_lens, size = own.get(Columns.SEQ_LENS), settings.minibatch_size
+        items[module_id] = num_rows(own) if seq_lens is None else len(seq_lens)
+        if size is None:
+            size = items[module_id]
+        elif seq_lens is not None:
+            size = minibatches.items_per_minibatch(
+                len(seq_lens), int(seq_lens.sum()), size
+            )
+        sizes[module_id] = size
+    return items, sizes
 
 
 def num_minibatches(
-    columns: Mapping[ModuleID, Mapping[str, Any]], settings: UpdateSettings
+    items: Mapping[ModuleID, int],
+    sizes: Mapping[ModuleID, int],
+    settings: UpdateSettings,
 ) -> int:
     """Returns how many minibatches the plan of an update has."""
     return settings.num_total_minibatches or minibatches.count_minibatches(
-        items_by_module(columns), plan_sizes(columns, settings), settings.num_epochs
-    )
-
-
-def plan_sizes(
-    columns: Mapping[ModuleID, Mapping[str, Any]], settings: UpdateSettings
-) -> dict[ModuleID, int]:
-    """Returns how many rows, or sequences, of each module make up a minibatch."""
-    size = settings.minibatch_size
-    return {
-        module_id: _num_items(own) if size is None else _items_per_minibatch(own, size)
-        for module_id, own in columns.items()
-    }
-
-
-def _num_items(columns: Mapping[str, Any]) -> int:
-    """The number of sequences, or of rows where there are none."""
-    if Columns.SEQ_LENS in columns:
-        return len(columns[Columns.SEQ_LENS])
-    return num_rows(columns)
-
-
-def _items_per_minibatch(columns: Mapping[str, Any], minibatch_size: int) -> int:
-    if Columns.SEQ_LENS not in columns:
-        return minibatch_size
-    seq_lens = columns[Columns.SEQ_LENS]
-    return minibatches.items_per_minibatch(
-        len(seq_lens), int(seq_lens.sum()), minibatch_size
+        items, sizes, settings.num_epochs
     )
 
 

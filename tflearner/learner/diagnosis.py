@@ -60,7 +60,7 @@ def name_of(learner: Any, module_id: ModuleID, variable: tf.Variable) -> str:
     keys, ref = learner._weight_keys(), variable.ref()
     if ref in keys:
         return f"weight {keys[ref].removeprefix(f'{module_id}/')!r}"
-    for record in learner._optimizers:
+    for record in learner._optimizers.values():
         for role, slot in state_variables(record, keys).items():
             if slot.value is variable:
                 return f"slot {role!r} of optimizer {record.name!r}"

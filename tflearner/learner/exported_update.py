@@ -183,7 +183,7 @@ def _trainable_variables(learner: Any, module_id: ModuleID) -> dict[str, tf.Vari
 def _optimizer_variables(learner: Any, module_id: ModuleID) -> dict[str, tf.Variable]:
     """By optimizer, and then the parameter's weight key and the name of the slot."""
     keys, variables = learner._weight_keys(), {}
-    for record in learner._optimizers:
+    for record in learner._optimizers.values():
         if record.module_id not in (module_id, ALL_MODULES):
             continue
         is_own = record.module_id == module_id

@@ -63,18 +63,22 @@ class FormerNames:
 
     @property
     def _named_optimizers(self) -> dict[str, Optimizer]:
-        return {record.full_name: record.optimizer for record in self._optimizers}
+        return {
+            record.full_name: record.optimizer for record in self._optimizers.values()
+        }
 
     @property
     def _module_optimizers(self) -> dict[ModuleID, list[str]]:
         names: dict[ModuleID, list[str]] = {}
-        for record in self._optimizers:
+        for record in self._optimizers.values():
             names.setdefault(record.module_id, []).append(record.full_name)
         return names
 
     @property
     def _optimizer_parameters(self) -> dict[Optimizer, list[ParamRef]]:
-        return {record.optimizer: [*record.params] for record in self._optimizers}
+        return {
+            record.optimizer: [*record.params] for record in self._optimizers.values()
+        }
 
 
 for _name, _instead in _GIVEN_UP.items():

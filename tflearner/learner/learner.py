@@ -38,7 +38,7 @@ from tflearner.learner.skipped_steps import count_runs
 from tflearner.learner.turns import in_turn
 from tflearner.learner.update_run import UpdateRun, log_steps_trained
 from tflearner.modules.apis import SelfSupervisedLossAPI
-from tflearner.types import ModuleID, ParamDict, ResultDict, Tensor
+from tflearner.types import ModuleID, Optimizer, ParamDict, ResultDict, Tensor
 
 UPDATE_ARGUMENTS = (
     "timesteps",
@@ -416,6 +416,7 @@ class Learner(LearnerState):
                 self.module,
                 self.metrics,
                 trajectories=self.needs_trajectories,
+                sequences=bool(self._stateful_ids) or self.needs_trajectories,
             )
 
         self._update_from(batches(), settings, timesteps)
@@ -638,18 +639,19 @@ class Learner(LearnerState):
                     f"one of {sorted(self.module.keys())}",
                     did_you_mean(module_id, self.module.keys()),
                 )
-        checked = {
-            module_id: self._checked_own(module_id, own)
-            for module_id, own in batch.policy_batches.items()
-            if not train_batch.is_empty(own)
-            and self.rl_module_is_compatible(self.module[module_id])
-            and self.should_module_be_updated(module_id, batch)
-        }
-        return {
-            module_id: self.complete_columns(module_id, own)
-            for module_id, own in checked.items()
-            if train_batch.num_valid_rows(own)
-        }
+        checked = {}
+        for module_id, own in batch.policy_batches.items():
+            if (
+                not train_batch.is_empty(own)
+                and self.rl_module_is_compatible(self.module[module_id])
+                and self.should_module_be_updated(module_id, batch)
+            ):
+                checked[module_id] = self._checked_own(module_id, own)
+        completed = {}
+        for module_id, columns in checked.items():
+            if train_batch.num_valid_rows(columns):
+                completed[module_id] = self.complete_columns(module_id, columns)
+        return completed
 
     def _checked_own(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
         module = self.module[module_id].unwrapped()
@@ -694,6 +696,11 @@ class Learner(LearnerState):
 
     # Hooks around an update.
 
+    @staticmethod
+    def _get_optimizer_lr(optimizer: Optimizer) -> float:
+        """Returns the learning rate of this moment."""
+        return float(np.asarray(optimizer.learning_rate))
+
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Runs before the gradient steps of an update that is not skipped."""
 
@@ -705,7 +712,7 @@ class Learner(LearnerState):
         self._counters.timestep = timesteps.get(
             constants.NUM_ENV_STEPS_SAMPLED_LIFETIME, self._counters.timestep
         )
-        for record in self._optimizers:
+        for record in self._optimizers.values():
             if record.schedule is not None:
                 rate = cast(
                     float, record.schedule.update(timestep=self._counters.timestep)
@@ -726,7 +733,8 @@ class Learner(LearnerState):
         return_stats: Any,
         known: tuple = UPDATE_ARGUMENTS,
     ) -> None:
-        forks.check(f"{method}()")
+        if forks.has_lost_threads:
+            forks.check(f"{method}()")
         if not isinstance(return_stats, bool):
             raise UsageError(
                 f"{method}(return_stats=...)", repr(return_stats), "a bool"

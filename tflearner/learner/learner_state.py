@@ -195,7 +195,6 @@ class LearnerState(ModuleOwner, Checkpointable):
     def _set_optimizer_state(self, state):
         self._optimizers.set_state(state, self._weight_keys())
 
-    _get_optimizer_lr = staticmethod(optimizers.get_learning_rate)
     _set_optimizer_lr = staticmethod(
         lambda optimizer, lr: optimizers.set_learning_rate(optimizer, lr)
     )
@@ -257,7 +256,7 @@ class LearnerState(ModuleOwner, Checkpointable):
     def _take_settings(self, names):
         if "lr" not in names:
             return
-        for record in self._optimizers:
+        for record in self._optimizers.values():
             if record.schedule is not None:
                 rate = record.schedule.update(timestep=self._counters.timestep)
                 self._set_optimizer_lr(record.optimizer, lr=cast(float, rate))

@@ -113,6 +113,7 @@ class ModuleOwner(FormerNames, abc.ABC):
         self._learner_connector: LearnerConnectorPipeline | None = None
         self._optimizers = OptimizerRegistry()
         self._counters = Counters.at_first(config.seed)
+        self._stateful_ids: set[ModuleID] = set()
 
     @property
     def _rng(self) -> np.random.Generator:
@@ -165,7 +166,7 @@ class ModuleOwner(FormerNames, abc.ABC):
                 [*self.module],
                 " and ".join(["TfRLModule", *names]),
             )
-        elif compatible and not any(True for _ in self._optimizers):
+        elif compatible and not self._optimizers:
             logger.warning(
                 "%s has no optimizer: updates will change no weights.",
                 type(self).__name__,
@@ -240,6 +241,8 @@ class ModuleOwner(FormerNames, abc.ABC):
         was before.
         """
         module = self.module[module_id].unwrapped()
+        if module.is_stateful():
+            self._stateful_ids.add(module_id)
         if isinstance(module, TargetNetworkAPI):
             with own_random_numbers(self.config.seed):
                 module.make_target_networks()
@@ -251,6 +254,7 @@ class ModuleOwner(FormerNames, abc.ABC):
         for record in self._optimizers.for_module(module_id):
             self._forget_traces(self._optimizers.sharing_with(record))
         self._optimizers.remove_module(module_id)
+        self._stateful_ids.discard(module_id)
         self.metrics.delete(module_id, key_error=False)
 
     def _log_trainable_parameters(self) -> None:

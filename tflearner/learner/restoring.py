@@ -81,7 +81,7 @@ class Restoring:
         slots = _match(COMPONENT_OPTIMIZER, saved, own)
         loaded = {"/".join(path) for path in weights.loaded}
         stale = []
-        for record in optimizers:
+        for record in optimizers.values():
             variables = {keys[ref] for ref in record.params if ref in keys}
             paths = _slot_paths(record, keys)
             if not (variables <= loaded and paths <= {*slots.loaded}):

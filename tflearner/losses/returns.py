@@ -49,16 +49,23 @@ def generalized_advantages(
     Raises:
         ValueError: If shapes differ.
     """
-    checks.same_shape(
-        rewards=rewards,
-        values=values,
-        next_values=next_values,
-        terminateds=terminateds,
-        ends=ends,
-    )
-    as_float = _as_float(rewards)
-    deltas = rewards + gamma * (1.0 - as_float(terminateds)) * next_values - values
-    return reverse_linear_recurrence(deltas, gamma * lambda_ * (1.0 - as_float(ends)))
+    shapes = (values.shape, next_values.shape, terminateds.shape, ends.shape)
+    if shapes != (rewards.shape,) * 4:
+        checks.same_shape(
+            rewards=rewards,
+            values=values,
+            next_values=next_values,
+            terminateds=terminateds,
+            ends=ends,
+        )
+    if tf.is_tensor(rewards):
+        terminateds = tf.cast(terminateds, rewards.dtype)
+        ends = tf.cast(ends, rewards.dtype)
+    else:
+        terminateds = np.asarray(terminateds, rewards.dtype)
+        ends = np.asarray(ends, rewards.dtype)
+    deltas = rewards + gamma * (1.0 - terminateds) * next_values - values
+    return reverse_linear_recurrence(deltas, gamma * lambda_ * (1.0 - ends))
 
 
 def reverse_linear_recurrence(inputs: Tensor, decays: Tensor) -> Tensor:
@@ -95,9 +102,3 @@ def _scan(inputs: tf.Tensor, decays: tf.Tensor) -> tf.Tensor:
     backwards = tf.reverse(inputs, [0]), tf.reverse(decays, [0])
     result, _ = tfp.math.scan_associative(compose, backwards)
     return tf.reverse(result, [0])
-
-
-def _as_float(like: Tensor):
-    if tf.is_tensor(like):
-        return lambda flags: tf.cast(flags, like.dtype)
-    return lambda flags: np.asarray(flags, like.dtype)

@@ -69,23 +69,39 @@ class NumpyActor:
     """Acts with the NumPy form of a module's policy.
 
     Args:
-        policy: Function that returns a `NumpyPolicy` with the current weights.
+        form: A `NumpyPolicy` with arrays or variables as its weights.
+        read: Returns the value of a variable; `None` if all weights are arrays.
+        draws: Whether the actor draws the actions.
     """
 
     description = "NumPy copy of the policy"
 
-    def __init__(self, policy: Callable[[], Any]):
-        self._make_policy = policy
-        self._policy: Any = None
+    def __init__(
+        self, form: Any, read: Callable[[Any], np.ndarray] | None = None, *, draws: bool
+    ):
+        self._form, self._read, self._draws = form, read, draws
+        self._policy: Any = form if read is None else None
 
     def refresh(self) -> None:
         """Copies the module's weights."""
-        self._policy = self._make_policy()
+        if self._read is not None:
+            self._policy = self._form.with_weights(self._read)
 
     def __call__(self, batch, *, explore: bool, rng: np.random.Generator):
         if self._policy is None:
             self.refresh()
-        return self._policy.forward(batch, explore=explore)
+        policy = self._policy
+        outputs = policy.forward(batch, explore=explore)
+        dist = policy.exploration_dist if explore else policy.inference_dist
+        if self._draws and dist is not None:
+            inputs = outputs[Columns.ACTION_DIST_INPUTS]
+            if explore:
+                actions = dist.sample_np(inputs, rng)
+                outputs[Columns.ACTION_LOGP] = dist.logp_np(inputs, actions)
+            else:
+                actions = dist.deterministic_np(inputs)
+            outputs[Columns.ACTIONS] = actions
+        return outputs
 
 
 def with_time_axis(columns: dict[str, Any]) -> dict[str, Any]:

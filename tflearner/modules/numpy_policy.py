@@ -83,7 +83,7 @@ class NumpyPolicy:
 
     def make_actor(self, *, draws: bool = True) -> NumpyActor:
         """Returns the actor that an environment runner calls once per vector step."""
-        return NumpyActor(lambda: self)
+        return NumpyActor(self, draws=draws)
 
     def numpy_policy(self) -> "NumpyPolicy":
         """Returns itself."""

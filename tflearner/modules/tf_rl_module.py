@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tflearner import forks
@@ -28,6 +27,7 @@ from tflearner.networks.keras_forms import KerasForm, refusal
 from tflearner.networks.numpy_forms import definer
 from tflearner.networks.observation_encoding import ObservationEncoding
 from tflearner.networks.own_random import own_random_numbers
+from tflearner.networks.tensors import to_numpy
 from tflearner.spaces.leaves import check_has_numbers
 from tflearner.types import ParamRef, StateDict
 
@@ -220,19 +220,14 @@ class TfRLModule(RLModule, keras.layers.Layer):
 
     def numpy_policy(self):
         form = self._checked_numpy_form()
-        return None if form is None else form.with_weights(_value)
+        return None if form is None else form.with_weights(to_numpy)
 
     def make_actor(self, *, draws: bool = True) -> Any:
         tensorflow_settings.check()
         form = self._checked_numpy_form()
         if form is None:
             return inference.TracedActor(self, draws=draws)
-
-        def present_policy() -> NumpyPolicy:
-            tensorflow_settings.check()
-            return form.with_weights(_value)
-
-        return NumpyActor(present_policy)
+        return NumpyActor(form, to_numpy, draws=draws)
 
     def _checked_numpy_form(self) -> NumpyPolicy | None:
         """Returns `_numpy_form` with distributions; `None` if it may differ from us."""
@@ -247,7 +242,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
             inference_dist=numpy_form_of(self.get_inference_action_dist_cls()),
         )
         is_own_model = getattr(self.model_config, "model", None) is not None
-        if is_own_model and not agrees(form.with_weights(_value), self):
+        if is_own_model and not agrees(form.with_weights(to_numpy), self):
             return None
         return form
 
@@ -398,11 +393,6 @@ class TfRLModule(RLModule, keras.layers.Layer):
                 owner = self._attribute(".".join(parents)) if parents else self
                 if self._attribute(path) is not None:
                     setattr(owner, name, None)
-
-
-def _value(variable: Any) -> np.ndarray:
-    """Returns the value of a variable; an array is returned as it is."""
-    return variable if isinstance(variable, np.ndarray) else variable.numpy()
 
 
 def _weights_in(state: StateDict) -> StateDict:

@@ -1,9 +1,12 @@
-"""From NumPy arrays to tensors, without the copies that `tf.constant` makes."""
+"""From NumPy arrays to tensors and back, without needless copies."""
+
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tflearner.data import arrays
+from tflearner.networks import tensorflow_settings
 
 # What is smaller is not worth a look at its memory.
 LARGE = 2**16
@@ -30,3 +33,9 @@ def from_numpy(array: np.ndarray) -> tf.Tensor:
     # Flat in between, for strides of axes of length 1 may be anything.
     flat = array.reshape(-1).reshape(array.shape)
     return tf.experimental.dlpack.from_dlpack(flat.__dlpack__())
+
+
+def to_numpy(variable: Any) -> np.ndarray:
+    """Returns the value of a variable; an array is returned as it is."""
+    tensorflow_settings.check()
+    return variable if isinstance(variable, np.ndarray) else variable.numpy()
