@@ -82,6 +82,7 @@ WITHOUT_TENSORFLOW = [
     ),
     *("metrics", "schedule", "stats", "modules/numpy_policy"),
     *("connectors/actions", "connectors/observations", "connectors/pipeline"),
+    *("connectors/frame_stacking", "connectors/prev_actions_prev_rewards"),
 ]
 
 

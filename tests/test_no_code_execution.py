@@ -159,7 +159,13 @@ BUILDERS = {
         "tflearner.settings.settings.Settings.from_settings",
     ),
     "connector": {
-        "tflearner/MeanStdFilter": "tflearner.connectors.observations.MeanStdFilter"
+        "tflearner/FrameStacking": (
+            "tflearner.connectors.frame_stacking.FrameStacking"
+        ),
+        "tflearner/MeanStdFilter": ("tflearner.connectors.observations.MeanStdFilter"),
+        "tflearner/PrevActionsPrevRewards": (
+            "tflearner.connectors.prev_actions_prev_rewards.PrevActionsPrevRewards"
+        ),
     },
     "module": {
         "tflearner/DQNTfRLModule": "tflearner.modules.dqn.DQNTfRLModule",

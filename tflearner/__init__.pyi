@@ -34,6 +34,7 @@ from tflearner.connectors.episode_columns import (
 from tflearner.connectors.episode_columns import (
     AddOneTsToEpisodesAndTruncate as AddOneTsToEpisodesAndTruncate,
 )
+from tflearner.connectors.frame_stacking import FrameStacking as FrameStacking
 from tflearner.connectors.gae import (
     GeneralAdvantageEstimation as GeneralAdvantageEstimation,
 )
@@ -44,6 +45,9 @@ from tflearner.connectors.pipeline import (
     LearnerConnectorPipeline as LearnerConnectorPipeline,
 )
 from tflearner.connectors.pipeline import ModuleToEnvPipeline as ModuleToEnvPipeline
+from tflearner.connectors.prev_actions_prev_rewards import (
+    PrevActionsPrevRewards as PrevActionsPrevRewards,
+)
 from tflearner.connectors.states import (
     AddStatesFromEpisodesToBatch as AddStatesFromEpisodesToBatch,
 )

@@ -1,18 +1,22 @@
 """One piece of a connector pipeline."""
 
-import abc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
 import tflearner
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import CONNECTOR, SPACE, of_kind
 from tflearner.checkpoint.restoring import RestorePlan, RestoreReport
+from tflearner.columns import Columns
 from tflearner.errors import ConfigError, ExportError
 from tflearner.types import StateDict
 
+# Entries of `shared_data` in front of a module.
+STARTS = "starts"  # Which rows begin an episode. bool [N].
+MEMORY = "memory"  # What the piece remembers, and then what it will remember next.
 # In `shared_data`: whether any module trains on sequences; if not said, any may.
 HAS_SEQUENCES = "has_sequences"
 
@@ -38,6 +42,29 @@ class ConnectorV2(Checkpointable):
     have `to_tensors`, the same rule in TensorFlow, so that an exported policy can
     contain them.
 
+    What a piece knows has two parts. Its statistics, such as a mean, are in `get_state`:
+    they are saved, and shared by all environments. Its memory, such as the observation
+    before, belongs to one environment and begins anew with each episode. It is never
+    saved, and the piece does not hold it: environment runners and exported policies
+    hand it in and take it back. A piece with a memory is one rule in operations that
+    NumPy and `keras.ops` share. This one puts the change since the last observation
+    behind each observation:
+
+        class AddChange(ConnectorV2):
+            @property
+            def observation_space(self):
+                size = self.input_observation_space.shape[0]
+                return gym.spaces.Box(-np.inf, np.inf, (2 * size,), np.float32)
+
+            def get_initial_memory(self):
+                shape = self.input_observation_space.shape
+                return {"last": np.zeros(shape, np.float32), "seen": np.float32(0)}
+
+            def recall(self, x, memory, xp):
+                change = (x - memory["last"]) * memory["seen"][:, None]
+                memory = {"last": x, "seen": xp.ones_like(memory["seen"])}
+                return xp.concatenate([x, change], axis=-1), memory
+
     Args:
         input_observation_space: Space of the observations that come in.
         input_action_space: Space of the environment's actions.
@@ -59,11 +86,11 @@ class ConnectorV2(Checkpointable):
         """The space of the observations that go out."""
         return self.input_observation_space
 
-    @abc.abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Returns the batch for the next piece.
 
-        Called with keywords; a piece names those it needs and takes `**kwargs`.
+        Called with keywords; a piece names those it needs and takes `**kwargs`. Here
+        it changes observations by `recall`, for pieces with a memory.
 
         Args:
             *args: Never given.
@@ -75,9 +102,60 @@ class ConnectorV2(Checkpointable):
                 that later pieces may write into.
                 `episodes`: those the batch is made from; learning, one of a single
                 agent for each entry. `explore`: whether actions are explored.
-                `shared_data`: a dict of what pieces tell later pieces. `metrics`: a
-                `MetricsLogger` to log to.
+                `shared_data`: a dict of what pieces tell later pieces; in front of a
+                module `shared_data["starts"]`, bool [num_envs], says which rows begin
+                an episode. `metrics`: a `MetricsLogger` to log to.
         """
+        batch, shared_data = kwargs["batch"], kwargs.get("shared_data") or {}
+        if MEMORY not in shared_data:
+            raise ConfigError(
+                f"connector piece {type(self).__name__}",
+                f"no shared_data[{MEMORY!r}], and no method __call__",
+                "one of them",
+                "write __call__, or get_initial_memory and recall, which environment "
+                "runners call with the memory of each environment",
+            )
+        batch[Columns.OBS], shared_data[MEMORY] = self.recall(
+            batch[Columns.OBS], shared_data[MEMORY], np
+        )
+        return batch
+
+    def get_initial_memory(self) -> Any:
+        """Returns what the piece remembers of an environment when an episode starts.
+
+        Returns:
+            A nest of NumPy arrays; `None`, as here, for pieces without a memory.
+        """
+        return None
+
+    def recall(self, x: Any, memory: Any, xp: Any) -> tuple[Any, Any]:
+        """Returns observations for the next piece, and the memory after them.
+
+        It is called once for each observation. It must not change arrays in place.
+
+        Args:
+            x: An array [B, ...] or a nest of such: one row for each environment.
+            memory: The nest of `get_initial_memory`, with rows. [B, ...] each.
+            xp: The module with the operations: `numpy` in acting, and `keras.ops` in
+                an exported policy.
+        """
+        raise ConfigError(
+            f"connector piece {type(self).__name__}",
+            "get_initial_memory without recall",
+            "recall(self, x, memory, xp), which returns observations and a memory",
+        )
+
+    def remember(self, memory: Any, actions: Any, rewards: Any, xp: Any) -> Any:
+        """Returns the memory after a step of the environments; here the same.
+
+        Args:
+            memory: The memory after the observations that were acted on.
+            actions: The module's actions. [B, ...].
+            rewards: The environments' rewards, [B]; 0 in an exported policy, which is
+                told none.
+            xp: The module with the operations, as in `recall`.
+        """
+        return memory
 
     def to_tensors(self, x: Any) -> Any:
         """Returns what the piece makes of tensors: its rule inside an exported policy.

@@ -82,37 +82,18 @@ class MeanStdFilter(ConnectorV2):
         self._mean: dict[str, np.ndarray] = {}  # By the name of a Box.
         self._squares: dict[str, np.ndarray] = {}  # Sums of squared deviations.
         map_boxes(self._start, input_observation_space)
-        if not self._mean:
-            raise SpaceError(
-                "MeanStdFilter",
-                f"observation space {input_observation_space}",
-                "a Box, or a Dict or Tuple with a Box in it",
-                "encode other observations as numbers before, or leave them as they are",
-            )
-        self._space_out = self._as_space_out(input_observation_space)
+        check_has_boxes("MeanStdFilter", input_observation_space)
+        bound = np.inf if clip_by_value is None else clip_by_value
+        self._space_out = map_box_spaces(
+            lambda box: Box(-bound, bound, box.shape, np.float32),
+            input_observation_space,
+        )
         self._count = 0
         self._set_rule()
 
     def _start(self, name: str, space: Box) -> None:
         self._mean[name] = np.zeros(space.shape)
         self._squares[name] = np.zeros(space.shape)
-
-    def _as_space_out(self, space: Any, *, at_top: bool = True) -> Any:
-        if isinstance(space, Box):
-            bound = np.inf if self.clip_by_value is None else self.clip_by_value
-            return Box(-bound, bound, space.shape, np.float32)
-        if isinstance(space, Dict):
-            return Dict(  # Pairs keep their order, a dict's would be sorted.
-                [
-                    (key, own)
-                    if at_top and key == ACTION_MASK
-                    else (key, self._as_space_out(own, at_top=False))
-                    for key, own in space.spaces.items()
-                ]
-            )
-        if isinstance(space, Tuple):
-            return Tuple([self._as_space_out(s, at_top=False) for s in space.spaces])
-        return space
 
     @property
     def observation_space(self) -> gym.Space:
@@ -292,6 +273,38 @@ def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
             least = 0.0 if key == SQUARED_DEVIATIONS else -np.inf
             if not (np.isfinite(array) & (np.asarray(array) >= least)).all():
                 refuse("numbers out of range", f"finite ones >= {least}", key, name)
+
+
+def check_has_boxes(where: str, space: Any) -> None:
+    """Raises `SpaceError` if there is no Box in an observation space."""
+    found: list[str] = []
+    map_boxes(lambda name, box: found.append(name), space)
+    if not found:
+        raise SpaceError(
+            where,
+            f"observation space {space}",
+            "a Box, or a Dict or Tuple with a Box in it",
+            "encode other observations as numbers before, or leave them as they are",
+        )
+
+
+def map_box_spaces(function: Callable[[Box], Box], space: Any, name: str = _TOP) -> Any:
+    """Returns a space with another Box for each Box in it; masks of actions stay."""
+    if isinstance(space, Box):
+        return function(space)
+    if isinstance(space, Dict):
+        return Dict(  # Pairs keep their order, a dict's would be sorted.
+            [
+                (key, own)
+                if key == ACTION_MASK and name == _TOP
+                else (key, map_box_spaces(function, own, f"{name}[{key!r}]"))
+                for key, own in space.spaces.items()
+            ]
+        )
+    if isinstance(space, Tuple):
+        parts = space.spaces
+        return Tuple([map_box_spaces(function, own, f"{name}[...]") for own in parts])
+    return space
 
 
 def map_boxes(function: Callable, space: Any, *values: Any, name: str = _TOP) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tflearner.checkpoint.checkpointable import Checkpointable
 from tflearner.checkpoint.kinds import CONNECTOR, of_kind
-from tflearner.connectors.connector import HAS_SEQUENCES, ConnectorV2
+from tflearner.connectors.connector import HAS_SEQUENCES, MEMORY, ConnectorV2
 from tflearner.errors import ConfigError
 from tflearner.types import StateDict
 
@@ -54,9 +54,14 @@ class ConnectorPipelineV2(ConnectorV2):
     ):
         shared_data = {} if shared_data is None else shared_data
         has_sequences = shared_data.get(HAS_SEQUENCES, True)
-        for piece in self.connectors:
+        memory = dict(shared_data.get(MEMORY) or ())
+        names = [name for name, _ in self.named()] if memory else None
+        for index, piece in enumerate(self.connectors):
             if piece.is_for_sequences and not has_sequences:
                 continue
+            name = names[index] if names else None
+            if name in memory:
+                shared_data[MEMORY] = memory[name]
             batch = piece(
                 rl_module=rl_module,
                 batch=batch,
@@ -73,7 +78,27 @@ class ConnectorPipelineV2(ConnectorV2):
                     "the batch as a dict",
                     "end __call__ with `return batch`",
                 )
+            if name in memory:
+                memory[name] = shared_data.pop(MEMORY)
+        if memory:
+            shared_data[MEMORY] = memory
         return batch
+
+    def get_initial_memory(self):
+        """Returns the memories of the pieces that have one, by the names of the pieces.
+
+        `None` if no piece has a memory.
+        """
+        memories = {name: piece.get_initial_memory() for name, piece in self.named()}
+        return {k: own for k, own in memories.items() if own is not None} or None
+
+    def remember(self, memory, actions, rewards, xp):
+        """Returns the memories of all pieces after a step of the environments."""
+        return {
+            name: piece.remember(memory[name], actions, rewards, xp)
+            for name, piece in self.named()
+            if name in memory
+        }
 
     @property
     def has_state(self) -> bool:
@@ -85,7 +110,7 @@ class ConnectorPipelineV2(ConnectorV2):
 
         A piece is called by its class, the second one of a class "Class_1" and so on.
         """
-        return {name: p.get_state() for name, p in self._named() if p.has_state}
+        return {name: p.get_state() for name, p in self.named() if p.has_state}
 
     def set_state(self, state: StateDict) -> None:
         """Takes over the states of all pieces that have one.
@@ -97,7 +122,7 @@ class ConnectorPipelineV2(ConnectorV2):
         if not isinstance(state, dict):
             got = f"a {type(state).__name__}"
             raise ConfigError(f"state of {type(self).__name__}", got, "a dict")
-        pieces, before = dict(self._named()), self.get_state()
+        pieces, before = dict(self.named()), self.get_state()
         unknown, missing = (
             sorted(set(state) - set(pieces)),
             sorted(set(before) - set(state)),
@@ -122,7 +147,7 @@ class ConnectorPipelineV2(ConnectorV2):
         return (), {"connectors": list(self.connectors), **kwargs}
 
     def get_checkpointable_components(self):
-        return [(name, piece) for name, piece in self._named() if piece.has_state]
+        return [(name, piece) for name, piece in self.named() if piece.has_state]
 
     def _plan_restore(self, state, component):
         return Checkpointable._plan_restore(self, state, component)  # Piece by piece.
@@ -130,7 +155,8 @@ class ConnectorPipelineV2(ConnectorV2):
     def _set_own_state(self, state):
         pass  # Its state is that of its pieces.
 
-    def _named(self) -> Iterator[tuple[str, ConnectorV2]]:
+    def named(self) -> Iterator[tuple[str, ConnectorV2]]:
+        """Yields the pieces with their names in states and memories."""
         taken: set[str] = set()
         for piece in self.connectors:
             class_name = name = type(piece).__name__

@@ -11,6 +11,7 @@ from gymnasium.vector import VectorEnv
 from tflearner.checks import is_int
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
+from tflearner.connectors.connector import MEMORY, STARTS, ConnectorV2
 from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.env import normalizing, vector_env
@@ -215,7 +216,15 @@ class SingleAgentEnvRunner(EnvRunner):
             observation_space=spaces[0],
             action_space=spaces[1],
         )
-        self._rollout.start(self._module_obs(obs, explore), infos)
+        self._first_memory = None
+        if isinstance(self.env_to_module, ConnectorV2):
+            first = self.env_to_module.get_initial_memory()
+            self._first_memory = None if first is None else self._for_each_env(first)
+        self._ended_memories: list[Any] = []
+        obs, self._memory = self._through(
+            obs, explore, np.ones(self.num_envs, bool), self._first_memory
+        )
+        self._rollout.start(obs, infos)
         self._state = self._initial_state()
         self._needs_reset = self._needs_seed = False
 
@@ -245,9 +254,12 @@ class SingleAgentEnvRunner(EnvRunner):
             step = stepper.step(actions)
             watch.is_in_env = False
             t_2 = clock()
-            rollout.add(outputs, step, self._module_obs(step.obs, explore))
+            rollout.add(outputs, step, self._module_obs(outputs, step, explore))
             if self._is_stateful and not random_actions:
-                self._state = self._next_state(outputs, step)
+                state = outputs[Columns.STATE_OUT]
+                if len(step.starting):
+                    state = _restarted(state, self._initial_state(), step.starting)
+                self._state = state
             if episodes_left is None:
                 left -= step.num_env_steps
             else:
@@ -257,7 +269,7 @@ class SingleAgentEnvRunner(EnvRunner):
             act_s += t_1 - t_0 + clock() - t_2
             env_step_s += t_2 - t_1
         cut = rollout.cut(
-            lambda obs: self._module_obs(obs, explore), max_episodes=max_episodes
+            lambda obs: self._final_obs(obs, explore), max_episodes=max_episodes
         )
         # Other environments may be amid an episode of which nothing was returned.
         self._needs_reset = num_episodes is not None or (
@@ -265,11 +277,44 @@ class SingleAgentEnvRunner(EnvRunner):
         )
         return cut, {"act_s": act_s, "env_step_s": env_step_s}
 
-    def _module_obs(self, obs: Any, explore: bool) -> Any:
+    def _module_obs(self, outputs: dict, step: VectorStep, explore: bool) -> Any:
+        """Returns the observations after a step as the module sees them."""
+        memory = self._memory
+        if memory is not None:
+            memory = self.env_to_module.remember(
+                memory, outputs[Columns.ACTIONS], step.rewards, np
+            )
+            if step.final_obs is not None:
+                rows = tree.map_structure(lambda x: x[step.done], memory)
+                self._ended_memories.append(rows)
+            if len(step.starting):
+                memory = _restarted(memory, self._first_memory, step.starting)
+        starts = np.zeros(self.num_envs, bool)
+        starts[step.starting] = True
+        obs, self._memory = self._through(step.obs, explore, starts, memory)
+        return obs
+
+    def _final_obs(self, obs: Any, explore: bool) -> Any:
+        """Returns the last observations of episodes as the module would see them."""
+        memory, ended = None, self._ended_memories
+        if ended:
+            memory = tree.map_structure(lambda *rows: np.concatenate(rows), *ended)
+            self._ended_memories = []
+        starts = np.zeros(len(tree.flatten(obs)[0]), bool)
+        return self._through(obs, explore, starts, memory)[0]
+
+    def _through(
+        self, obs: Any, explore: bool, starts: np.ndarray, memory: Any
+    ) -> tuple[Any, Any]:
+        """Returns observations behind `env_to_module`, and the memory after them."""
         if not self.env_to_module:  # `None` or no piece in it.
-            return obs
+            return obs, memory
+        shared_data = {RNG: self._rng, STARTS: starts}
+        if memory is not None:
+            shared_data[MEMORY] = memory
         batch = {Columns.OBS: obs}
-        return self._connect(self.env_to_module, batch, explore)[Columns.OBS]
+        batch = self._connect(self.env_to_module, batch, explore, shared_data)
+        return batch[Columns.OBS], shared_data.get(MEMORY)
 
     def _act(
         self, obs: Any, explore: bool, random_actions: bool
@@ -287,7 +332,9 @@ class SingleAgentEnvRunner(EnvRunner):
             batch[Columns.STATE_IN] = self._state
         outputs = self._actor(batch, explore=explore, rng=self._rng)
         if self.module_to_env:
-            outputs = self._connect(self.module_to_env, outputs, explore)
+            outputs = self._connect(
+                self.module_to_env, outputs, explore, {RNG: self._rng}
+            )
         if Columns.ACTIONS not in outputs:
             raise ModuleError(
                 f"module {type(self.module).__name__}",
@@ -309,29 +356,23 @@ class SingleAgentEnvRunner(EnvRunner):
         """Returns the state at the start of an episode, for all environments."""
         if not self._is_stateful:
             return None
+        return self._for_each_env(self.module.get_initial_state())
+
+    def _for_each_env(self, nest: Any) -> Any:
+        """Returns the arrays of a nest once for each environment. [N, ...]."""
         return tree.map_structure(
-            lambda x: np.repeat(np.asarray(x)[None], self.num_envs, axis=0),
-            self.module.get_initial_state(),
+            lambda x: np.repeat(np.asarray(x)[None], self.num_envs, axis=0), nest
         )
 
-    def _next_state(self, outputs: dict[str, Any], step: VectorStep) -> Any:
-        """Returns the state for the next step: the initial one where episodes start."""
-        state = outputs[Columns.STATE_OUT]
-        if len(step.starting):  # Copied: the rollout keeps the outputs.
-            state = tree.map_structure(
-                lambda new, first: _with_rows(new, first, step.starting),
-                state,
-                self._initial_state(),
-            )
-        return state
-
-    def _connect(self, pipeline: Any, batch: dict[str, Any], explore: bool) -> dict:
+    def _connect(
+        self, pipeline: Any, batch: dict[str, Any], explore: bool, shared_data: dict
+    ) -> dict[str, Any]:
         return pipeline(
             rl_module=self.module,
             batch=batch,
             episodes=[],
             explore=explore,
-            shared_data={RNG: self._rng},
+            shared_data=shared_data,
             metrics=self.metrics,
         )
 
@@ -361,7 +402,12 @@ class SingleAgentEnvRunner(EnvRunner):
             vector_env.close_vector_env(env, broken=True)
 
 
-def _with_rows(array: np.ndarray, rows: np.ndarray, index: np.ndarray) -> np.ndarray:
-    array = array.copy()
-    array[index] = rows[index]
-    return array
+def _restarted(nest: Any, first: Any, starting: np.ndarray) -> Any:
+    """Returns a copy of a nest of [N, ...] with other rows where episodes start."""
+
+    def with_first(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        array = array.copy()
+        array[starting] = rows[starting]
+        return array
+
+    return tree.map_structure(with_first, nest, first)

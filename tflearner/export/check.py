@@ -15,11 +15,14 @@ import tree
 
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
+from tflearner.connectors.connector import MEMORY
 from tflearner.errors import ExportError
 from tflearner.export.endpoints import (
     ACT,
     ACT_GREEDY,
+    ENV_TO_MODULE,
     INITIAL_STATE,
+    MODULE,
     VALUE,
     Policy,
     choose,
@@ -124,7 +127,7 @@ class _Comparison:
         for index, nest in enumerate(wanted):
             have = got[index] if len(wanted) > 1 else got
             is_action = index == 0 and near is not None
-            choices = [nest, *near] if is_action and near else [nest]
+            choices = [nest, *(other[index] for other in near or ())]
             leaves = [tree.flatten(x) for x in (have, *choices)]
             if len(leaves[0]) != len(leaves[1]):
                 differences.append(np.inf)
@@ -153,12 +156,15 @@ class _Runner:
     def __init__(self, policy: Policy, obs: Any, state: Any = None):
         self._policy = policy
         self._rng = np.random.default_rng(0)
+        parts = policy.parts(state)
+        self._shared: dict[str, Any] = {"rng": self._rng}
+        if ENV_TO_MODULE in parts:
+            self._shared[MEMORY] = parts[ENV_TO_MODULE]
         columns = {Columns.OBS: tree.map_structure(np.copy, obs)}
-        for piece in policy.on_way_in:  # Not exploring: statistics stay as they are.
-            columns = self._connect(piece, columns, explore=False)
-        self._columns = columns
-        if state is not None:
-            self._columns[Columns.STATE_IN] = state
+        # Not exploring: statistics stay as they are.
+        self._columns = self._connect(policy.on_way_in, columns, explore=False)
+        if MODULE in parts:
+            self._columns[Columns.STATE_IN] = parts[MODULE]
         self._by_mode: dict[bool, dict[str, Any]] = {}
 
     def _outputs(self, explore: bool) -> dict[str, Any]:
@@ -179,7 +185,7 @@ class _Runner:
         """
         module, explore = self._policy.module, seed is not None
         outputs = dict(self._outputs(explore))
-        state = outputs.get(Columns.STATE_OUT)
+        parts = {MODULE: outputs.get(Columns.STATE_OUT)}
         if nudge and Columns.ACTIONS not in outputs:
             inputs = outputs[Columns.ACTION_DIST_INPUTS]
             dist_class = module.get_inference_action_dist_cls()
@@ -193,22 +199,29 @@ class _Runner:
             else:
                 outputs = self._connect(piece, outputs, explore)
         actions = outputs.get(Columns.ACTIONS_FOR_ENV, outputs.get(Columns.ACTIONS))
-        return (actions,) if state is None else (actions, state)
+        if MEMORY in self._shared:
+            chosen = outputs[Columns.ACTIONS]
+            rewards = np.zeros(len(tree.flatten(chosen)[0]), np.float32)
+            parts[ENV_TO_MODULE] = self._policy.on_way_in.remember(
+                self._shared[MEMORY], chosen, rewards, np
+            )
+        parts = {name: part for name, part in parts.items() if part is not None}
+        return (actions, self._policy.joined(parts)) if parts else (actions,)
 
     def near(self, seed: np.ndarray | None) -> list:
-        """Returns the actions that rounding may lead to, where they are whole numbers.
+        """Returns what `act` may return after rounding.
 
         Of two likeliest actions that are equally likely but for rounding, either may be
         taken, and 2.49999 may be rounded to 2 or 3.
         """
         nudge = tolerance_of(self._policy.module)
-        return [self.act(seed, by)[0] for by in (-nudge, nudge)]
+        return [self.act(seed, by) for by in (-nudge, nudge)]
 
     def values(self) -> np.ndarray:
         """Returns predicted values. float32 [B]."""
         columns = dict(self._columns)
         compute_values = self._policy.module.compute_values
-        if not self._policy.is_stateful:
+        if Columns.STATE_IN not in columns:
             return _arrays(compute_values(columns))
         obs = columns[Columns.OBS]
         columns[Columns.OBS] = tree.map_structure(lambda x: x[:, None], obs)
@@ -220,7 +233,7 @@ class _Runner:
             batch=columns,
             episodes=[],
             explore=explore,
-            shared_data={"rng": self._rng},
+            shared_data=self._shared,
             metrics=MetricsLogger(),
         )
 
@@ -295,13 +308,15 @@ def _difference(space: Any, got: np.ndarray, wanted: np.ndarray, *near) -> float
         space: The action space, of actions.
         got: What the export put out.
         wanted: What it should have put out.
-        *near: What else is as good, if the numbers are whole ones.
+        *near: What else is as good, if the numbers are whole ones or 0 and 1.
     """
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return np.inf
     equal = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
-    if not np.issubdtype(wanted.dtype, np.floating):
-        equal |= np.any([got == other for other in near], axis=0) if near else False
+    is_whole = not np.issubdtype(wanted.dtype, np.floating)
+    if near and (is_whole or np.isin(wanted, (0, 1)).all()):  # One-hot actions, say.
+        equal |= np.any([got == other for other in near], axis=0)
+    if is_whole:
         return float(not equal.all())
     size: Any = _size(wanted)
     if isinstance(space, gym.spaces.Box) and space.shape == wanted.shape[1:]:

@@ -13,17 +13,19 @@ import gymnasium as gym
 import numpy as np
 import tensorflow as tf
 import tree
+from keras import ops
 
 from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
 from tflearner.connectors.connector import ConnectorV2
-from tflearner.connectors.pipeline import ConnectorPipelineV2
+from tflearner.connectors.pipeline import ConnectorPipelineV2, EnvToModulePipeline
 from tflearner.errors import ExportError, TFLearnerError
 from tflearner.modules.acting import ModuleActor
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.tf_rl_module import TfRLModule
 
 ACT_GREEDY, ACT, VALUE, INITIAL_STATE = "act_greedy", "act", "value", "initial_state"
+MODULE, ENV_TO_MODULE = "module", "env_to_module"  # Parts of a state.
 
 # Operations that call Python, files or the screen: a program that loads an export gets
 # numbers, and nothing else happens.
@@ -151,6 +153,10 @@ class Policy:
     What passes through `to_tensors` of a piece is what the piece changes: observations
     in front of the module; behind it actions, or what the module put out as
     `ACTION_DIST_INPUTS` as long as there are no actions yet, which `GetActions` makes.
+    Pieces with a memory have `recall` in place of `to_tensors`.
+
+    The state of a policy is the module's. With a piece that has a memory, it is a dict
+    with the module's state, if any, as "module" and memories as "env_to_module".
 
     Args:
         module: A `TfRLModule`.
@@ -171,9 +177,16 @@ class Policy:
                 f"module {type(module).__name__}", "no TensorFlow", "a TfRLModule"
             )
         self.module: Any = module
-        self.on_way_in = list(_pieces(env_to_module))
+        self.on_way_in = EnvToModulePipeline(_pieces(env_to_module))
         self.on_way_out = list(_pieces(module_to_env))
-        self.is_stateful = module.is_stateful()
+        # What is remembered between two calls: by the module, and in front of it.
+        self._first: dict[str, Any] = {}
+        if module.is_stateful():
+            self._first[MODULE] = module.get_initial_state()
+        memory = self.on_way_in.get_initial_memory()
+        if memory is not None:
+            self._first[ENV_TO_MODULE] = memory
+        self.is_stateful = bool(self._first)
         space = getattr(env_to_module, "input_observation_space", None)
         self.observation_space: Any = (
             module.observation_space if space is None else space
@@ -237,34 +250,52 @@ class Policy:
         """Returns the state at an episode's start. [batch_size, ...] each."""
         return tree.map_structure(
             lambda x: tf.tile(np.asarray(x)[None], [batch_size] + [1] * np.ndim(x)),
-            self.module.get_initial_state(),
+            self.joined(self._first),
         )
 
-    def _value(self, obs, state=None):
-        columns = self._columns(obs, state)
+    def joined(self, parts: Mapping[str, Any]) -> Any:
+        """Returns the state of the policy with these parts."""
+        return parts if ENV_TO_MODULE in self._first else parts[MODULE]
+
+    def parts(self, state: Any) -> Mapping[str, Any]:
+        """Returns the parts of a state by name: "module" and "env_to_module"."""
         if state is None:
+            return {}
+        return state if ENV_TO_MODULE in self._first else {MODULE: state}
+
+    def _value(self, obs, state=None):
+        columns, _ = self._columns(obs, state)
+        if Columns.STATE_IN not in columns:
             return self.module.compute_values(columns)
         columns[Columns.OBS] = tree.map_structure(
             lambda x: x[:, None], columns[Columns.OBS]
         )
         return self.module.compute_values(columns)[:, 0]
 
-    def _columns(self, obs, state) -> dict[str, Any]:
-        for piece in self.on_way_in:
-            obs = piece.to_tensors(obs)
+    def _columns(self, obs, state) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns what the module gets, and the memories after it."""
+        parts = self.parts(state)
+        memory = dict(parts.get(ENV_TO_MODULE, {}))
+        for name, piece in self.on_way_in.named():
+            if name in memory:
+                obs, memory[name] = piece.recall(obs, memory[name], ops)
+            else:
+                obs = piece.to_tensors(obs)
         columns = {Columns.OBS: obs}
-        return columns if state is None else columns | {Columns.STATE_IN: state}
+        if MODULE in parts:
+            columns[Columns.STATE_IN] = parts[MODULE]
+        return columns, memory
 
     def _act(self, obs, state=None, seed=None):
-        columns, explore = self._columns(obs, state), seed is not None
+        (columns, memory), explore = self._columns(obs, state), seed is not None
         outputs = self._forward(columns, explore=explore, rng=None)
-        actions = outputs.get(Columns.ACTIONS)
+        actions = chosen = outputs.get(Columns.ACTIONS)
         inputs = outputs.get(Columns.ACTION_DIST_INPUTS)
         for piece in self.on_way_out:
             if isinstance(piece, GetActions):
                 if actions is None and inputs is not None:
                     check_is_plain(piece)
-                    actions = choose(self.module, inputs, seed)
+                    actions = chosen = choose(self.module, inputs, seed)
             elif actions is not None:
                 actions = piece.to_tensors(actions)
             elif inputs is not None:
@@ -276,7 +307,14 @@ class Policy:
                 f"{Columns.ACTIONS!r} among them, or {Columns.ACTION_DIST_INPUTS!r} and "
                 "GetActions behind the module",
             )
-        return actions if state is None else (actions, outputs[Columns.STATE_OUT])
+        if state is None:
+            return actions
+        rewards = tf.zeros([tf.shape(tree.flatten(chosen)[0])[0]])
+        after = {
+            MODULE: outputs.get(Columns.STATE_OUT),
+            ENV_TO_MODULE: self.on_way_in.remember(memory, chosen, rewards, ops),
+        }
+        return actions, self.joined({name: after[name] for name in self._first})
 
 
 @dataclasses.dataclass(frozen=True)

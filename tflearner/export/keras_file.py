@@ -58,6 +58,8 @@ def load_keras_file(file: pathlib.Path, program: Program) -> Mapping[str, Callab
 
 def _model(program: Program) -> keras.Model:
     policy, greedy = program.policy, program.endpoints[0]
+    for name in policy.on_way_in.get_initial_memory() or ():
+        raise refusal(f"connector piece {name}", "a memory")
     inputs = {
         name: keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
         for name, spec in greedy.named_inputs().items()
