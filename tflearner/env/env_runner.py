@@ -2,8 +2,8 @@
 
 import abc
 import contextlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -57,6 +57,16 @@ class StopWatch:
         """Raises `BrokenOff` if sampling has to end."""
         if self.has_run_out:
             raise BrokenOff
+
+
+class ModulesById(Protocol):
+    """Modules by id: a dict, or a `MultiRLModule`."""
+
+    def __getitem__(self, module_id: ModuleID, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[ModuleID]: ...
+
+    def __len__(self) -> int: ...
 
 
 @of_kind(
@@ -181,7 +191,7 @@ class EnvRunner(Checkpointable):
         """Returns the pipelines in front of a module and behind it."""
         return self.env_to_module, self.module_to_env
 
-    def set_modules(self, modules: Mapping[ModuleID, Any]) -> None:
+    def set_modules(self, modules: ModulesById) -> None:
         """Gives the runner the modules that act, by id.
 
         They are not copied: weights that a learner changes are used from the next
@@ -338,7 +348,7 @@ class EnvRunner(Checkpointable):
             self._rng.bit_generator.state = state[RNG]
 
 
-def acting_id(modules: Mapping[ModuleID, Any]) -> ModuleID:
+def acting_id(modules: ModulesById) -> ModuleID:
     """Returns the id of the module that acts for a single agent."""
     return next(iter(modules)) if len(modules) == 1 else DEFAULT_MODULE_ID
 

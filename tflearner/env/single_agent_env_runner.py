@@ -1,7 +1,7 @@
 """Makes episodes of one agent with a module and N environments, a vector step a time."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,13 @@ from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.env import normalizing, vector_env
 from tflearner.env.blas_threads import one_blas_thread
-from tflearner.env.env_runner import RNG, EnvRunner, StopWatch
+from tflearner.env.env_runner import RNG, EnvRunner, ModulesById, StopWatch
 from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
 from tflearner.errors import ModuleError, UsageError
 from tflearner.modules import acting
 from tflearner.spaces import mask_spaces
 from tflearner.spaces.mask_spaces import ACTION_MASK
-from tflearner.types import ModuleID
 
 
 class SingleAgentEnvRunner(EnvRunner):
@@ -90,7 +89,7 @@ class SingleAgentEnvRunner(EnvRunner):
             DEFAULT_MODULE_ID: (spaces[0] if seen is None else seen, spaces[1]),
         }
 
-    def set_modules(self, modules: Mapping[ModuleID, Any]) -> None:
+    def set_modules(self, modules: ModulesById) -> None:
         super().set_modules(modules)
         self._set_actor()
 
