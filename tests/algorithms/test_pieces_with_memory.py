@@ -12,6 +12,7 @@ from tflearner.algorithms.ppo import PPOConfig
 from tflearner.columns import Columns
 from tflearner.connectors.frame_stacking import FrameStacking
 from tflearner.connectors.observations import MeanStdFilter
+from tflearner.connectors.pipeline import EnvToModulePipeline
 from tflearner.connectors.prev_actions_prev_rewards import PrevActionsPrevRewards
 from tflearner.errors import ExportError
 from tflearner.testing import CountingEnv, run_digest
@@ -128,10 +129,33 @@ def test_a_module_without_a_state_gets_one_from_its_pieces(tmp_path):
     policy = tf.saved_model.load(str(tmp_path / "policy"))
     assert {*policy.initial_state(1)} == {"env_to_module"}
     check_exported(algo, policy.act_greedy, policy.initial_state)
-    algo.export(tmp_path / "policy.tflite")
-    with pytest.raises(ExportError, match="FrameStacking: got a memory"):
-        algo.export(tmp_path / "policy.keras")
     algo.stop()
+
+
+FORMATS = ("policy", "policy.tflite", "policy.keras")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_holds_pieces_with_memory(recurrent, name, tmp_path):
+    """The export compares two steps, with a state that is not zero in the second."""
+    assert recurrent.export(tmp_path / name).max_difference < 1e-5
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_holds_stacks_of_images(name, tmp_path):
+    image = gym.spaces.Box(0, 255, (10, 10, 1), np.uint8)
+    piece = FrameStacking(image, num_frames=3)
+    config = PPOConfig().environment(
+        observation_space=piece.observation_space,
+        action_space=gym.spaces.Box(-2.0, 2.0, (2,), np.float32),
+    )
+    config.rl_module(
+        model_config={"conv_filters": [[4, 4, 2]], "head_fcnet_hiddens": [8]}
+    )
+    learner = config.build_learner()
+    pipeline = EnvToModulePipeline([piece], image, config.action_space)
+    report = learner.export(tmp_path / name, env_to_module=pipeline)
+    assert report.max_difference < 1e-5
 
 
 def test_an_export_that_forgets_is_refused(tmp_path):

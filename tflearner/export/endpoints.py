@@ -263,8 +263,24 @@ class Policy:
             return {}
         return state if ENV_TO_MODULE in self._first else {MODULE: state}
 
+    def state(self, of_module: Any, memory: dict[str, Any], chosen: Any) -> Any:
+        """Returns the state after a step.
+
+        Args:
+            of_module: The state that the module put out, if it has one.
+            memory: The memories that `columns` returned.
+            chosen: The module's actions.
+        """
+        parts = {MODULE: of_module}
+        if memory:
+            leaf = tree.flatten(chosen)[0]
+            row = ops.reshape(leaf, (-1, int(np.prod(leaf.shape[1:]))))[:, 0]
+            rewards = ops.zeros_like(row, "float32")
+            parts[ENV_TO_MODULE] = self.on_way_in.remember(memory, chosen, rewards, ops)
+        return self.joined({name: parts[name] for name in self._first})
+
     def _value(self, obs, state=None):
-        columns, _ = self._columns(obs, state)
+        columns, _ = self.columns(obs, state)
         if Columns.STATE_IN not in columns:
             return self.module.compute_values(columns)
         columns[Columns.OBS] = tree.map_structure(
@@ -272,7 +288,7 @@ class Policy:
         )
         return self.module.compute_values(columns)[:, 0]
 
-    def _columns(self, obs, state) -> tuple[dict[str, Any], dict[str, Any]]:
+    def columns(self, obs, state) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns what the module gets, and the memories after it."""
         parts = self.parts(state)
         memory = dict(parts.get(ENV_TO_MODULE, {}))
@@ -287,7 +303,7 @@ class Policy:
         return columns, memory
 
     def _act(self, obs, state=None, seed=None):
-        (columns, memory), explore = self._columns(obs, state), seed is not None
+        (columns, memory), explore = self.columns(obs, state), seed is not None
         outputs = self._forward(columns, explore=explore, rng=None)
         actions = chosen = outputs.get(Columns.ACTIONS)
         inputs = outputs.get(Columns.ACTION_DIST_INPUTS)
@@ -309,12 +325,7 @@ class Policy:
             )
         if state is None:
             return actions
-        rewards = tf.zeros([tf.shape(tree.flatten(chosen)[0])[0]])
-        after = {
-            MODULE: outputs.get(Columns.STATE_OUT),
-            ENV_TO_MODULE: self.on_way_in.remember(memory, chosen, rewards, ops),
-        }
-        return actions, self.joined({name: after[name] for name in self._first})
+        return actions, self.state(outputs.get(Columns.STATE_OUT), memory, chosen)
 
 
 @dataclasses.dataclass(frozen=True)

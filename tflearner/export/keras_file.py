@@ -1,14 +1,16 @@
 """A greedy policy as Keras file, made of Keras' own layers and `keras.ops` alone."""
 
+import contextlib
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tree
 
+from tflearner.columns import Columns
 from tflearner.connectors.actions import GetActions
 from tflearner.errors import TFLearnerError
 from tflearner.export import staging
@@ -58,42 +60,47 @@ def load_keras_file(file: pathlib.Path, program: Program) -> Mapping[str, Callab
 
 def _model(program: Program) -> keras.Model:
     policy, greedy = program.policy, program.endpoints[0]
-    for name in policy.on_way_in.get_initial_memory() or ():
-        raise refusal(f"connector piece {name}", "a memory")
     inputs = {
         name: keras.Input(spec.shape[1:], dtype=spec.dtype.name, name=name)
         for name, spec in greedy.named_inputs().items()
     }
     nests = tree.unflatten_as([*greedy.endpoint.inputs.values()], [*inputs.values()])
     obs, state = (*nests, None)[:2]
-    for piece in policy.on_way_in:
-        obs = _connected(piece, obs)
-    outputs, state = policy.module.keras_form(KerasForm(), obs, state)
-    actions = _actions(program, outputs)
+    with _connecting(policy.on_way_in):
+        columns, memory = policy.columns(obs, state)
+    outputs, state = policy.module.keras_form(
+        KerasForm(), columns[Columns.OBS], columns.get(Columns.STATE_IN)
+    )
+    chosen, actions = _actions(program, outputs)
     if policy.is_stateful:
+        with _connecting(policy.on_way_in):
+            state = policy.state(state, memory, chosen)
         results = named({"actions": actions, "state": state})
         return keras.Model(inputs, results, name="policy")
     is_one = [*inputs] == ["obs"]
     return keras.Model(inputs["obs"] if is_one else inputs, actions, name="policy")
 
 
-def _connected(piece: Any, x: Any) -> Any:
+@contextlib.contextmanager
+def _connecting(pieces: Iterable[Any]) -> Iterator[None]:
+    """Names pieces if one of them does something that Keras alone cannot."""
     try:
-        return piece.to_tensors(x)
+        yield
     except TFLearnerError:
         raise
     except Exception as error:
+        names = " or ".join(type(piece).__name__ for piece in pieces)
         raise refusal(
-            f"connector piece {type(piece).__name__}",
-            f"{type(error).__name__} in to_tensors, which has to be made of keras.ops",
+            f"connector piece {names}",
+            f"{type(error).__name__} in its rule, which has to be made of keras.ops",
         ) from error
 
 
-def _actions(program: Program, outputs: Any) -> Any:
-    """Returns the most likely actions as the environment wants them."""
+def _actions(program: Program, outputs: Any) -> tuple[Any, Any]:
+    """Returns the most likely actions, and these as the environment wants them."""
     policy = program.policy
     dist_class = policy.module.get_inference_action_dist_cls()
-    chosen = None
+    chosen = actions = None
     for piece in policy.on_way_out:
         if isinstance(piece, GetActions):
             check_is_plain(piece)
@@ -105,10 +112,12 @@ def _actions(program: Program, outputs: Any) -> Any:
             if chosen is None:
                 got = f"{policy.action_space} with the distribution "
                 raise refusal("action space", got + dist_class.__name__)
+            actions = chosen
         elif chosen is None:
             raise refusal(
                 f"connector piece {type(piece).__name__}", "a place before GetActions"
             )
         else:
-            chosen = _connected(piece, chosen)
-    return chosen
+            with _connecting([piece]):
+                actions = piece.to_tensors(actions)
+    return chosen, actions
