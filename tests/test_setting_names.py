@@ -29,6 +29,8 @@ EVERYWHERE = {
     "custom_evaluation_function": "callback",
     "exploration_config": "=",
     "observation_filter": "MeanStdFilter",
+    "framestack": "tfl.FrameStacking stacks",
+    "lstm_use_prev_action": "tfl.PrevActionsPrevRewards",
     "create_env_on_local_worker": "drop it",
     "num_gpus": "called 'num_gpus_per_learner'",
     "num_cpus_per_learner": "drop it",

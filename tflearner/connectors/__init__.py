@@ -1,1 +1,1 @@
-"""How episodes become batches, and outputs become actions."""
+"""Connector pieces: observations to modules, outputs to actions, episodes to batches."""

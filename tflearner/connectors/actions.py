@@ -1,4 +1,4 @@
-"""From a module's outputs to the actions an environment gets."""
+"""Connector pieces that turn a module's outputs into an environment's actions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from tflearner.spaces.leaves import leaf_spaces
 class GetActions(ConnectorV2):
     """Draws actions from the module's action distribution, or takes the likeliest.
 
-    Leaves a batch alone in which the module put out actions itself.
+    If the module has output actions itself, the batch stays as it is.
 
     Reads:  ACTION_DIST_INPUTS.
     Writes: ACTIONS, and ACTION_LOGP while exploring.
@@ -88,7 +88,7 @@ class NormalizeAndClipActions(ConnectorV2):
 
 
 def _for_each_leaf(rules: Any, actions: Any, function: Callable) -> Any:
-    """Applies a function to each rule and its actions; leaves without one stay."""
+    """Applies a function to the actions of each leaf that has a rule."""
     if not isinstance(rules, dict | tuple):  # Spares the 10 us of walking through it.
         return function(rules, actions)
     return tree.map_structure(
@@ -97,7 +97,7 @@ def _for_each_leaf(rules: Any, actions: Any, function: Callable) -> Any:
 
 
 class ToBox:
-    """Brings actions into a Box: its bounds, its shape, its dtype."""
+    """Converts actions to the bounds, the shape and the dtype of a Box."""
 
     def __init__(self, space: gym.spaces.Box, normalize: bool, clip: bool):
         self.shape, self.dtype = space.shape, space.dtype
@@ -122,7 +122,7 @@ class ToBox:
 
 
 class ToStart:
-    """Shifts actions that are counted from 0 to where their space starts."""
+    """Shifts actions counted from 0 to the start of their space."""
 
     def __init__(self, start: Any):
         self.start = np.asarray(start)

@@ -10,15 +10,14 @@ from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.data import arrays
 from tflearner.errors import BatchError
 
-# What `BatchIndividualItems` tells later pieces: the arrays that it made, which nobody
-# else has.
+# In `shared_data`: the arrays that `BatchIndividualItems` has made, and owns alone.
 OWN_ARRAYS = "own_arrays"
 
 
 class AgentToModuleMapping(ConnectorV2):
     """Gives every module the arrays of its own episodes.
 
-    A module does not get the columns that none of its episodes has.
+    A column that none of a module's episodes has is omitted for that module.
 
     Reads:  every column, an array or `None` per episode.
     Writes: {module_id: {column: [array [T, ...] or [S, L, ...] per episode]}}, episodes
@@ -107,12 +106,12 @@ def module_id_of(episode, rl_module) -> str:
 
 
 def name_of(episode, index: int) -> str:
-    """Returns what errors call an episode."""
+    """Returns the name of an episode in errors."""
     return f"episodes[{index}] ({episode.id_!r})"
 
 
 def check_one_entry_per_episode(batch, episodes) -> None:
-    """Raises `BatchError` for columns that have not one entry per episode."""
+    """Raises `BatchError` unless every column has one entry per episode."""
     for column, entries in batch.items():
         if len(entries) != len(episodes):
             raise BatchError(

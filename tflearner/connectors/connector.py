@@ -1,4 +1,4 @@
-"""One piece of a connector pipeline."""
+"""The base class of connector pieces."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,10 +26,11 @@ HAS_SEQUENCES = "has_sequences"
     takes={"input_observation_space": (SPACE,), "input_action_space": (SPACE,)},
 )
 class ConnectorV2(Checkpointable):
-    """Turns one form of data into the next; a pipeline calls its pieces in order.
+    """Converts data on their way between environment, module and learner.
 
-    A piece gets the batch, changes or replaces it and returns it. It never changes
-    episodes. A learner's piece that adds a column gives it one entry per episode:
+    A pipeline calls its pieces in order. A piece gets the batch, changes or replaces it
+    and returns it. It never changes episodes. A learner's piece that adds a column
+    gives it one entry per episode:
 
         class AddTimes(ConnectorV2):
             def __call__(self, *, batch, episodes, shared_data, **kwargs):
@@ -38,17 +39,20 @@ class ConnectorV2(Checkpointable):
                 batch["t"] = [np.arange(e.t_started, e.t + more) for e in episodes]
                 return batch
 
-    Pieces that change observations on their way in, or actions on their way out, also
-    have `to_tensors`, the same rule in TensorFlow, so that an exported policy can
-    contain them.
+    A piece that changes observations or actions also has `to_tensors`, the same rule in
+    TensorFlow, so that an exported policy can contain it.
 
-    What a piece knows has two parts. Its statistics, such as a mean, are in `get_state`:
-    they are saved, and shared by all environments. Its memory, such as the observation
-    before, belongs to one environment and begins anew with each episode. It is never
-    saved, and the piece does not hold it: environment runners and exported policies
-    hand it in and take it back. A piece with a memory is one rule in operations that
-    NumPy and `keras.ops` share. This one puts the change since the last observation
-    behind each observation:
+    A piece may have statistics and a memory:
+
+    * Statistics, such as a mean, belong to all environments. They are attributes of the
+      piece, and saved: see `get_state`.
+    * A memory, such as the last observation, belongs to one environment and begins anew
+      with each episode. It is never saved. Environment runners and exported policies
+      keep it: they pass it to the piece, which returns the next one.
+
+    A piece with a memory has `recall` in place of `__call__` and `to_tensors`. It is
+    written with functions that `numpy` and `keras.ops` share. This piece appends to each
+    observation its change since the last one:
 
         class AddChange(ConnectorV2):
             @property
@@ -121,7 +125,7 @@ class ConnectorV2(Checkpointable):
         return batch
 
     def get_initial_memory(self) -> Any:
-        """Returns what the piece remembers of an environment when an episode starts.
+        """Returns the memory of one environment at the start of an episode.
 
         Returns:
             A nest of NumPy arrays; `None`, as here, for pieces without a memory.
@@ -146,7 +150,7 @@ class ConnectorV2(Checkpointable):
         )
 
     def remember(self, memory: Any, actions: Any, rewards: Any, xp: Any) -> Any:
-        """Returns the memory after a step of the environments; here the same.
+        """Returns the memory after a step of the environments; by default unchanged.
 
         Args:
             memory: The memory after the observations that were acted on.
@@ -158,7 +162,7 @@ class ConnectorV2(Checkpointable):
         return memory
 
     def to_tensors(self, x: Any) -> Any:
-        """Returns what the piece makes of tensors: its rule inside an exported policy.
+        """Applies the rule of the piece to tensors, inside an exported policy.
 
         A piece in front of the module gets the observations, a piece behind it the
         actions or, as long as there are none yet, the module's `ACTION_DIST_INPUTS`.
@@ -184,18 +188,18 @@ class ConnectorV2(Checkpointable):
 
     @property
     def has_state(self) -> bool:
-        """Whether the piece remembers something: whether its class has `get_state`."""
+        """Whether the piece has statistics: whether its class defines `get_state`."""
         return type(self).get_state is not ConnectorV2.get_state
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
-        """Returns what the piece has to remember, as NumPy arrays and plain Python.
+        """Returns the statistics of the piece as NumPy arrays and plain Python.
 
-        A piece whose state is empty, as here, remembers nothing.
+        Here it is empty.
         """
         return {}
 
     def set_state(self, state: StateDict) -> None:
-        """Takes over what `get_state` returned, or refuses and changes nothing."""
+        """Restores a state from `get_state`; an invalid one changes nothing."""
         if state:
             raise ConfigError(
                 f"connector piece {type(self).__name__}",

@@ -48,10 +48,10 @@ class AddObservationsFromEpisodesToBatch(ConnectorV2):
 
 
 class AddNextObservationsFromEpisodesToTrainBatch(ConnectorV2):
-    """Adds the observations that followed on the episodes' actions.
+    """Adds the observations that followed the episodes' actions.
 
     Belongs right behind `AddObservationsFromEpisodesToBatch`. Artificial last rows,
-    which nothing follows on, repeat the last observation.
+    which nothing follows, repeat the last observation.
 
     Writes: NEXT_OBS. [T, ...] or [T + 1, ...] per episode.
     """
@@ -100,14 +100,14 @@ class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
 
 
 def stacked(items):
-    """One array (or one nest of arrays) from what an episode returns."""
+    """Returns items of an episode as one array, or as one nest of arrays."""
     if isinstance(items, list):
         return tree.map_structure(lambda *leaves: np.stack(leaves), *items)
     return items
 
 
 def _rows(items, extra: int):
-    """The same, with its last row repeated if there is one `extra`."""
+    """Returns items of an episode as an array whose last row is repeated `extra` times."""
     column = stacked(items)
     if not extra:
         return column

@@ -1,4 +1,4 @@
-"""Stacks of the last observations."""
+"""A connector piece that stacks observations."""
 
 import gymnasium as gym
 import numpy as np

@@ -105,7 +105,7 @@ class GeneralAdvantageEstimation(ConnectorV2):
 
 
 def _kept(columns, rows, own):
-    """Returns the columns with these rows, or sequences, alone.
+    """Returns columns that have only the given rows, or sequences.
 
     Large arrays of the batch's own are packed in place. A second array of pixels would
     make the largest moment of an update half as large again.

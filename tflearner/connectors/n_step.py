@@ -1,4 +1,4 @@
-"""Turns the transitions of a train batch into ones over several steps."""
+"""A connector piece that turns transitions into transitions over several steps."""
 
 import numpy as np
 import tree

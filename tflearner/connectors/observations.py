@@ -1,4 +1,4 @@
-"""Observations on their way into a module.
+"""Connector pieces that change observations on their way into a module.
 
 Shapes: `B` observations at a time, each of the shape of its space.
 """
@@ -101,18 +101,20 @@ class MeanStdFilter(ConnectorV2):
 
     @property
     def count(self) -> int:
-        """How many observations were counted so far."""
+        """The number of observations counted so far."""
         return self._count
 
     @property
     def mean(self) -> Any:
-        """Their mean, float64; for a Dict or Tuple in its structure, `None` for leaves
-        that are no Boxes."""
+        """The mean of the observations, float64, in the structure of the space.
+
+        Leaves that are no Boxes are `None`.
+        """
         return self._in_structure(self._mean)
 
     @property
     def std(self) -> Any:
-        """Their standard deviation, in the same form."""
+        """The standard deviation of the observations, in the form of `mean`."""
         return self._in_structure({name: self._std(name) for name in self._squares})
 
     def __call__(self, *, batch, explore=None, **kwargs):
@@ -125,7 +127,7 @@ class MeanStdFilter(ConnectorV2):
         return batch
 
     def merge(self, other: "MeanStdFilter") -> None:
-        """Counts what another filter has counted as well; the other stays as it is.
+        """Adds the statistics of another filter, which stays as it is.
 
         Args:
             other: A filter for a space of the same structure and shapes.
@@ -160,7 +162,7 @@ class MeanStdFilter(ConnectorV2):
         }
 
     def set_state(self, state: StateDict) -> None:
-        """Goes on from statistics that `get_state` returned.
+        """Restores statistics that `get_state` returned.
 
         Raises:
             ConfigError: If they are those of other observations.
@@ -245,7 +247,7 @@ register_builder(
 
 
 def _check_state(state: Any, shapes: dict[str, tuple]) -> None:
-    """Raises `ConfigError` unless it is a state for Boxes of these shapes."""
+    """Raises `ConfigError` unless a state has statistics for Boxes of these shapes."""
     where, known = "state of a MeanStdFilter", {COUNT, MEAN, SQUARED_DEVIATIONS}
 
     def refuse(got: str, want: str, *path: str):
@@ -308,7 +310,7 @@ def map_box_spaces(function: Callable[[Box], Box], space: Any, name: str = _TOP)
 
 
 def map_boxes(function: Callable, space: Any, *values: Any, name: str = _TOP) -> Any:
-    """Returns what a function makes of every Box in a space, in its structure.
+    """Applies a function to every Box in a space, and returns results in its structure.
 
     Args:
         function: Called with a Box's name, the Box and the values that belong to it.

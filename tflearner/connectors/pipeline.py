@@ -1,4 +1,4 @@
-"""Pieces in order."""
+"""Connector pipelines, which call their pieces in order."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -102,7 +102,7 @@ class ConnectorPipelineV2(ConnectorV2):
 
     @property
     def has_state(self) -> bool:
-        """Whether one of the pieces remembers something."""
+        """Whether one of the pieces has statistics."""
         return any(piece.has_state for piece in self.connectors)
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
@@ -113,7 +113,7 @@ class ConnectorPipelineV2(ConnectorV2):
         return {name: p.get_state() for name, p in self.named() if p.has_state}
 
     def set_state(self, state: StateDict) -> None:
-        """Takes over the states of all pieces that have one.
+        """Restores the states of all pieces that have one.
 
         Raises:
             ConfigError: If it has not exactly those, or a piece refuses its own;
@@ -174,23 +174,23 @@ class ConnectorPipelineV2(ConnectorV2):
         return iter(self.connectors)
 
     def append(self, connector: ConnectorV2) -> None:
-        """Puts a piece behind the others."""
+        """Adds a piece behind the others."""
         self._insert(len(self.connectors), connector)
 
     def prepend(self, connector: ConnectorV2) -> None:
-        """Puts a piece in front of the others."""
+        """Adds a piece in front of the others."""
         self._insert(0, connector)
 
     def insert_before(self, name_or_class: str | type, connector: ConnectorV2) -> None:
-        """Puts a piece in front of the first one of that class or class name."""
+        """Adds a piece in front of the first piece of a class or class name."""
         self._insert(self._index(name_or_class), connector)
 
     def insert_after(self, name_or_class: str | type, connector: ConnectorV2) -> None:
-        """Puts a piece behind the first one of that class or class name."""
+        """Adds a piece behind the first piece of a class or class name."""
         self._insert(self._index(name_or_class) + 1, connector)
 
     def remove(self, name_or_class: str | type) -> None:
-        """Takes out the first piece of that class or class name."""
+        """Removes the first piece of a class or class name."""
         del self.connectors[self._index(name_or_class)]
 
     def _insert(self, index: int, connector: ConnectorV2) -> None:
@@ -216,19 +216,19 @@ class ConnectorPipelineV2(ConnectorV2):
 
 
 class EnvToModulePipeline(ConnectorPipelineV2):
-    """From observations to the batch a module acts on."""
+    """Turns observations into the batch that a module acts on."""
 
 
 class ModuleToEnvPipeline(ConnectorPipelineV2):
-    """From a module's outputs to the actions an environment gets."""
+    """Turns a module's outputs into actions of the environment."""
 
 
 class LearnerConnectorPipeline(ConnectorPipelineV2):
-    """From episodes to train batches."""
+    """Turns episodes into train batches."""
 
 
 def as_connectors(made: Any) -> list[ConnectorV2]:
-    """Returns what a user's connector function returned, as a list of pieces."""
+    """Returns the result of a user's connector function as a list of pieces."""
     if made is None:
         return []
     return list(made) if isinstance(made, list | tuple) else [made]

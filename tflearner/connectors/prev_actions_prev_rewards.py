@@ -1,4 +1,4 @@
-"""Observations with the actions and rewards that led to them."""
+"""A connector piece that adds the last actions and rewards to observations."""
 
 from typing import Any, ClassVar
 

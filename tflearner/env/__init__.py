@@ -1,1 +1,1 @@
-"""Where experience is made."""
+"""Environments, and the runners that sample episodes from them."""

@@ -1,4 +1,4 @@
-"""An environment that says what went wrong in it, and at which step."""
+"""A wrapper that reports which environment failed, and at which step."""
 
 import copy
 import dataclasses
@@ -18,7 +18,7 @@ NEW_EPISODES = "the next sample() starts new episodes"
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """What went wrong inside one environment of a vector environment.
+    """The failure of one environment of a vector environment.
 
     Attributes:
         index: Which environment.
@@ -63,7 +63,7 @@ class GuardedEnv(gym.Wrapper):
         self._checked_form: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Resets; hands on only what is given, for environments that take less."""
+        """Resets the environment; passes only those arguments that are given."""
         self._step = 0
         given: dict[str, Any] = {} if seed is None else {"seed": seed}
         if options:
@@ -79,7 +79,7 @@ class GuardedEnv(gym.Wrapper):
         return observation, info
 
     def step(self, action: Any):
-        """Steps; the last observation of an episode is a copy.
+        """Steps the environment; the last observation of an episode is a copy.
 
         A reset in the same step would overwrite it in an environment that returns one
         and the same array again and again.
@@ -123,7 +123,7 @@ class GuardedEnv(gym.Wrapper):
 
 
 class BrokenContract(Exception):
-    """What an environment returned is not what it has to be.
+    """Raised when an environment returns what its spaces or gymnasium forbid.
 
     Args:
         got: What it returned.
@@ -136,7 +136,7 @@ class BrokenContract(Exception):
 
 
 def name_of_step(index: int, step: int) -> str:
-    """Returns what messages call a step of one environment."""
+    """Returns the name of a step of one environment in errors."""
     return f"environment {index}, " + (f"episode step {step}" if step else "reset")
 
 

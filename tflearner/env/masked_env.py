@@ -48,7 +48,7 @@ class MaskedEnv(gym.Wrapper):
         self.observation_space = gym.spaces.Dict([*items, (ACTION_MASK, mask)])
 
     def reset(self, **kwargs: Any):
-        """Resets, with the mask in the observation."""
+        """Resets the environment; the mask is in the observation."""
         result: Any = self.env.reset(**kwargs)
         if not _is_result(result, 2):
             return result  # `GuardedEnv` says what is wrong with it.
@@ -56,7 +56,7 @@ class MaskedEnv(gym.Wrapper):
         return self._with_mask(observation, self._mask(info, False, False)), info
 
     def step(self, action: Any):
-        """Steps, with the mask in the observation."""
+        """Steps the environment; the mask is in the observation."""
         result: Any = self.env.step(action)
         if not _is_result(result, 5):
             return result
@@ -88,7 +88,7 @@ class MaskedEnv(gym.Wrapper):
 
 
 def find_masks(env: gym.Env, wanted: str | bool, name: str) -> str | None:
-    """Returns where an environment has masks besides its observations, if it has any.
+    """Returns where an environment has masks outside of its observations, if it has any.
 
     Args:
         env: The environment. It is reset, to see the info of that.
@@ -120,7 +120,7 @@ def find_masks(env: gym.Env, wanted: str | bool, name: str) -> str | None:
 
 
 def no_masks(name: str, observations: gym.Space, actions: gym.Space) -> EnvError:
-    """Returns the error for masks that are demanded and nowhere to be found."""
+    """Returns the error for an environment that should have masks and has none."""
     if not can_be_masked(actions):
         return EnvContractError(
             name, f"action_masks=True for actions of {actions}", "discrete actions"

@@ -1,4 +1,4 @@
-"""Vector steps on their way to becoming episodes.
+"""Collects vector steps and cuts them into episodes.
 
 Shapes: `N` environments, `T` vector steps. Steps are kept as they come, one dict of
 arrays [N, ...] each, and cut into episodes once, so that no Python code runs for each
@@ -17,7 +17,7 @@ from tflearner.env.vector_stepper import Infos, VectorStep, info_of, map_arrays
 
 
 class Cut(NamedTuple):
-    """What `Rollout.cut` returns.
+    """The episodes of one `Rollout.cut`, and the results of those that ended.
 
     Attributes:
         episodes: Whole episodes and parts, in the order of environments, then time.
@@ -61,7 +61,7 @@ class Rollout:
         self._steps: list[dict[str, Any]] = []
 
     def start(self, obs: Any, infos: Infos) -> None:
-        """Forgets everything; new episodes begin with these observations [N, ...]."""
+        """Forgets all steps; new episodes begin with the given observations. [N, ...]."""
         num = self._num_envs
         self._steps = []
         self._obs = [obs]  # One more than steps; so are the infos.
@@ -80,7 +80,7 @@ class Rollout:
         return self._obs[-1]
 
     def add(self, outputs: dict[str, Any], step: VectorStep, obs: Any) -> None:
-        """Adds a step.
+        """Adds a vector step.
 
         Args:
             outputs: What the module computed, ACTIONS among it: arrays [N, ...] that
@@ -201,7 +201,7 @@ class Rollout:
         return {key: (_take(final_obs, k), infos[k]) for k, key in enumerate(keys)}
 
     def _forget_old(self, num_kept: int) -> None:
-        """Forgets all steps but the last ones, which become lookback."""
+        """Forgets all steps except the last ones, which become lookback."""
         num_forgotten = max(len(self._steps) - num_kept, 0)
         for rows in (self._steps, self._obs, self._infos):
             del rows[:num_forgotten]

@@ -1,4 +1,4 @@
-"""Makes episodes of one agent with a module and N environments, a vector step a time."""
+"""The environment runner for single agents: one module, N environments."""
 
 import time
 from collections.abc import Iterable
@@ -26,27 +26,28 @@ from tflearner.spaces.mask_spaces import ACTION_MASK
 
 
 class SingleAgentEnvRunner(EnvRunner):
-    """Acts with a module in N environments and returns what happened as episodes.
+    """Samples episodes: acts with one module in N environments at once.
 
     Each vector step is one call of the policy for all environments. An episode that is
-    not over when `sample()` returns goes on in the next call, under the same id.
-    Episodes hold observations as the module saw them, the module's actions (not what
-    connectors made of them for the environment) and all its other outputs.
+    not over when `sample()` returns continues in the next call, under the same id.
+    Episodes hold the observations that the module saw, behind the connectors. They hold
+    the module's actions, in front of the connectors, and all its other outputs.
 
-    A module with a state gets its initial state at each episode's start, and then what
-    it put out last. Its episodes keep that as STATE_OUT, and continued ones at least
-    one step of lookback, which holds the state they start from.
+    A module with a state gets its initial state at the start of each episode, and after
+    that the state it has output last. Episodes keep the states as STATE_OUT. Continued
+    episodes have at least one step of lookback, which holds the state they start from.
+    Memories of connector pieces begin and continue in the same way.
 
-    After an error nothing of that `sample()` is kept; the next one starts new episodes,
-    in new environments if the runner made the old ones.
+    After an error nothing of that `sample()` is kept. The next call starts new
+    episodes, in new environments if the runner made the old ones.
 
     Args:
         config: An `AlgorithmConfig`, or the `RunnerSettings` of one.
         module: The `RLModule` that acts, or a `NumpyPolicy`. It is not copied: weights
             that a learner changes are used from the next `sample()` on.
         env_to_module: The connector pipeline from observations to the module.
-        module_to_env: The one from the module's outputs to actions; not needed if the
-            module puts out actions.
+        module_to_env: The connector pipeline from the module's outputs to actions; not
+            needed if the module outputs actions.
         stop_watch: Sampling raises `BrokenOff` once this watch has run out.
 
     Attributes:
@@ -141,9 +142,9 @@ class SingleAgentEnvRunner(EnvRunner):
                 each environment is fixed beforehand: with the first ones to end, short
                 episodes would be preferred.
             explore: Whether to explore; `config.explore` by default.
-            random_actions: Whether to draw actions from the action space, of those that
-                are allowed where there are masks, instead of asking the module. The next call starts new episodes if the module has a
-                state, for it has not seen these steps.
+            random_actions: Whether to draw actions from the action space, and not by
+                the module. Masks of actions are respected. With a stateful module, the
+                next call starts new episodes, because it has not seen these steps.
             force_reset: Whether to abandon unfinished episodes and start new ones.
 
         Returns:
@@ -170,7 +171,7 @@ class SingleAgentEnvRunner(EnvRunner):
             ("num_timesteps", "num_episodes"), (num_timesteps, num_episodes)
         ):
             if num is not None and not is_int(num, 1):
-                raise UsageError(f"sample({name}={num!r})", "no count", "an int >= 1")
+                raise UsageError("sample()", f"{name}={num!r}", "an int >= 1")
         explore = self.config.explore if explore is None else explore
         if not random_actions:
             self._actor.refresh()

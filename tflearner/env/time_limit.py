@@ -1,4 +1,4 @@
-"""A bound on the time that an environment in this process takes to close."""
+"""A time limit for code of users that runs in this process."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""Vector environments: made from what a config names, checked, and closed again.
+"""Makes, checks and closes vector environments.
 
 An environment runner always steps N environments at once. Those that are made here are
 each wrapped in a `GuardedEnv`, so that a failure is known by environment and step.
@@ -52,7 +52,7 @@ def make_vector_env(
     action_masks: str | bool = False,
     step_timeout_s: float | None = None,
 ) -> VectorEnv:
-    """Returns a checked vector environment for whatever describes an environment.
+    """Returns a checked vector environment, made from any description of one.
 
     Args:
         env: A registered id or its spec; or a class or function that makes an environment or a
@@ -144,7 +144,7 @@ def _name_of_one(env: Any) -> str:
 
 
 def get_autoreset_mode(env: VectorEnv) -> AutoresetMode:
-    """Returns when a vector environment resets, as its metadata say.
+    """Returns the autoreset mode in the metadata of a vector environment.
 
     Raises:
         EnvContractError: If they do not.
@@ -193,7 +193,7 @@ def close_vector_env(env: VectorEnv, *, broken: bool = False) -> None:
 
 
 def _close_each(envs: Sequence[gym.Env], seconds: float) -> list[Exception]:
-    """Closes environments in this process; returns what they raised."""
+    """Closes environments in this process; returns the errors they raised."""
     errors: list[Exception] = []
     deadline = time.monotonic() + seconds
     for index, env in enumerate(envs):
@@ -208,7 +208,7 @@ def _close_each(envs: Sequence[gym.Env], seconds: float) -> list[Exception]:
 
 
 def _make_one(env: Any, kwargs: dict[str, Any]) -> Any:
-    """Returns one environment, or a vector environment, and checks what it is."""
+    """Makes and checks one environment, which may be a vector environment."""
     if isinstance(env, gym.Env) or not (
         isinstance(env, str | EnvSpec) or callable(env)
     ):
@@ -323,7 +323,7 @@ def _vectorize(
 
 
 class _SubEnvFactory:
-    """Makes one environment of a vector environment, in whatever process.
+    """Makes one environment of a vector environment, in any process.
 
     The first call returns the environment that was made to see what it is.
     `AsyncVectorEnv` asks for it before it sends this object to a worker.
@@ -357,7 +357,7 @@ class _SubEnvFactory:
 
 
 class _ExampleEnv(GuardedEnv):
-    """An example in this process: `AsyncVectorEnv` reads its spaces and closes it."""
+    """An environment from which `AsyncVectorEnv` reads spaces before it closes it."""
 
     def close(self) -> None:
         with contextlib.suppress(TimeoutError), time_limit(worker_env.CLOSING_S):

@@ -1,4 +1,4 @@
-"""One way to step a vector environment, whenever it resets.
+"""Steps vector environments in the same way for all autoreset modes.
 
 gymnasium's vector environments start the next episode in the step that ends the last
 one (SAME_STEP), in the step after it (NEXT_STEP), or when they are told to (DISABLED).
@@ -29,7 +29,7 @@ _NO_INDEX: np.ndarray = np.zeros(0, np.int64)
 
 
 class VectorStep(NamedTuple):
-    """What one step of a vector environment gave; all arrays are copies.
+    """The results of one step of a vector environment; all arrays are copies.
 
     Attributes:
         obs: What to act on next. [N, ...].
@@ -58,7 +58,7 @@ class VectorStep(NamedTuple):
 
 
 class VectorStepper:
-    """Steps a vector environment and checks what comes out of it.
+    """Steps a vector environment and checks the results.
 
     Args:
         env: The vector environment; its metadata say when it resets.
@@ -110,8 +110,9 @@ class VectorStepper:
         return obs, infos
 
     def step(self, actions: Any) -> VectorStep:
-        """Takes a step with actions [N, ...]; they are copied, for environments change
-        them in place.
+        """Takes a step with actions [N, ...].
+
+        The actions are copied, because environments may change them in place.
 
         Raises:
             EnvStepError: If an environment raised.
@@ -167,7 +168,7 @@ class VectorStepper:
         )
 
     def _finals(self, obs: Any, infos: dict, done: np.ndarray) -> tuple[Any, list]:
-        """Reads the ends of episodes out of the infos of the next ones."""
+        """Returns final observations and infos, read from the infos of the next episodes."""
         finals = infos.get("final_obs")
         if finals is None:
             raise self._contract_error(
@@ -186,7 +187,7 @@ class VectorStepper:
     def _reset_done(
         self, obs: Any, infos: Infos, is_done: np.ndarray
     ) -> tuple[Any, list, Infos]:
-        """Resets environments whose episode ended; puts their new `obs` in place."""
+        """Resets environments whose episode ended, and writes new observations to `obs`."""
         done = np.nonzero(is_done)[0]
         final_obs = map_arrays(lambda x: x[done], obs)
         final_infos = [info_of(infos, i) for i in done.tolist()]
@@ -280,7 +281,7 @@ class VectorStepper:
             )
 
     def _check_masks(self, obs: Any) -> None:
-        """Checks that there is something to do wherever an episode goes on."""
+        """Checks that masks of running episodes allow an action."""
         if not self.has_masks:
             return
         space = self.env.single_action_space
@@ -381,7 +382,7 @@ def _like(obs: np.ndarray, final_obs: Any) -> np.ndarray:
 
 
 def map_arrays(function: Callable, arrays: Any, *others: Any) -> Any:
-    """Returns what a function makes of an array, or of each leaf of nested ones.
+    """Applies a function to an array, or to each leaf of nested arrays.
 
     For one array it is a plain call; `tree.map_structure` takes 5 us.
     """

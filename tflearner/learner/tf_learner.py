@@ -100,10 +100,13 @@ class TfLearner(Learner):
             actions = policy.act(obs, seed)  # int32 [2]; equal seeds, equal actions.
             values = policy.value(obs)  # Where the module predicts values.
 
-        A module with a state takes it behind the observations and returns it behind the
-        actions: `actions, state = policy.act_greedy(obs, state)`; the first one is
-        `policy.initial_state(batch_size)`. Signatures of the same names take and return
-        flat tensors, whose names are in `spec.json`.
+        A policy with a state takes it behind the observations and returns it behind the
+        actions: `actions, state = policy.act_greedy(obs, state)`. Its first state is
+        `policy.initial_state(batch_size)`. The state is the module's. With a connector
+        piece that has a memory, it is a dict: "module" is the module's state, if any,
+        and "env_to_module" has the memory of each such piece by its class name.
+        Signatures of the same names take and return flat tensors, whose names are in
+        `spec.json`.
 
         With `include_update` a SavedModel can learn as well, see `export_update`:
 

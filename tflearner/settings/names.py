@@ -18,6 +18,8 @@ _ENV_RUNNERS = "environments are stepped in this process; num_envs_per_env_runne
 _ASYNC = 'gym_env_vectorize_mode="async" steps each environment in a process of its own'
 _EVALUATION = "drop it: evaluation runs in this process, between iterations"
 _FILTER = "env_to_module_connector=tfl.MeanStdFilter normalises observations"
+_STACKS = "env_to_module_connector=tfl.FrameStacking stacks observations"
+_PREV = "env_to_module_connector=tfl.PrevActionsPrevRewards puts them into observations"
 _FIT_STEPS = "pass it to fit: fit(total_steps=...)"
 _FIT_LOG_DIR = "pass the directory of results to fit: fit(total_steps, log_dir=...)"
 _GPUS = "num_gpus_per_learner=0 learns on the CPU; the first GPU is the default"
@@ -82,6 +84,10 @@ ANY: Names = {
     "normalize_obs": _FILTER,
     "normalize_observations": _FILTER,
     "obs_norm": _FILTER,
+    "framestack": _STACKS,
+    "frame_stack": _STACKS,
+    "lstm_use_prev_action": _PREV,
+    "lstm_use_prev_reward": _PREV,
     "norm_reward": None,
     "normalize_reward": None,
     "normalize_rewards": None,
