@@ -4,7 +4,9 @@
 class Columns:
     """Names under which data travel in episodes, batches and module outputs.
 
-    The string values are RLlib's, so recorded data can be exchanged.
+    The string values are RLlib's, so recorded data can be exchanged. The key of an output
+    that one kind of module alone has is beside its API in `modules/apis.py`, or in the
+    module's own file.
     """
 
     # What the environment gave and got.

@@ -1,6 +1,10 @@
 """Names of modules, components and metrics that appear in state and result dicts.
 
 The string values are RLlib's, so that code reading results needs no change.
+
+Here are the names that several parts of the library use. The key of a metric that one
+algorithm alone reports is in its file in `algorithms/`. Labels of metrics for people
+are in `metric_labels` of the learner that reports them.
 """
 
 FLOAT32_MAX = (2.0 - 2.0**-23) * 2.0**127  # 3.4e38

@@ -24,6 +24,12 @@ FLAT = {
     "entropy": 0.512,
     "mean_kl_loss": 0.0081,
 }
+LABELS = {
+    "policy_loss": "policy",
+    "vf_loss": "value",
+    "entropy": "entropy",
+    "mean_kl_loss": "kl",
+}
 TIMERS = {"env_step_s": 0.4, "act_s": 0.2, "sample_s": 0.7, "learn_s": 0.3}
 
 
@@ -62,7 +68,8 @@ def terminal(monkeypatch):
 
 def run(num_updates, **settings):
     file = settings.pop("file", None) or io.StringIO()
-    with Progress("PPO on X", total_steps=1000, file=file, **settings) as shown:
+    settings = {"total_steps": 1000, "file": file, "labels": LABELS, **settings}
+    with Progress("PPO on X", **settings) as shown:
         for i in range(num_updates):
             shown.update(FLAT, TIMERS, steps=100 * (i + 1), seconds=0.5 * (i + 1))
     return file.getvalue()
@@ -229,7 +236,7 @@ def test_updates_are_cheap(terminal):
 
 
 def test_the_view_fits_eighty_columns():
-    view = View(100_000_000, steps=99_999_999, seconds=359_999.0)
+    view = View(100_000_000, steps=99_999_999, seconds=359_999.0, labels=LABELS)
     view.flat = FLAT | {"episode_return": -1234567.8, "vf_loss": 1.23456e9}
     view.flat |= {"episode_return_min": -12345678.9, "episode_return_max": 9876543.2}
     view.speed, view.returns = 0.5, {29: -1.0}
@@ -240,7 +247,7 @@ def test_the_view_fits_eighty_columns():
 
 
 def test_the_view_shows_everything():
-    view = View(100_000, steps=62_464, seconds=7.4, flat=FLAT)
+    view = View(100_000, steps=62_464, seconds=7.4, flat=FLAT, labels=LABELS)
     view.speed, view.returns = 9800.0, {0: 20.0, 1: 100.0, 3: 471.2}
     view.shares = {"env": 0.41, "act": 0.22, "learn": 0.37}
     assert progress.render_view(view).plain.splitlines() == [
@@ -289,6 +296,19 @@ def test_an_infinite_return_does_not_stop_training(clock):
 def test_a_custom_loss_is_shown_as_the_total():
     view = View(1000, flat={"loss": 0.25})
     assert "total 0.25" in progress.format_line(view)
+
+
+def test_labels_of_an_algorithm_come_in_their_order():
+    labels = {"regret": "regret", "total_loss": "all", "not_reported": "none"}
+    view = View(1000, flat={"loss": 0.25, "regret": 2.0}, labels=labels)
+    assert "regret 2  all 0.25  " in progress.format_line(view)
+
+
+def test_timers_of_an_algorithm_have_shares(clock):
+    shown = Progress("title", 1000, file=io.StringIO())
+    timers = {"sample_s": 0.5, "env_step_s": 0.25, "queue_s": 0.5}
+    shown.update(FLAT, timers, steps=10, seconds=1.0)
+    assert shown._view.shares == {"env": 0.25, "queue": 0.5, "other": 0.25}
 
 
 def test_more_steps_than_planned():

@@ -242,9 +242,10 @@ class Algorithm(AlgorithmState):
         self._run_directory = directory
         first = self.num_env_steps_sampled_lifetime
         title = f"{self._headline()}\nrun: {directory}/"
+        labels = self.learner.metric_labels
         with (
             JsonLinesWriter(directory / "metrics.jsonl") as writer,
-            Progress(title, total_steps, verbose) as progress,
+            Progress(title, total_steps, verbose, labels=labels) as progress,
             Interruption(self._stop_watch) as interruption,
         ):
             started, logs, message, steps = time.perf_counter(), {}, None, 0

@@ -189,6 +189,10 @@ class DQNTfLearner(OffPolicyTfLearner):
     """
 
     config: DQNConfig
+    metric_labels: ClassVar = {
+        **OffPolicyTfLearner.metric_labels,
+        CURR_EPSILON_KEY: "epsilon",
+    }
 
     def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
         values = {

@@ -176,6 +176,7 @@ class PPOTfLearner(TfLearner):
     """
 
     config: PPOConfig
+    metric_labels: ClassVar = {**TfLearner.metric_labels, MEAN_KL_LOSS_KEY: "kl"}
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

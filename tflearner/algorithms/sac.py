@@ -213,6 +213,10 @@ class SACTfLearner(OffPolicyTfLearner):
     """
 
     config: SACConfig
+    metric_labels: ClassVar = {
+        **OffPolicyTfLearner.metric_labels,
+        ALPHA_VALUE_KEY: "alpha",
+    }
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

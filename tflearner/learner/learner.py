@@ -7,7 +7,7 @@ It clips gradients, asks each module for its loss, and surrounds gradient steps 
 
 import abc
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -70,6 +70,12 @@ class Learner(LearnerState):
     """
 
     TOTAL_LOSS_KEY = constants.TOTAL_LOSS_KEY
+    # The metrics of a module that progress shows, in this order: {key: label}.
+    metric_labels: ClassVar[Mapping[str, str]] = {
+        constants.POLICY_LOSS_KEY: "policy",
+        constants.VF_LOSS_KEY: "value",
+        constants.ENTROPY_KEY: "entropy",
+    }
     # Whether `compute_loss_for_module` gets whole trajectories of every module: columns
     # and forward outputs [S, T, ...], one sequence per episode, and LOSS_MASK [S, T].
     needs_trajectories: bool = False

@@ -1,6 +1,6 @@
 """Learns from transitions, towards targets that networks of their own bootstrap."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +33,11 @@ class OffPolicyTfLearner(TfLearner):
     """
 
     config: Any
+    metric_labels: ClassVar = {
+        **TfLearner.metric_labels,
+        constants.QF_LOSS_KEY: "q",
+        constants.QF_MEAN_KEY: "q mean",
+    }
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)

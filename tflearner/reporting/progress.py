@@ -5,12 +5,14 @@ import dataclasses
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import IO, Any, Self
 
 from rich.console import Console
 from rich.text import Text
 
 from tflearner.errors import ConfigError
+from tflearner.reporting.names import RESULT_NAMES
 from tflearner.reporting.output import Output, render
 from tflearner.reporting.terminal import PinnedLines, size_of
 
@@ -20,23 +22,9 @@ VIEW_LINES = 6
 BAR_WIDTH = 30  # Fits 80 columns with the numbers beside it.
 SPARKS = "▁▂▃▄▅▆▇█"
 
-# Flat name -> what people call it here.
-LOSSES = {
-    "policy_loss": "policy",
-    "vf_loss": "value",
-    "entropy": "entropy",
-    "mean_kl_loss": "kl",
-    "qf_loss": "q",
-    "qf_mean": "q mean",
-    "alpha_value": "alpha",
-    "curr_epsilon": "epsilon",
-}
-SHARES = {
-    "env_step_s": "env",
-    "act_s": "act",
-    "replay_s": "replay",
-    "learn_s": "learn",
-}
+# Timers of sampling, by the labels of their shares; other timers are labelled "x" for "x_s".
+SHARES = {"env_step_s": "env", "act_s": "act"}
+SAMPLE_TIMER = "sample_s"  # Contains the two above.
 
 
 class Progress:
@@ -58,6 +46,7 @@ class Progress:
             terminal, otherwise lines.
         file: Where to write; `None` is stdout.
         interval_s: Seconds between two lines, at least. The last one always comes.
+        labels: The metrics that are shown, {key: label}: see `Learner.metric_labels`.
     """
 
     def __init__(
@@ -67,11 +56,12 @@ class Progress:
         verbose: str | int = "auto",
         file: IO[str] | None = None,
         interval_s: float = 2.0,
+        labels: Mapping[str, str] | None = None,
     ):
         check_verbose(verbose)
         self._output = Output(sys.stdout if file is None else file)
         self._title = title
-        self._view = View(total_steps=total_steps)
+        self._view = View(total_steps, labels=labels or {})
         self._recent: collections.deque = collections.deque(maxlen=RECENT_UPDATES)
         self._recent.append((0, 0.0, {}))
         self._silent = verbose == 0
@@ -195,6 +185,7 @@ class View:
         shares: Label -> share of the time of late, from 0 to 1.
         flat: The latest numbers under flat names.
         returns: Column of the bar -> mean return when training was there.
+        labels: Key of a metric -> label.
     """
 
     total_steps: int
@@ -204,6 +195,7 @@ class View:
     shares: dict[str, float] = dataclasses.field(default_factory=dict)
     flat: dict[str, float] = dataclasses.field(default_factory=dict)
     returns: dict[int, float] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def done(self) -> float:
@@ -302,8 +294,9 @@ def sparkline(returns: dict[int, float]) -> str:
 
 
 def _losses(view: View) -> list[tuple[str, float]]:
+    labels = {RESULT_NAMES.get(key, key): label for key, label in view.labels.items()}
     known = [
-        (label, view.flat[name]) for name, label in LOSSES.items() if name in view.flat
+        (label, view.flat[name]) for name, label in labels.items() if name in view.flat
     ]
     if known or "loss" not in view.flat:
         return known
@@ -311,18 +304,20 @@ def _losses(view: View) -> list[tuple[str, float]]:
 
 
 def _shares(timers: list[dict[str, float]]) -> dict[str, float]:
+    seconds: Any = collections.Counter()
+    for own in timers:
+        seconds.update(own)
+    sampling = seconds.pop(SAMPLE_TIMER, 0.0)
     spent = {
-        label: sum(t.get(name, 0.0) for t in timers)
-        for name, label in SHARES.items()
-        if any(name in t for t in timers)
+        label: seconds.pop(name) for name, label in SHARES.items() if name in seconds
     }
-    # Sampling is stepping and acting and a little bookkeeping.
+    spent |= {name.removesuffix("_s"): own for name, own in seconds.items()}
     known = sum(spent.values())
-    names = ("sample_s", "replay_s", "learn_s")
-    whole = max(known, sum(t.get(name, 0.0) for t in timers for name in names))
+    # Sampling is stepping and acting and a little bookkeeping.
+    whole = max(known, sampling + sum(seconds.values()))
     if whole <= 0:
         return {}
-    return {label: seconds / whole for label, seconds in spent.items()} | {
+    return {label: own / whole for label, own in spent.items()} | {
         "other": 1.0 - known / whole
     }
 
