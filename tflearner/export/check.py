@@ -1,4 +1,4 @@
-"""Holds an export to what the environment runner does with the same module.
+"""Compares an export with the environment runner's actions and values.
 
 Observations go through the connectors' NumPy path, and actions are chosen as in acting.
 """
@@ -151,7 +151,7 @@ class _Comparison:
 
 
 class _Runner:
-    """What an environment runner makes of observations, and of a state."""
+    """Acts and predicts values as an environment runner does."""
 
     def __init__(self, policy: Policy, obs: Any, state: Any = None):
         self._policy = policy
@@ -168,7 +168,7 @@ class _Runner:
         self._by_mode: dict[bool, dict[str, Any]] = {}
 
     def _outputs(self, explore: bool) -> dict[str, Any]:
-        """Returns what the module puts out."""
+        """Returns the module's outputs."""
         if explore not in self._by_mode:
             make = ModuleActor if explore else make_actor
             actor: Any = make(self._policy.module)
@@ -267,7 +267,7 @@ def _arrays(nest: Any) -> Any:
 
 
 def _size(x: np.ndarray) -> np.ndarray:
-    """Returns what differences of these numbers are measured by: their largest, or 1.
+    """Returns the unit of differences: the largest absolute number, at least 1.
 
     What stands for a forbidden action is no number to measure by.
     """
@@ -306,9 +306,9 @@ def _difference(space: Any, got: np.ndarray, wanted: np.ndarray, *near) -> float
 
     Args:
         space: The action space, of actions.
-        got: What the export put out.
-        wanted: What it should have put out.
-        *near: What else is as good, if the numbers are whole ones or 0 and 1.
+        got: The export's output.
+        wanted: The module's output.
+        *near: Other outputs that are right as well, if the numbers are whole ones.
     """
     if got.shape != wanted.shape or got.dtype != wanted.dtype:
         return np.inf

@@ -1,4 +1,4 @@
-"""What an exported policy can be asked: traced functions of raw observations.
+"""The endpoints of an exported policy: traced functions of raw observations.
 
 Shapes: `B` observations at a time, any number; a state has `B` rows, too.
 """
@@ -50,7 +50,7 @@ _UNSEEDED = {
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """A function of an export, and what goes in and out.
+    """A function of an export, with its inputs and outputs.
 
     Attributes:
         name: Its name, as attribute and as signature.
@@ -104,15 +104,15 @@ class TracedEndpoint:
     concrete: Any
 
     def named_inputs(self) -> dict[str, tf.TensorSpec]:
-        """The tensors that go in, by their names in the signature."""
+        """Returns the specs of the inputs by their names in the signature."""
         return named(self.endpoint.inputs)
 
     def named_outputs(self) -> dict[str, Any]:
-        """The tensors that come out, by their names in the signature."""
+        """Returns the outputs by their names in the signature."""
         return named(self.by_name(self.concrete.structured_outputs))
 
     def by_name(self, outputs: Any) -> dict[str, Any]:
-        """Returns what the function returned, by name."""
+        """Returns the function's outputs by name."""
         names = self.endpoint.outputs
         if names is None:
             return dict(outputs)
@@ -133,7 +133,7 @@ class TracedEndpoint:
         return call
 
     def signature(self) -> Any:
-        """The same function as SavedModel signature: flat tensors in, a dict out."""
+        """Returns the endpoint as SavedModel signature: flat tensors in, a dict out."""
         specs = [
             tf.TensorSpec(spec.shape, spec.dtype, name)
             for name, spec in self.named_inputs().items()
@@ -150,9 +150,8 @@ class TracedEndpoint:
 class Policy:
     """A module between its connectors, in TensorFlow.
 
-    What passes through `to_tensors` of a piece is what the piece changes: observations
-    in front of the module; behind it actions, or what the module put out as
-    `ACTION_DIST_INPUTS` as long as there are no actions yet, which `GetActions` makes.
+    In front of the module, `to_tensors` of a piece changes observations. Behind it, a
+    piece before `GetActions` changes `ACTION_DIST_INPUTS`, and a later one actions.
     Pieces with a memory have `recall` in place of `to_tensors`.
 
     The state of a policy is the module's. With a piece that has a memory, it is a dict
@@ -202,7 +201,7 @@ class Policy:
         return isinstance(self.module, ValueFunctionAPI) and not only_acts
 
     def endpoints(self) -> list[Endpoint]:
-        """Returns what the policy can be asked, `ACT_GREEDY` first.
+        """Returns the policy's endpoints, `ACT_GREEDY` first.
 
         One rule for modules with a state: it follows the observations among what goes
         in, and the actions among what comes out.
@@ -406,7 +405,7 @@ def _spec_with_rows(x: Any) -> tf.TensorSpec:
 
 
 def _pieces(pipeline: Any) -> Iterator[ConnectorV2]:
-    """Yields the pieces of a pipeline, also those of pipelines in it."""
+    """Yields the pieces of a pipeline and of the pipelines in it."""
     if isinstance(pipeline, ConnectorPipelineV2):
         for piece in pipeline:
             yield from _pieces(piece)

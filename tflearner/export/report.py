@@ -1,4 +1,4 @@
-"""What an export says of itself: to the caller, and in `spec.json`."""
+"""The report of an export, and its description in `spec.json`."""
 
 import dataclasses
 import pathlib
@@ -21,17 +21,17 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how it compares with the module.
+    """The report of an export: its files, and its difference from the module.
 
     Attributes:
         path: The directory or file.
         format: "tf_saved_model", "tflite" or "keras".
-        endpoints: What it can be asked, by name.
-        size_in_bytes: Of all files.
+        endpoints: The names of its endpoints.
+        size_in_bytes: The size of all files.
         max_difference: The largest difference from the module, relative to the size of
             the numbers, on `num_observations` sampled observations.
-        num_observations: How many.
-        left_out: Why an endpoint is not there, by name.
+        num_observations: The number of sampled observations.
+        left_out: Why an endpoint is missing, by name.
     """
 
     path: pathlib.Path

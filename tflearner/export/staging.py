@@ -101,7 +101,7 @@ def check_is_replaceable(
     target: pathlib.Path,
     obstacle: Callable[[pathlib.Path], Obstacle | None],
 ) -> None:
-    """Raises `ExportError` if a place holds more than an export or empty directory."""
+    """Raises `ExportError` if a path holds anything but an export or empty directory."""
     found = None if files.status(target) is None else obstacle(target)
     if found is not None:
         got, hint = found
@@ -239,7 +239,7 @@ def put_in_place(
     target: pathlib.Path,
     obstacle: Callable[[pathlib.Path], Obstacle | None],
 ) -> None:
-    """Makes what was staged, a directory or a file, the target in one step, durably.
+    """Moves a staged directory or file to its target in one step, durably.
 
     Raises:
         ExportError: If something else was put at the target meanwhile.

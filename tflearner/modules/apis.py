@@ -1,4 +1,4 @@
-"""What a module can do beyond acting: the interfaces that learners ask for."""
+"""Interfaces of modules for learning, which learners ask for."""
 
 import abc
 from typing import Any
@@ -17,15 +17,15 @@ class ValueFunctionAPI(abc.ABC):
 
         Args:
             batch: The columns of one module, at least `Columns.OBS`.
-            embeddings: What `forward_train` put out under `Columns.EMBEDDINGS`, if it
-                did; saves computing it again.
+            embeddings: The output `Columns.EMBEDDINGS` of `forward_train`, if there is
+                one; saves computing it again.
 
         Returns:
             float [B], or [B, T] for sequences.
         """
 
 
-QF_PREDS = "qf_preds"  # What a module with `QNetAPI` puts out, at least.
+QF_PREDS = "qf_preds"  # The output that every module with `QNetAPI` has.
 
 
 class QNetAPI(abc.ABC):
@@ -33,7 +33,7 @@ class QNetAPI(abc.ABC):
 
     @abc.abstractmethod
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Returns the Q-values of all actions, and what they are made of.
+        """Returns the Q-values of all actions, and the terms they consist of.
 
         Args:
             batch: The columns of one module, at least `Columns.OBS`.
@@ -75,7 +75,7 @@ class TargetNetworkAPI(abc.ABC):
 
     @abc.abstractmethod
     def forward_target(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Computes what the loss needs of the copies."""
+        """Computes the target networks' outputs for the loss."""
 
 
 class SelfSupervisedLossAPI(abc.ABC):
@@ -101,7 +101,7 @@ class SelfSupervisedLossAPI(abc.ABC):
             module_id: The module's id.
             config: The module's config.
             batch: The module's columns.
-            fwd_out: What `forward_train` put out.
+            fwd_out: The outputs of `forward_train`.
         """
 
 

@@ -40,7 +40,7 @@ NO_STATE = (
 
 @of_kind(CATALOG)
 class Catalog:
-    """Makes what the networks of all default modules begin with: encoders.
+    """Makes the encoders of default modules; subclasses make their heads.
 
     Args:
         observation_space: Space of single observations: Box, Discrete, MultiDiscrete,
@@ -66,7 +66,7 @@ class Catalog:
         self.rng = np.random.default_rng(seed)
 
     def build_observation_encoding(self) -> ObservationEncoding:
-        """Returns what turns observations into the float32 numbers encoders read."""
+        """Returns the layer that turns observations into float32 numbers for encoders."""
         config, has_images = self.model_config, self._has_images()
         # Who reads images has to know which they are; a user's model may be one.
         are_read = config.conv_filters is None or len(config.conv_filters) > 0

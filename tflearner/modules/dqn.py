@@ -1,4 +1,4 @@
-"""The default module of DQN: values of actions, and a slow copy of what computes them."""
+"""The default module of DQN: values of actions, and slow copies of its networks."""
 
 import dataclasses
 from typing import Any
@@ -41,7 +41,7 @@ QF_TARGET_NEXT_PROBS = "qf_target_next_probs"
 
 @dataclasses.dataclass
 class DQNModelConfig(DefaultModelConfig):
-    """Settings of `DQNTfRLModule`: those of `DefaultModelConfig`, and of Q-values.
+    """Settings of `DQNTfRLModule`: `DefaultModelConfig`, and settings of Q-values.
 
     `DQNConfig` fills in its own settings of the same names.
 
@@ -197,7 +197,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         return self._values(batch, self.encoder, self.af, self.vf)
 
     def forward_target(self, batch):
-        """Returns what `compute_q_values` does, of the target networks."""
+        """Returns the target networks' values, as `compute_q_values` returns its own."""
         return self._values(
             batch, self._target_encoder, self._target_af, self._target_vf
         )

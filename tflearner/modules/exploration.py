@@ -1,4 +1,4 @@
-"""How values of actions become a policy that explores."""
+"""Policies that explore, from values of actions."""
 
 import tensorflow as tf
 

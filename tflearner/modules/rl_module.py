@@ -1,4 +1,4 @@
-"""What acts and learns: one module, and several under their ids."""
+"""Modules, which act and learn: a single one, and several under their ids."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -66,7 +66,7 @@ TAKES = {
 
 @of_kind(MODULE, takes=TAKES)
 class RLModule(Checkpointable):
-    """Maps observations to actions, and to whatever a loss needs.
+    """Maps observations to actions, and to the outputs that a loss needs.
 
     Subclasses override `setup` to make their networks and `_forward`, or one of
     `_forward_inference`, `_forward_exploration` and `_forward_train`, to use them.
@@ -118,17 +118,17 @@ class RLModule(Checkpointable):
     # Forward passes: public methods call the hooks that subclasses override.
 
     def forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Computes what acting greedily needs, usually `ACTION_DIST_INPUTS`."""
+        """Computes the outputs for acting greedily, usually `ACTION_DIST_INPUTS`."""
         return self._forward_inference(batch, **kwargs)
 
     def forward_exploration(
         self, batch: dict[str, Any], **kwargs: Any
     ) -> dict[str, Any]:
-        """Computes what acting while exploring needs."""
+        """Computes the outputs for exploring."""
         return self._forward_exploration(batch, **kwargs)
 
     def forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Computes what the loss needs.
+        """Computes the outputs that the loss needs.
 
         Raises:
             RuntimeError: If the module was built for acting only.
@@ -221,7 +221,7 @@ class RLModule(Checkpointable):
         """Replaces the weights."""
 
     def check_state(self, state: StateDict) -> None:
-        """Raises what `set_state` would raise, and changes nothing."""
+        """Raises the error that `set_state` would raise, and changes nothing."""
 
     def get_ctor_args_and_kwargs(self):
         return (), {
@@ -246,11 +246,11 @@ class RLModule(Checkpointable):
         return RestorePlan(fits.problems, apply)
 
     def as_multi_rl_module(self) -> "MultiRLModule":
-        """Returns a `MultiRLModule` that holds this very object."""
+        """Returns a `MultiRLModule` that holds this module, not a copy."""
         return MultiRLModule({DEFAULT_MODULE_ID: self})
 
     def unwrapped(self) -> "RLModule":
-        """Returns the module itself, without what may be wrapped around it."""
+        """Returns the module without wrappers."""
         return self
 
 
@@ -471,7 +471,7 @@ def action_dist_class(space: gym.Space | None) -> type[Distribution]:
 
 
 def _dist_class(space: gym.Space | None, path: str) -> type[Distribution]:
-    """The same for a leaf of a space, or all of it, with its path such as "a/0"."""
+    """Returns the distribution of a space, or of its leaf at a path such as "a/0"."""
     if isinstance(space, gym.spaces.Discrete):
         return Categorical
     if isinstance(space, gym.spaces.Box):

@@ -1,4 +1,4 @@
-"""How a module is specified, so that it can be built anywhere."""
+"""Specifications of modules, which can be built anywhere."""
 
 import dataclasses
 import re
@@ -31,7 +31,7 @@ from tflearner.types import ModuleID
 @of_kind(SPEC, takes=TAKES | {"module_class": (named(MODULE),)})
 @dataclasses.dataclass
 class RLModuleSpec:
-    """What is needed to build one module.
+    """Specification of one module: its class and the arguments to build it.
 
     Args:
         module_class: The `RLModule` class.
@@ -119,7 +119,7 @@ class RLModuleSpec:
         return dataclasses.replace(self, **missing)
 
     def update(self, other: "RLModuleSpec", override: bool = True) -> None:
-        """Takes over the parts that `other` has.
+        """Replaces the parts that `other` has.
 
         Args:
             other: Another specification.
@@ -161,7 +161,7 @@ class RLModuleSpec:
 )
 @dataclasses.dataclass
 class MultiRLModuleSpec:
-    """What is needed to build several modules.
+    """Specification of several modules by their ids.
 
     Args:
         rl_module_specs: The specification of each module by id. A single one is for all
@@ -354,7 +354,7 @@ register_builder(
 
 
 def check_spec(where: str, spec: Any) -> None:
-    """Raises `ModuleError` for what is no `RLModuleSpec`."""
+    """Raises `ModuleError` unless an object is an `RLModuleSpec`."""
     if not isinstance(spec, RLModuleSpec):
         is_class = isinstance(spec, type)
         raise ModuleError(

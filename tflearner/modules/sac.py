@@ -48,7 +48,7 @@ ACTION_LOG_PROBS_NEXT = "action_log_probs_next"
 
 @dataclasses.dataclass
 class SACModelConfig(DefaultModelConfig):
-    """Settings of `SACTfRLModule`: those of `DefaultModelConfig`, and of SAC.
+    """Settings of `SACTfRLModule`: `DefaultModelConfig`, and settings of SAC.
 
     `SACConfig` fills in its own settings of the same names.
 
@@ -120,7 +120,7 @@ class SACCatalog(Catalog):
 
     @property
     def has_values_of_all_actions(self) -> bool:
-        """Whether critics tell the values of all actions at once: discrete ones."""
+        """Whether critics return the values of all actions at once: discrete ones."""
         return isinstance(self.action_space, gym.spaces.Discrete)
 
     @property
@@ -262,7 +262,7 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
         return {QF_PREDS: _least(self._critics(batch))}
 
     def forward_target(self, batch):
-        """Returns what `compute_q_values` does, of the target networks."""
+        """Returns the target networks' values, as `compute_q_values` returns its own."""
         values = [self._critic(batch, self.target_qf_encoder, self.target_qf)]
         if self.target_qf_twin is not None:
             values.append(

@@ -46,7 +46,7 @@ def copies_of(
     rebuilt: Sequence[keras.layers.Layer | None],
     call: Callable[..., Any],
 ) -> list[keras.layers.Layer | None]:
-    """Returns copies of networks that whatever made them can make again.
+    """Returns copies of networks whose maker can make them again.
 
     Args:
         networks: The originals; `None` stays `None`.
@@ -90,7 +90,7 @@ def update_target_network(*, main_net: Any, target_net: Any, tau: float) -> None
 
 
 def follow(main: Tensor, target: Tensor, tau: float) -> Tensor:
-    """Returns where a target weight moves; numbers that only count are copied."""
+    """Returns the next value of a target weight; integer weights are copied."""
     main = tf.convert_to_tensor(main)
     return tau * main + (1.0 - tau) * target if main.dtype.is_floating else main
 

@@ -371,7 +371,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
         return {f"{index:03d}/{w.name}": w for index, w in enumerate(weights)}
 
     def _parts_for_training(self) -> list[list[keras.Variable]]:
-        """The weights of each attribute that acting does not need."""
+        """Returns the weights of each attribute that acting does not need."""
         if not isinstance(self, InferenceOnlyAPI):
             return []
         parts = [self._attribute(path) for path in self.get_non_inference_attributes()]
@@ -379,7 +379,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
         return [getattr(leaf, "weights", [leaf]) for leaf in leaves if leaf is not None]
 
     def _attribute(self, path: str) -> Any:
-        """What an attribute path leads to; `None` for a part that is not made yet."""
+        """Returns the attribute at a path; `None` for a part that is not made yet."""
         try:
             return operator.attrgetter(path)(self)
         except AttributeError:

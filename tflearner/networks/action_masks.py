@@ -1,4 +1,4 @@
-"""Actions that an observation forbids, and what that does to a module's outputs.
+"""Masks of a module's outputs, for actions that an observation forbids.
 
 A mask is part of the observation, as in PettingZoo and RLlib: the space is a Dict with
 the key "action_mask", 1 for an action that may be taken and 0 for one that must not.

@@ -100,14 +100,14 @@ def default_conv_filters(shape: Sequence[int]) -> ConvFilters:
 
 
 def check_conv_filters(filters: ConvFilters, shape: Sequence[int]) -> None:
-    """Checks that every kernel fits into what the layers before it leave.
+    """Checks that every kernel fits into the output of the layer before it.
 
     Args:
         filters: (filters, kernel, stride) per layer.
         shape: Of the image: (H, W, C).
 
     Raises:
-        ConfigError: If one does not; says how much is left.
+        ConfigError: If one does not; names the pixels that are left.
     """
     left = list(shape[:2])
     for index, (num, kernel, stride) in enumerate(filters):

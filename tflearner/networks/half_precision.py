@@ -1,4 +1,4 @@
-"""Half precision inside of modules, float32 around them.
+"""Half precision within modules, and float32 outputs.
 
 Under a Keras dtype policy such as "mixed_bfloat16" layers keep float32 weights, compute
 in 16 bits and put out what they computed. Losses, distributions, recorded states and
@@ -16,12 +16,12 @@ HALF_DTYPES = frozenset({"float16", "bfloat16"})
 
 
 def dtype_of_weights() -> str:
-    """Returns what weights of new layers are: "float32" under mixed policies."""
+    """Returns the dtype of new layers' weights: "float32" under mixed policies."""
     return keras.config.dtype_policy().variable_dtype
 
 
 def convert_outputs(cls: type, names: Iterable[str]) -> None:
-    """Makes methods of a class put out float32 where they would put out 16-bit floats.
+    """Makes methods of a class return float32 instead of 16-bit floats.
 
     Args:
         cls: A class; those of its methods that were converted before are left alone.

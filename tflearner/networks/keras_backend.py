@@ -31,7 +31,7 @@ def check() -> None:
 
 
 def _configured() -> tuple[str, object, str]:
-    """Returns where Keras' backend is set, what it is and how to change it."""
+    """Returns the place of Keras' backend setting, its value and a hint."""
     keras: Any = sys.modules.get("keras")
     if hasattr(keras, "config"):
         remedy = f"start a new process with KERAS_BACKEND={BACKEND}"

@@ -19,14 +19,14 @@ from tflearner.networks.keras_forms import KerasForm
 
 
 class CompositeLayer(keras.layers.Layer):
-    """The base of layers without weights beside those of the layers inside.
+    """Base class of layers whose only weights are those of their sublayers.
 
-    Counts as built from the start, unless a subclass has a `build` of its own. Else
-    Keras calls each once more to build what is inside, level by level: building a
-    module takes three to four times as long.
+    It is marked as built on construction, unless a subclass has its own `build`.
+    Otherwise Keras would call every sublayer once more to build it, which makes building
+    a module three to four times slower.
 
-    Leaves conversions to the layers inside: with a dtype policy for half precision,
-    inputs reach the first layer as precise as they came.
+    It does not convert inputs: with a dtype policy for half precision, the first
+    sublayer gets them in full precision.
     """
 
     def __init__(self, **kwargs: Any):
@@ -219,7 +219,7 @@ def unsupported_space(
 
 
 def _leaves(space: Any, path: str = "") -> list[tuple[str, gym.Space]]:
-    """The leaves of a nested space by path, such as "a/0"; none of a simple space."""
+    """Returns (path, space) of each leaf of a nested space; the path is like "a/0"."""
     if isinstance(space, gym.spaces.Dict):
         items: list[Any] = list(space.items())
     elif isinstance(space, gym.spaces.Tuple):

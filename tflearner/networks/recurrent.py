@@ -1,4 +1,4 @@
-"""Recurrent layers, and what lets other layers work on sequences.
+"""Stateful encoders, recurrent layers, and layers applied to each step of sequences.
 
 Shapes: `S` sequences of `T` steps; `d` inputs and `u` units.
 
@@ -133,7 +133,7 @@ def _should_unroll(num_steps: int | None) -> bool:
 
 
 def apply_per_step(layer: Callable, x: Any) -> Any:
-    """Returns layer(x) where the layer knows no time axis.
+    """Applies a layer that has no time axis to each step of sequences.
 
     Args:
         layer: Takes [B, ...] and returns [B, ...]; either may be nested.

@@ -15,7 +15,7 @@ from tflearner.reporting import names
 
 
 class CallbackModel:
-    """What a callback finds as its `model`.
+    """The `model` of callbacks: weights, the optimizer and saving.
 
     Args:
         get_weights: Returns the weights as a list of arrays.
@@ -25,7 +25,7 @@ class CallbackModel:
 
     Attributes:
         stop_training: Set by a callback to end training after this interval.
-        is_torn: Whether training broke off inside an interval: nothing to be saved.
+        is_torn: Whether training was interrupted within an interval, which is not saved.
         optimizer: As given.
         save_checkpoint: As given.
     """
@@ -105,24 +105,24 @@ class CallbackRunner:
         return self._model.stop_training
 
     def break_off(self) -> None:
-        """Training has ended inside of an interval; `end` comes next."""
+        """Notes that training was interrupted within an interval; `end` comes next."""
         self._model.is_torn = True
 
     def begin(self) -> None:
-        """Training begins."""
+        """Calls `on_train_begin`."""
         self._model.stop_training = self._model.is_torn = False
         for callback in self._callbacks:
             callback.on_train_begin({})
 
     def epoch_begin(self, epoch: int) -> None:
-        """A reporting interval begins."""
+        """Calls the hooks of an epoch's begin, for a reporting interval."""
         for callback in self._callbacks:
             callback.on_epoch_begin(epoch, {})
         for callback in self._callbacks:
             callback.on_train_batch_begin(0, {})
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> dict[str, float]:
-        """A reporting interval has ended.
+        """Calls the hooks of an epoch's end, for a reporting interval.
 
         Args:
             epoch: Its number, from 0 in a new run.
@@ -143,7 +143,7 @@ class CallbackRunner:
         return dict(shared)
 
     def end(self, logs: dict[str, float] | None = None) -> None:
-        """Training has ended; callbacks may restore weights and close files."""
+        """Calls `on_train_end`: callbacks may restore weights and close files."""
         for callback in self._callbacks:
             callback.on_train_end(dict(logs or {}))
 

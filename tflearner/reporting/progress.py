@@ -1,4 +1,4 @@
-"""What a person sees while training runs: one live view, or plain lines."""
+"""Progress of training for people: one live view, or plain lines."""
 
 import collections
 import dataclasses
@@ -22,7 +22,7 @@ VIEW_LINES = 6
 BAR_WIDTH = 30  # Fits 80 columns with the numbers beside it.
 SPARKS = "▁▂▃▄▅▆▇█"
 
-# Timers of sampling, by the labels of their shares; other timers are labelled "x" for "x_s".
+# Timer -> label of its share; other timers, such as "learn_s", are labelled "learn".
 SHARES = {"env_step_s": "env", "act_s": "act"}
 SAMPLE_TIMER = "sample_s"  # Contains the two above.
 
@@ -40,7 +40,7 @@ class Progress:
             progress.update(names.flatten_result(result), timers, steps, seconds)
 
     Args:
-        title: What is trained, and where its files are.
+        title: The names of what is trained, and of its directory.
         total_steps: Environment steps at which training ends.
         verbose: 0 shows nothing, 2 lines; 1 and `"auto"` the view if there is a
             terminal, otherwise lines.
@@ -80,7 +80,7 @@ class Progress:
         steps: int,
         seconds: float,
     ) -> None:
-        """Takes the news of one training iteration; cheap if it is not time to show it.
+        """Adds the numbers of one training iteration, and shows them if it is time.
 
         Args:
             flat: The iteration's numbers under the names of `reporting.names`.
@@ -110,7 +110,7 @@ class Progress:
         """Shows the last update and releases the terminal.
 
         Args:
-            message: What to say at the end.
+            message: The last line.
         """
         if self._silent or self._is_closed:
             return
@@ -175,7 +175,7 @@ def check_verbose(verbose: object) -> None:
 
 @dataclasses.dataclass
 class View:
-    """Everything that is shown.
+    """The numbers of a view or a line.
 
     Attributes:
         total_steps: Environment steps at which training ends.
@@ -334,7 +334,7 @@ def _can_redraw(file: Any) -> bool:
 
 
 def _number(value: float) -> str:
-    """Three digits that matter: 0.00123, 0.512, 21.5, 475.2, 9812."""
+    """Returns three digits that matter: 0.00123, 0.512, 21.5, 475.2, 9812."""
     if math.isnan(value):
         return "-"
     if abs(value) >= 1000 or value == 0:
