@@ -116,13 +116,15 @@ def test_what_needs_no_tensorflow_imports_none(name):
         assert not found, f"{names[path]} imports {found[2]}"
 
 
-ALGORITHMS = {"ppo", "dqn", "sac"}  # Each has files of its name in several folders.
+# Each has files of its name in several folders.
+ALGORITHMS = {"bc", "dqn", "impala", "marwil", "ppo", "sac"}
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS))
 def test_an_algorithm_imports_no_file_of_another(name):
-    found = {path.stem for path in imported_files(PACKAGE / f"algorithms/{name}.py")}
-    assert found & ALGORITHMS == {name}
+    paths = imported_files(PACKAGE / f"algorithms/{name}.py")
+    found = {path.stem for path in paths if path.parent.name != "losses"}
+    assert found & ALGORITHMS == {name}  # One loss may be a case of another.
 
 
 def test_only_the_front_door_imports_by_name():

@@ -34,6 +34,7 @@ REGULARIZATION_LOSS_KEY = "regularization_loss"  # Where Keras layers have losse
 POLICY_LOSS_KEY = "policy_loss"
 VF_LOSS_KEY = "vf_loss"
 ENTROPY_KEY = "entropy"
+CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
 QF_LOSS_KEY = "qf_loss"
 QF_MEAN_KEY = "qf_mean"
 QF_MIN_KEY = "qf_min"

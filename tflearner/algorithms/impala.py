@@ -45,8 +45,6 @@ from tflearner.settings.bounds import (
 from tflearner.settings.settings import register_config
 from tflearner.types import LearningRateOrSchedule, ModuleID
 
-CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
-
 
 @dataclasses.dataclass
 class IMPALAConfig(AlgorithmConfig):
@@ -266,7 +264,7 @@ class IMPALATfLearner(TfLearner):
         now = timesteps.get(name, self._counters.timestep)
         for module_id in self.updated_module_ids:
             coeff = self._entropy_coeffs[module_id].update(timestep=now)
-            key = (module_id, CURR_ENTROPY_COEFF_KEY)
+            key = (module_id, constants.CURR_ENTROPY_COEFF_KEY)
             self.metrics.log_value(key, coeff, window=1)
 
     def _set_learner_state(self, state):

@@ -37,7 +37,6 @@ VF_CLIP_FRACTION_KEY = "vf_clip_fraction"
 VF_EXPLAINED_VAR_KEY = "vf_explained_var"
 MEAN_KL_LOSS_KEY = "mean_kl_loss"
 CURR_KL_COEFF_KEY = "curr_kl_coeff"
-CURR_ENTROPY_COEFF_KEY = "curr_entropy_coeff"
 
 
 @dataclasses.dataclass
@@ -249,7 +248,7 @@ class PPOTfLearner(TfLearner):
             if module_id not in self.updated_module_ids:
                 continue
             self.metrics.log_value(
-                (module_id, CURR_ENTROPY_COEFF_KEY), entropy, window=1
+                (module_id, constants.CURR_ENTROPY_COEFF_KEY), entropy, window=1
             )
             if config.use_kl_loss:
                 # A subclass with another loss need not measure it.
