@@ -447,7 +447,7 @@ def test_threads_that_train_and_export_do_not_meet(tmp_path):
         (DrawsGreedily, "draws random numbers"),
         (Fails, "ZeroDivisionError while it was traced"),
         (Nothing, "outputs .*thoughts"),
-        (Scripted, "no TensorFlow, want a TfRLModule"),
+        (Scripted, "a module without TensorFlow, want a TfRLModule"),
     ],
 )
 def test_modules_that_cannot_be_exported(module_class, text, tmp_path):

@@ -173,7 +173,9 @@ class Policy:
     ):
         if not isinstance(module, TfRLModule):
             raise ExportError(
-                f"module {type(module).__name__}", "no TensorFlow", "a TfRLModule"
+                f"module {type(module).__name__}",
+                "a module without TensorFlow",
+                "a TfRLModule",
             )
         self.module: Any = module
         self.on_way_in = EnvToModulePipeline(_pieces(env_to_module))
@@ -363,7 +365,7 @@ def check_is_plain(piece: GetActions) -> None:
     if type(piece).__call__ is not GetActions.__call__:
         raise ExportError(
             f"connector piece {type(piece).__name__}",
-            "a way of choosing actions that is not that of GetActions",
+            "actions chosen in its own way, not by GetActions",
             hint="choose in a distribution class of the module instead",
         )
 

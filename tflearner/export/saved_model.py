@@ -31,10 +31,10 @@ def write_saved_model(directory: pathlib.Path, program: Program) -> None:
         # step cannot be traced again outside of its strategy.
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(root, str(directory), signatures, options)
-    except AssertionError as error:  # Of resources that are no variables.
+    except AssertionError as error:  # Of resources other than variables.
         raise ExportError(
             "export()",
-            f"a resource that is no variable: {error}",
+            f"a resource other than a variable: {error}",
             "a module whose only memory is its variables",
             "lookup tables and the like have to become layers' weights",
         ) from error

@@ -7,6 +7,7 @@ from tflearner import forks
 from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import DEFAULT_MODULE_ID
 from tflearner.errors import ExportError
+from tflearner.export.formats import FORMATS
 from tflearner.export.policy import export_policy, format_of
 from tflearner.export.report import ExportReport
 from tflearner.learner.exported_update import export_update
@@ -28,7 +29,7 @@ def export_learner(
     """Writes a policy, see `TfLearner.export`."""
     forks.check("export()")
     learner._check_is_built()
-    format = format_of(path) if format is None else format
+    format = format_of(path, format)
     if module_id is None and len(learner.module) == 1:
         module_id = next(iter(learner.module))
     module_id = DEFAULT_MODULE_ID if module_id is None else module_id
@@ -53,7 +54,7 @@ def export_learner(
         )
     further: dict[str, Any] = {}
     if include_update or example_batch is not None:
-        if format != "tf_saved_model":
+        if FORMATS[format].is_greedy:
             raise ExportError(
                 "export(include_update=True)",
                 f"format={format!r}",

@@ -28,7 +28,7 @@ def check() -> None:
         raise ConfigError(
             "TensorFlow",
             "the tensor shapes of version 1",
-            "those of version 2",
+            "tensor shapes of version 2",
             "leave out tf.compat.v1.disable_v2_tensorshape()",
         )
     if _converts_dtypes():

@@ -45,9 +45,8 @@ class CheckpointCallback(keras.callbacks.Callback):
         check_is_no_export("CheckpointCallback()", path)
         for name, value in (("every", every), ("keep", 1 if keep is None else keep)):
             if not is_int(value, 1):
-                raise UsageError(
-                    f"CheckpointCallback({name}={value!r})", "no count", "an int >= 1"
-                )
+                got = f"{name}={value!r}"
+                raise UsageError("CheckpointCallback()", got, "an int >= 1")
         self.path = path
         self.every = every
         self.keep = keep
