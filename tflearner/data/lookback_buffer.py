@@ -5,7 +5,7 @@ one row per step (a dict or tuple of arrays for such spaces). Arrays are never w
 to: a change makes new ones, so columns may share them with each other and the caller.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -280,17 +280,32 @@ def _replaced(leaf: np.ndarray, position: Any, value: Any) -> np.ndarray:
 
 
 def zeros(space: Any, num: int) -> Any:
-    """Returns `num` rows of zeros for a space; its parts are found by their names.
+    """Returns `num` rows of zeros for a space."""
 
-    Duck-typed, so that the data that flow need no environment library.
+    def zeros_of(leaf: Any, path: str) -> np.ndarray:
+        shape = getattr(leaf, "shape", None) or ()
+        return np.zeros((num, *shape), getattr(leaf, "dtype", None))
+
+    return map_leaves(zeros_of, space)
+
+
+def map_leaves(function: Callable[[Any, str], Any], space: Any, path: str = "") -> Any:
+    """Returns the results of a function of each leaf and its path, nested as items are.
+
+    Duck-typed, so that data need no environment library: a part with `spaces` is a dict
+    or a tuple of parts, and any other one is a leaf.
+
+    Args:
+        function: The function of a leaf and its path, such as "['camera'][0]".
+        space: The gymnasium space.
+        path: The path of the space itself.
     """
     parts = getattr(space, "spaces", None)
-    if isinstance(parts, Mapping):
-        return {key: zeros(part, num) for key, part in parts.items()}
-    if parts is not None:
-        return tuple(zeros(part, num) for part in parts)
-    shape = getattr(space, "shape", None) or ()
-    return np.zeros((num, *shape), getattr(space, "dtype", None))
+    if parts is None:
+        return function(space, path)
+    keys = [*parts] if isinstance(parts, Mapping) else range(len(parts))
+    found = {k: map_leaves(function, parts[k], f"{path}[{k!r}]") for k in keys}
+    return found if isinstance(parts, Mapping) else tuple(found.values())
 
 
 def check_slice(where: str, slice_: Any) -> None:

@@ -30,9 +30,6 @@ class Leaf(NamedTuple):
 class SpaceLeaves:
     """The leaves of a space in a fixed order, and the way back to nested items.
 
-    Duck-typed, as the episodes are: a part with `spaces` is a dict or a tuple of parts,
-    and any other one has a shape and a dtype.
-
     Args:
         space: The gymnasium space.
         name: What errors call it.
@@ -43,26 +40,16 @@ class SpaceLeaves:
 
     def __init__(self, space: Any, name: str):
         self.leaves: list[Leaf] = []
-        self._template = self._template_of(space, name, "")
+        self._name = name
+        self._template = lookback_buffer.map_leaves(self._add, space)
         if not self.leaves:
             raise SpaceError(name, f"{space!r}", "a space with at least one part")
 
-    def _template_of(self, space: Any, name: str, path: str) -> Any:
-        parts = getattr(space, "spaces", None)
-        if isinstance(parts, Mapping):
-            return {
-                key: self._template_of(part, name, f"{path}[{key!r}]")
-                for key, part in parts.items()
-            }
-        if parts is not None:
-            return tuple(
-                self._template_of(part, name, f"{path}[{i}]")
-                for i, part in enumerate(parts)
-            )
+    def _add(self, space: Any, path: str) -> Leaf:
         shape, dtype = getattr(space, "shape", None), getattr(space, "dtype", None)
         if shape is None or dtype is None or np.dtype(dtype).kind not in KINDS:
             raise SpaceError(
-                f"{name}{path}",
+                f"{self._name}{path}",
                 f"{space!r}",
                 "a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of "
                 "such",

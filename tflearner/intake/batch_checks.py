@@ -31,6 +31,7 @@ from tflearner.networks.product_distributions import (
     MultiDistribution,
 )
 from tflearner.spaces import mask_spaces
+from tflearner.spaces.leaves import parts_of
 from tflearner.spaces.mask_spaces import ACTION_MASK
 
 MODES = ("full", "schema", "off", "strict")
@@ -272,14 +273,10 @@ def _action_spec(space: gym.Space | None) -> Any:
     if isinstance(space, gym.spaces.Box):
         flat = (int(np.prod(space.shape, dtype=int)),)
         return ColumnSpec("float", np.float32, (flat, space.shape))
-    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        spaces = space.spaces
-        items = spaces.items() if isinstance(spaces, dict) else enumerate(spaces)
-        specs = {key: _action_spec(own) for key, own in items}
-        if not specs or None in specs.values():
-            return None
-        return specs if isinstance(spaces, dict) else tuple(specs.values())
-    return None
+    specs = {key: _action_spec(part) for key, part in parts_of(space)}
+    if not specs or None in specs.values():
+        return None
+    return specs if isinstance(space, gym.spaces.Dict) else tuple(specs.values())
 
 
 def may_be_minus_inf(module: RLModule) -> Any:

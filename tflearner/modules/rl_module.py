@@ -41,6 +41,7 @@ from tflearner.networks.product_distributions import (
     MultiDistribution,
     Part,
 )
+from tflearner.spaces.leaves import parts_of
 from tflearner.types import ModuleID, StateDict
 
 # What state dicts have beside module ids; a module of that name could not be told apart.
@@ -481,15 +482,13 @@ def _dist_class(space: gym.Space | None, path: str) -> type[Distribution]:
         return MultiCategorical.of(sizes, space.nvec.shape)
     if isinstance(space, gym.spaces.MultiBinary):
         return MultiBernoulli.of(tuple(space.shape))
-    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
-        is_dict, spaces = isinstance(space, gym.spaces.Dict), space.spaces
-        items = spaces.items() if isinstance(spaces, dict) else enumerate(spaces)
-        parts = []
-        for key, inner in items:
-            dist_class = _dist_class(inner, f"{path}/{key}" if path else str(key))
-            parts.append(Part(key, dist_class, dist_class.required_input_dim(inner)))
-        if parts:
-            return MultiDistribution.of(tuple(parts), is_dict=is_dict)
+    parts = []
+    for key, inner in parts_of(space):
+        dist_class = _dist_class(inner, f"{path}/{key}" if path else str(key))
+        parts.append(Part(key, dist_class, dist_class.required_input_dim(inner)))
+    if parts:
+        is_dict = isinstance(space, gym.spaces.Dict)
+        return MultiDistribution.of(tuple(parts), is_dict=is_dict)
     raise SpaceError(
         f"action space, leaf {path!r}" if path else "action space",
         str(space),

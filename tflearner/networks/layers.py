@@ -16,6 +16,7 @@ from tflearner.networks import numpy_forms
 from tflearner.networks import numpy_layers as forms
 from tflearner.networks.half_precision import dtype_of_weights
 from tflearner.networks.keras_forms import KerasForm
+from tflearner.spaces.leaves import named_leaves
 
 
 class CompositeLayer(keras.layers.Layer):
@@ -213,18 +214,10 @@ def unsupported_space(
     where: str, space: gym.Space | None, supported: str, hint: str
 ) -> SpaceError:
     """Returns the error that names the space and, if it is nested, its leaves."""
-    leaves = ", ".join(f"leaf {path!r}: {leaf}" for path, leaf in _leaves(space))
+    leaves = ", ".join(
+        f"leaf {'/'.join(map(str, path))!r}: {leaf}"
+        for _, path, leaf in named_leaves(space)
+        if path
+    )
     got = f"{type(space).__name__} with {leaves}" if leaves else str(space)
     return SpaceError(where, got, supported, hint)
-
-
-def _leaves(space: Any, path: str = "") -> list[tuple[str, gym.Space]]:
-    """Returns (path, space) of each leaf of a nested space; the path is like "a/0"."""
-    if isinstance(space, gym.spaces.Dict):
-        items: list[Any] = list(space.items())
-    elif isinstance(space, gym.spaces.Tuple):
-        items = list(enumerate(space.spaces))
-    else:
-        return [(path, space)] if path else []
-    prefix = f"{path}/" if path else ""
-    return [leaf for name, inner in items for leaf in _leaves(inner, f"{prefix}{name}")]

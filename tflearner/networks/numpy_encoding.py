@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from tflearner.spaces.leaves import named_leaves
 from tflearner.spaces.mask_spaces import ACTION_MASK
 
 Path = tuple[Any, ...]  # The keys and indices that lead to a leaf of a nested space.
@@ -119,19 +120,9 @@ def leaves_of(space: Any) -> Iterator[tuple[Path, Any]]:
     The path is empty if the space is not nested. An "action_mask" at the top is
     skipped.
     """
-    return (leaf for leaf in _leaves_of(space, ()) if leaf[0] != (ACTION_MASK,))
-
-
-def _leaves_of(space: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(space, gym.spaces.Dict):
-        items: Any = space.spaces.items()
-    elif isinstance(space, gym.spaces.Tuple):
-        items = enumerate(space.spaces)
-    else:
-        yield path, space
-        return
-    for key, own in items:
-        yield from _leaves_of(own, (*path, key))
+    for _, path, leaf in named_leaves(space):
+        if path != (ACTION_MASK,):
+            yield path, leaf
 
 
 def is_image(space: Any) -> bool:

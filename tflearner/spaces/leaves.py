@@ -11,6 +11,17 @@ from tflearner.errors import SpaceError
 WHOLE = (gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary)
 
 
+def parts_of(space: Any) -> list[tuple[Any, gym.Space]]:
+    """Returns the parts of a Dict or Tuple with their keys; none of other spaces.
+
+    >>> parts_of(gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.MultiBinary(3)]))
+    [(0, Discrete(2)), (1, MultiBinary(3))]
+    """
+    if isinstance(space, gym.spaces.Dict):
+        return list(space.spaces.items())
+    return list(enumerate(space.spaces)) if isinstance(space, gym.spaces.Tuple) else []
+
+
 def leaf_spaces(space: gym.Space) -> Any:
     """Returns the leaves of a space, in dicts and tuples as in its elements.
 
@@ -21,11 +32,10 @@ def leaf_spaces(space: gym.Space) -> Any:
     >>> leaf_spaces(gym.spaces.Dict({"a": inner}))
     {'a': (Discrete(2), MultiBinary(3))}
     """
-    if isinstance(space, gym.spaces.Dict):
-        return {key: leaf_spaces(part) for key, part in space.spaces.items()}
-    if isinstance(space, gym.spaces.Tuple):
-        return tuple(leaf_spaces(part) for part in space.spaces)
-    return space
+    if not isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        return space
+    parts = {key: leaf_spaces(part) for key, part in parts_of(space)}
+    return parts if isinstance(space, gym.spaces.Dict) else tuple(parts.values())
 
 
 def named_leaves(space: Any, name: str = "") -> Iterator[tuple[str, tuple, gym.Space]]:
@@ -35,12 +45,7 @@ def named_leaves(space: Any, name: str = "") -> Iterator[tuple[str, tuple, gym.S
     >>> [leaf[:2] for leaf in named_leaves(gym.spaces.Dict({"a": inner}), "obs")]
     [("obs['a'][0]", ('a', 0)), ("obs['a'][1]", ('a', 1))]
     """
-    if isinstance(space, gym.spaces.Dict):
-        parts: list[Any] = list(space.spaces.items())
-    elif isinstance(space, gym.spaces.Tuple):
-        parts = list(enumerate(space.spaces))
-    else:
-        parts = []
+    parts = parts_of(space)
     if not parts:
         yield name, (), space
     for key, part in parts:
