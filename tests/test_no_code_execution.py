@@ -132,6 +132,7 @@ def _is_constant(node, value) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
 
+_NAMES = ("BC", "DQN", "IMPALA", "MARWIL", "PPO", "SAC")
 # What a description in a file can build or name, by kind: the name there, and what is
 # called with the arguments that are there. Look at a new one before you add it.
 BUILDERS = {
@@ -155,7 +156,7 @@ BUILDERS = {
         "tflearner/SACModelConfig": "tflearner.modules.sac.SACModelConfig",
     },
     "config": dict.fromkeys(
-        [f"tflearner/{name}Config" for name in ("Algorithm", "DQN", "PPO", "SAC")],
+        [f"tflearner/{name}Config" for name in ("Algorithm", *_NAMES)],
         "tflearner.settings.settings.Settings.from_settings",
     ),
     "connector": {
@@ -168,6 +169,7 @@ BUILDERS = {
         ),
     },
     "module": {
+        "tflearner/BCTfRLModule": "tflearner.modules.actor_critic.BCTfRLModule",
         "tflearner/DQNTfRLModule": "tflearner.modules.dqn.DQNTfRLModule",
         "tflearner/MultiRLModule": "tflearner.modules.rl_module.MultiRLModule",
         "tflearner/PPOTfRLModule": "tflearner.modules.actor_critic.PPOTfRLModule",
@@ -192,11 +194,10 @@ BUILDERS = {
     "metrics logger": {"tflearner/MetricsLogger": "tflearner.metrics.MetricsLogger"},
     "learner": {
         f"tflearner/{name}TfLearner": f"{_ALGORITHMS}.{name.lower()}.{name}TfLearner"
-        for name in ("DQN", "PPO", "SAC")
+        for name in _NAMES
     },
     "algorithm": {
-        f"tflearner/{name}": f"{_ALGORITHMS}.{name.lower()}.{name}"
-        for name in ("DQN", "PPO", "SAC")
+        f"tflearner/{name}": f"{_ALGORITHMS}.{name.lower()}.{name}" for name in _NAMES
     },
 }
 # What `checkpoint/builders.py` calls while it reads descriptions. `builder.build` is one of

@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 
 from tflearner.algorithms.dqn import DQNConfig
+from tflearner.algorithms.impala import IMPALAConfig
+from tflearner.algorithms.marwil import MARWILConfig
 from tflearner.algorithms.ppo import PPOConfig
 from tflearner.algorithms.sac import SACConfig
 from tflearner.config import AlgorithmConfig
@@ -210,7 +212,26 @@ OF_SAC = OF_BOTH | {
     "epsilon": None,
     "double_q": None,
 }
+OF_IMPALA = {
+    "ent_coef": "called 'entropy_coeff'",
+    "vf_coef": "called 'vf_loss_coeff'",
+    "unroll_length": "called 'rollout_fragment_length'",
+    "clip_rho_threshold": "called 'vtrace_clip_rho_threshold'",
+    "gae_lambda": "V-trace has none",
+    "learner_queue_size": "share this process",
+    "tau": None,
+    "clip_param": None,
+}
+OF_MARWIL = {
+    "input_": "data=episodes",
+    "batch_size": "called 'train_batch_size_per_learner'",
+    "vf_loss_coeff": "called 'vf_coeff'",
+    "bc_logstd_coeff": None,
+    "buffer_size": None,
+}
 TYPED = {
+    IMPALAConfig: EVERYWHERE | OF_IMPALA,
+    MARWILConfig: EVERYWHERE | OF_MARWIL,
     PPOConfig: EVERYWHERE | OF_PPO,
     DQNConfig: EVERYWHERE | OF_DQN,
     SACConfig: EVERYWHERE | OF_SAC,

@@ -11,6 +11,8 @@ import pytest
 
 from tflearner.algorithms.dqn import DQN, DQNConfig
 from tflearner.algorithms.off_policy import BUFFER_SETTINGS, PRIORITIZED
+from tflearner.algorithms.impala import IMPALA, IMPALAConfig
+from tflearner.algorithms.marwil import MARWIL, MARWILConfig
 from tflearner.algorithms.ppo import PPO, PPOConfig
 from tflearner.algorithms.sac import SAC, SACConfig
 from tflearner.config import AlgorithmConfig
@@ -21,11 +23,20 @@ from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
 from tflearner.modules.sac import SACModelConfig
 from tflearner.stats import Stats
 
-CONFIGS = (AlgorithmConfig, PPOConfig, DQNConfig, SACConfig)
+CONFIGS = (
+    AlgorithmConfig,
+    PPOConfig,
+    DQNConfig,
+    SACConfig,
+    IMPALAConfig,
+    MARWILConfig,
+)
 ALGORITHMS = {
     PPOConfig: (PPO, "CartPole-v1"),
     DQNConfig: (DQN, "CartPole-v1"),
     SACConfig: (SAC, "Pendulum-v1"),
+    IMPALAConfig: (IMPALA, "CartPole-v1"),
+    MARWILConfig: (MARWIL, "CartPole-v1"),
 }
 # Errors about two settings at once may name the other one.
 PAIRS = {

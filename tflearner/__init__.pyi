@@ -3,9 +3,18 @@
 from tflearner import testing as testing
 from tflearner.algorithms.algorithm import Algorithm as Algorithm
 from tflearner.algorithms.algorithm import EvaluationResult as EvaluationResult
+from tflearner.algorithms.bc import BC as BC
+from tflearner.algorithms.bc import BCConfig as BCConfig
+from tflearner.algorithms.bc import BCTfLearner as BCTfLearner
 from tflearner.algorithms.dqn import DQN as DQN
 from tflearner.algorithms.dqn import DQNConfig as DQNConfig
 from tflearner.algorithms.dqn import DQNTfLearner as DQNTfLearner
+from tflearner.algorithms.impala import IMPALA as IMPALA
+from tflearner.algorithms.impala import IMPALAConfig as IMPALAConfig
+from tflearner.algorithms.impala import IMPALATfLearner as IMPALATfLearner
+from tflearner.algorithms.marwil import MARWIL as MARWIL
+from tflearner.algorithms.marwil import MARWILConfig as MARWILConfig
+from tflearner.algorithms.marwil import MARWILTfLearner as MARWILTfLearner
 from tflearner.algorithms.ppo import PPO as PPO
 from tflearner.algorithms.ppo import PPOConfig as PPOConfig
 from tflearner.algorithms.ppo import PPOTfLearner as PPOTfLearner
@@ -151,6 +160,7 @@ from tflearner.learner.off_policy_learner import (
 )
 from tflearner.learner.tf_learner import TfLearner as TfLearner
 from tflearner.metrics import MetricsLogger as MetricsLogger
+from tflearner.modules.actor_critic import BCTfRLModule as BCTfRLModule
 from tflearner.modules.actor_critic import PPOTfRLModule as PPOTfRLModule
 from tflearner.modules.apis import InferenceOnlyAPI as InferenceOnlyAPI
 from tflearner.modules.apis import QNetAPI as QNetAPI

@@ -99,6 +99,20 @@ class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
         return batch
 
 
+class ForgetModelOutputs(ConnectorV2):
+    """Removes the outputs of the modules that acted, such as log-probabilities.
+
+    Data of several origins may have unlike outputs, which do not fit into one batch.
+    Belongs right behind `AddColumnsFromEpisodesToTrainBatch`.
+
+    Removes: every column that an episode has as a model output.
+    """
+
+    def __call__(self, *, batch, episodes, **kwargs):
+        outputs = {name for e in episodes for name in e.extra_model_outputs}
+        return {name: own for name, own in batch.items() if name not in outputs}
+
+
 def stacked(items):
     """Returns items of an episode as one array, or as one nest of arrays."""
     if isinstance(items, list):

@@ -1,0 +1,135 @@
+"""The data of an offline algorithm: episodes, columns, or batches one by one."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from tflearner.columns import Columns
+from tflearner.data.multi_agent_episode import MultiAgentEpisode
+from tflearner.data.sample_batch import MultiAgentBatch
+from tflearner.data.single_agent_episode import SingleAgentEpisode
+from tflearner.errors import SpaceError, UsageError
+
+EPISODES, COLUMNS, BATCHES = "episodes", "columns", "batches"
+_EPISODE = SingleAgentEpisode | MultiAgentEpisode
+
+
+class OfflineData:
+    """Says what given data are, and draws some of them.
+
+    Args:
+        data: A list of episodes; or a batch as for `update_from_batch`; or anything that
+            `update_from_iterator` takes. Not changed.
+
+    Attributes:
+        kind: `EPISODES`, `COLUMNS` or `BATCHES`.
+        data: The data; episodes in NumPy form.
+        num_steps: How many steps there are; 0 of batches, which come one by one.
+    """
+
+    def __init__(self, data: Any):
+        self.data = data
+        self.num_steps = 0
+        is_list = isinstance(data, list | tuple)
+        if is_list and all(isinstance(item, _EPISODE) for item in data):
+            self.kind = EPISODES
+            self.data = [_in_numpy_form(episode) for episode in data]
+            self.num_steps = sum(map(len, data))
+        elif isinstance(data, Mapping | MultiAgentBatch):
+            self.kind = COLUMNS
+            self.num_steps = _num_rows(data)
+        else:
+            self.kind = BATCHES
+        if self.kind != BATCHES and not self.num_steps:
+            raise UsageError("data", "no step", "episodes or columns with some")
+
+    def drawn(self, num_steps: int, rng: np.random.Generator) -> list[Any]:
+        """Returns episodes drawn at random, each at most once.
+
+        Args:
+            num_steps: They have so many steps together, or are all there are.
+            rng: Draws them.
+        """
+        if num_steps >= self.num_steps:
+            return self.data
+        order = rng.permutation(len(self.data))
+        ends = np.cumsum([len(self.data[index]) for index in order])
+        number = int(np.searchsorted(ends, num_steps)) + 1
+        return [self.data[index] for index in order[:number]]
+
+    def get_spaces(self) -> tuple[gym.Space, gym.Space]:
+        """Returns an observation space and an action space that the data fit in.
+
+        Those of the first episode, if it knows them; otherwise Boxes without bounds, and
+        as many actions as there are different numbers up to the largest.
+
+        Raises:
+            SpaceError: If they cannot be told from the data.
+        """
+        if self.kind == EPISODES and isinstance(self.data[0], SingleAgentEpisode):
+            first = self.data[0]
+            spaces = first.observation_space, first.action_space
+            if None not in spaces:
+                return spaces
+            columns = [
+                {
+                    Columns.OBS: episode.get_observations(),
+                    Columns.ACTIONS: episode.get_actions(),
+                }
+                for episode in self.data
+            ]
+        else:
+            columns = [self.data] if isinstance(self.data, Mapping) else [{}]
+        names = Columns.OBS, Columns.ACTIONS
+        observations, actions = ([own.get(n) for own in columns] for n in names)
+        return _box_of(observations), _space_of(actions)
+
+
+def _in_numpy_form(episode: Any) -> Any:
+    return episode if episode.is_numpy else copy.deepcopy(episode).to_numpy()
+
+
+def _num_rows(data: Any) -> int:
+    if isinstance(data, MultiAgentBatch):
+        return max(map(len, data.policy_batches.values()), default=0)
+    if Columns.OBS not in data:  # By module.
+        return max((_num_rows(own) for own in data.values()), default=0)
+    if Columns.SEQ_LENS in data:
+        return int(np.sum(data[Columns.SEQ_LENS]))
+    column = data.get(Columns.ACTIONS, data[Columns.OBS])
+    while isinstance(column, Mapping | tuple):
+        column = (
+            next(iter(column.values())) if isinstance(column, Mapping) else column[0]
+        )
+    return len(column)
+
+
+def _box_of(arrays: list[Any]) -> gym.Space:
+    first = arrays[0]
+    if not isinstance(first, np.ndarray) or first.dtype.kind not in "fiub":
+        raise _unknown("observations", first)
+    if first.dtype == np.uint8:
+        return gym.spaces.Box(0, 255, first.shape[1:], np.uint8)
+    return gym.spaces.Box(-np.inf, np.inf, first.shape[1:], np.float32)
+
+
+def _space_of(arrays: list[Any]) -> gym.Space:
+    first = arrays[0]
+    if isinstance(first, np.ndarray) and first.dtype.kind == "f":
+        return gym.spaces.Box(-np.inf, np.inf, first.shape[1:], np.float32)
+    is_number = isinstance(first, np.ndarray) and first.dtype.kind in "iu"
+    if not is_number or first.ndim != 1:
+        raise _unknown("actions", first)
+    return gym.spaces.Discrete(1 + max(int(own.max()) for own in arrays))
+
+
+def _unknown(what: str, found: Any) -> SpaceError:
+    return SpaceError(
+        f"data, {what}",
+        f"{type(found).__name__}, whose space nobody told",
+        "arrays of numbers",
+        "name the spaces: config.environment(observation_space=..., action_space=...)",
+    )
