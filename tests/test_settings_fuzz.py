@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tflearner.algorithms.dqn import DQN, DQNConfig
-from tflearner.algorithms.off_policy import BUFFER_SETTINGS, PRIORITIZED
 from tflearner.algorithms.impala import IMPALA, IMPALAConfig
 from tflearner.algorithms.marwil import MARWIL, MARWILConfig
+from tflearner.algorithms.off_policy import BUFFER_SETTINGS, PRIORITIZED
 from tflearner.algorithms.ppo import PPO, PPOConfig
 from tflearner.algorithms.sac import SAC, SACConfig
 from tflearner.config import AlgorithmConfig
