@@ -56,9 +56,9 @@ class GeneralAdvantageEstimation(ConnectorV2):
         return batch
 
     def _with_advantages(self, module_id, module, columns, own):
-        inputs = {
-            c: columns[c] for c in (Columns.OBS, Columns.STATE_IN) if c in columns
-        }
+        inputs = {Columns.OBS: columns[Columns.OBS]}
+        if Columns.STATE_IN in columns:
+            inputs[Columns.STATE_IN] = columns[Columns.STATE_IN]
         values = inference.value_function_of(module)(inputs)
         mask = columns[Columns.LOSS_MASK]
         if values.shape != mask.shape:
@@ -70,7 +70,8 @@ class GeneralAdvantageEstimation(ConnectorV2):
         if Columns.SEQ_LENS in columns:
             return self._of_sequences(columns, values, own)
         real, estimates = self._estimates(columns, values)
-        columns = {c: v for c, v in columns.items() if c != Columns.LOSS_MASK}
+        columns = dict(columns)
+        del columns[Columns.LOSS_MASK]
         return _kept(columns, real, own) | estimates
 
     def _of_sequences(self, columns, values, own):

@@ -5,21 +5,16 @@ millisecond, and waits for them on a busy machine. 32 vector steps of 64 environ
 the default network took 855 ms, and 12 ms with one thread.
 """
 
-import contextlib
 import functools
 
 import threadpoolctl
 
 
-def one_blas_thread() -> contextlib.AbstractContextManager:
-    """Returns a context in which NumPy's products run on the calling thread.
-
-    The limit holds for the whole process. Leaving the context restores the former
-    limit, after errors as well.
-    """
-    return _controller().limit(limits=1, user_api="blas")
-
-
 @functools.cache
-def _controller() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()  # Looks at all loaded libraries: 1 ms.
+def controller() -> threadpoolctl.ThreadpoolController:
+    """Returns what limits the threads of this process, made once: that takes 1 ms.
+
+    `with controller().limit(limits=1, user_api="blas"):` keeps NumPy's products on the
+    calling thread, in the whole process. Its end restores the former limit.
+    """
+    return threadpoolctl.ThreadpoolController()

@@ -14,8 +14,7 @@ from tflearner.connectors.actions import GetActions
 from tflearner.connectors.connector import MEMORY, STARTS, ConnectorV2
 from tflearner.constants import DEFAULT_MODULE_ID, INPUT_ENV_SINGLE_SPACES
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.env import normalizing, vector_env
-from tflearner.env.blas_threads import one_blas_thread
+from tflearner.env import blas_threads, normalizing, vector_env
 from tflearner.env.env_runner import RNG, EnvRunner, ModulesById, StopWatch
 from tflearner.env.rollout import Cut, Rollout
 from tflearner.env.vector_stepper import VectorStep, VectorStepper
@@ -183,7 +182,7 @@ class SingleAgentEnvRunner(EnvRunner):
                 self._reset(explore)
             if random_actions:
                 self.env.action_space.seed(int(self._rng.integers(2**31)))
-            with one_blas_thread():
+            with blas_threads.controller().limit(limits=1, user_api="blas"):
                 cut, seconds = self._sample(
                     num_timesteps, num_episodes, explore, random_actions
                 )
@@ -204,7 +203,8 @@ class SingleAgentEnvRunner(EnvRunner):
         watch = self._stop_watch
         if self._stepper is None:
             self._stepper = VectorStepper(self.env)
-        watch.check()
+        if watch.has_run_out:
+            watch.check()
         watch.is_in_env = True
         obs, infos = self._stepper.reset(seed=seed)
         watch.is_in_env = False
@@ -249,7 +249,8 @@ class SingleAgentEnvRunner(EnvRunner):
             t_0 = clock()
             outputs, actions = self._act(rollout.obs, explore, random_actions)
             t_1 = clock()
-            watch.check()
+            if watch.has_run_out:
+                watch.check()
             watch.is_in_env = True
             step = stepper.step(actions)
             watch.is_in_env = False

@@ -67,7 +67,7 @@ class NumpyPolicy:
             explore: Whether to explore.
         """
         encoded = self.encoding(observations)
-        if not self.is_stateful():
+        if self.head is None:
             return self._outputs(self.network(encoded), observations, explore)
         embedding, state = self.network(encoded, state)
         return self._outputs(self.head(embedding), observations, explore), state
@@ -107,7 +107,7 @@ class NumpyPolicy:
             explore: Whether to explore.
         """
         observations = batch[Columns.OBS]
-        if not self.is_stateful():
+        if self.head is None:
             inputs = self(observations, explore=explore)
             return {Columns.ACTION_DIST_INPUTS: inputs}
         inputs, state = self(observations, batch[Columns.STATE_IN], explore=explore)
