@@ -186,7 +186,8 @@ class AlgorithmConfig(Settings):
     module_to_env_connector: Callable | None = field(
         default=None, metadata=ENV_RUNNERS | CONNECTORS
     )
-    """The same for the way from module to environment."""
+    """Function of (observation space, action space) returning one piece or several, put in
+    front of the default pieces between module and environment."""
 
     # --- training ---
     gamma: float = field(default=0.99, metadata=TRAINING | number(0.0, 1.0))
@@ -218,7 +219,7 @@ class AlgorithmConfig(Settings):
     non_finite_updates: str = field(
         default="skip", metadata=TRAINING | one_of("skip", "raise", "off")
     )
-    """What happens to a module whose loss or gradients are not finite: "skip" leaves it
+    """Handling of a module whose loss or gradients are not finite: "skip" leaves it
     unchanged and counts, "raise" does so and raises, "off" does not look."""
     max_non_finite_updates_in_a_row: int | None = field(
         default=100, metadata=TRAINING | or_none(at_least(1))

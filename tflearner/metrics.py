@@ -26,7 +26,7 @@ _REQUIRED = object()
 
 @dataclasses.dataclass
 class Collected:
-    """What was logged under one `MetricsLogger.collect()`.
+    """Values logged under one `MetricsLogger.collect()`.
 
     Attributes:
         values: Key -> the values logged under it, in order, untouched.

@@ -33,7 +33,7 @@ from tflearner.types import ResultDict
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """What greedy episodes on a fresh environment returned.
+    """Returns and lengths of greedy episodes on a fresh environment.
 
     Attributes:
         episode_return_mean: Mean of the undiscounted returns.
@@ -443,7 +443,7 @@ class Algorithm(AlgorithmState):
         return rows + [("traced", line) for line in self.learner.describe_updates()]
 
     def _update_rows(self) -> list[tuple[str, str]]:
-        """What an update is, in lines of the summary."""
+        """Returns the lines of the summary that describe an update."""
         config = self.config
         batch = config.train_batch_size_per_learner
         minibatch = config.minibatch_size or batch

@@ -1,4 +1,4 @@
-"""What DQN and SAC share: settings of replay, and the loop that replays."""
+"""Base of DQN and SAC: settings of replay, and the loop that replays."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""What BC and MARWIL share: settings of the data, and the loop that learns from them."""
+"""Base of BC and MARWIL: settings of the data, and the loop that learns from them."""
 
 import dataclasses
 import time

@@ -1,4 +1,4 @@
-"""What can be saved to files, restored from them, and rebuilt from them alone."""
+"""Base class of objects that are saved to files, restored, and rebuilt from files alone."""
 
 import abc
 import contextlib

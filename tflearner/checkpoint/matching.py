@@ -1,4 +1,4 @@
-"""What of a saved state fits an object, and what does not."""
+"""Matches a saved state with an object: the parts that fit, and those that do not."""
 
 import dataclasses
 from collections.abc import Collection

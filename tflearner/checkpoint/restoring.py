@@ -1,4 +1,4 @@
-"""What a restore would do, and what it did."""
+"""Plans of restores, and reports of restores."""
 
 import dataclasses
 from collections.abc import Callable, Collection
@@ -9,7 +9,7 @@ from tflearner.checkpoint.matching import Match
 
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
-    """What a restore did, by path: "learner/rl_module/p0/000/kernel".
+    """Report of a restore, by path: "learner/rl_module/p0/000/kernel".
 
     Attributes:
         loaded: What was replaced.
@@ -73,7 +73,7 @@ _PARTS = ("loaded", "kept", "ignored", "reset")
 
 @dataclasses.dataclass(frozen=True)
 class RestorePlan:
-    """What restoring would do, decided before anything is changed.
+    """Plan of a restore, made before anything is changed.
 
     Attributes:
         problems: What does not fit, for whoever wants everything or nothing.

@@ -33,7 +33,7 @@ _NOT_AS_WRITTEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What was read from a directory of checkpoints.
+    """A step read from a directory of checkpoints.
 
     Attributes:
         path: The directory of the step.

@@ -162,7 +162,7 @@ def _checked(key: str, entry: Any) -> tuple[np.dtype, list[int], list[int]]:
 
 
 def _fault(entry: Any) -> str | None:
-    """What is wrong with a tensor as the header describes it."""
+    """Returns the fault of a tensor as the header describes it."""
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         return "not exactly a dtype, a shape and data_offsets"
     name, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]

@@ -1,1 +1,1 @@
-"""What flows: episodes and batches."""
+"""Episodes, batches and replay buffers."""

@@ -1,4 +1,4 @@
-"""What all agents of one environment saw, did and got, or a part of it."""
+"""Records of all agents of one environment: observations, actions and rewards."""
 
 import os
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""What one agent saw, did and got between a reset and the end, or a part of it."""
+"""Records of one agent between a reset and the end: observations, actions and rewards."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a ring of transitions, checked before it is taken over."""
+"""State of a ring of transitions in a checkpoint, checked before it is restored."""
 
 from typing import Any
 

@@ -16,7 +16,7 @@ from tflearner.types import ModuleID, ResultDict, StateDict
 
 
 class CallResult(NamedTuple):
-    """What one learner returned from `LearnerGroup.foreach_learner`.
+    """Result of one learner from `LearnerGroup.foreach_learner`.
 
     Attributes:
         value: The value.

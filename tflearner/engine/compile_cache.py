@@ -1,4 +1,4 @@
-"""What XLA compiled, kept on disk for the next process."""
+"""Keeps the programs that XLA compiled on disk, for the next process."""
 
 import os
 import warnings

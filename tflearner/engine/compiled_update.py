@@ -77,7 +77,7 @@ MOST_PROGRAMS = 64
 
 
 class Mode(enum.Enum):
-    """What of an update XLA compiles."""
+    """The part of an update that XLA compiles."""
 
     LOOP = "XLA around the loop"
     STEP = "XLA per step, plain loop"
@@ -86,7 +86,7 @@ class Mode(enum.Enum):
 
 @dataclasses.dataclass
 class UpdateOutputs:
-    """What the minibatches of one update put out.
+    """Outputs of the minibatches of one update.
 
     Attributes:
         values: Key -> one value per minibatch and per `log_value` under that key, in
@@ -108,7 +108,7 @@ class UpdateOutputs:
 
 @dataclasses.dataclass(frozen=True)
 class _OutputLayout:
-    """What the numbers are that a step puts out as one vector.
+    """Layout of the vector of numbers that a step returns.
 
     Attributes:
         keys: The metric of each of the first numbers; a metric may have several.
@@ -629,7 +629,7 @@ def _layout(columns, plan, full_batch) -> Any:
 
 
 def _structure(column: Any) -> Any:
-    """What tells nests apart that have the same leaves; `None` for an array."""
+    """Returns the structure of a nest as text; `None` for an array."""
     if isinstance(column, np.ndarray):
         return None
     return repr(tf.nest.map_structure(lambda leaf: 0, column))

@@ -123,7 +123,7 @@ class Replicas:
 
     @property
     def description(self) -> str:
-        """What to tell people: "on 2 devices"; empty for one."""
+        """The devices in words: "on 2 devices"; empty for one."""
         if self.num == 1:
             return ""
         processes = f" in {self.num_workers} processes" if self.num_workers > 1 else ""

@@ -64,7 +64,7 @@ MAX_ROWS = np.iinfo(np.int32).max  # Minibatches are int32 indices of rows.
 
 @dataclasses.dataclass(frozen=True)
 class ColumnSpec:
-    """What a column must look like.
+    """Required form of a column: its kind, dtype, shape and range.
 
     Attributes:
         kind: "number", "float" (ints are welcome), "int" or "bool".
@@ -92,7 +92,7 @@ class ColumnSpec:
 
 @dataclasses.dataclass(frozen=True)
 class MaskSpec(ColumnSpec):
-    """What a mask of actions must look like.
+    """Required form of a mask of actions.
 
     Attributes:
         action_space: That of the actions.

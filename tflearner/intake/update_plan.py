@@ -1,4 +1,4 @@
-"""What an update is going to do, decided before anything changes."""
+"""Plans an update before anything changes."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -67,7 +67,7 @@ class UpdateSettings(NamedTuple):
 
 
 class UpdatePlan(NamedTuple):
-    """What an update is going to do.
+    """Plan of an update: its columns and its minibatches.
 
     Attributes:
         columns: Columns of the modules that learn, ready to train on.

@@ -35,7 +35,7 @@ _GIVEN_UP = {
 
 
 class FormerNames:
-    """What code written for RLlib's `Learner` may still call or read."""
+    """Names that code written for RLlib's `Learner` may still call or read."""
 
     _optimizers: Any
     compute_losses: Callable

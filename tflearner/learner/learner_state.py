@@ -1,4 +1,4 @@
-"""What a learner is at one moment: taken out, put back, saved and restored."""
+"""State of a learner: read, replaced, saved and restored."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""What a learner owns: modules and their optimizers, from its building to its end."""
+"""Modules of a learner and their optimizers, from its building to its end."""
 
 import abc
 import contextlib

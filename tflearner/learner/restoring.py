@@ -1,4 +1,4 @@
-"""What of a saved state a learner takes over: weights and slots of one step together."""
+"""Restores a learner: weights and slots of one step together."""
 
 import dataclasses
 from collections.abc import Collection
@@ -43,7 +43,7 @@ _ADDED_LATER: StateDict = {NON_FINITE_IN_A_ROW: {}}
 
 @dataclasses.dataclass
 class Restoring:
-    """What of a saved state is taken over.
+    """Parts of a saved state that a learner restores.
 
     Weights are taken one by one, if they fit. An optimizer is taken as a whole, and
     only if all of its variables are: slots never belong to weights of another step. One
@@ -115,7 +115,7 @@ def _match(name: str, saved: StateDict, own: StateDict):
 def _other_parts(
     saved: StateDict, own: StateDict
 ) -> tuple[StateDict, list[str], RestoreReport]:
-    """What is neither weights nor slots: what to apply, what is wrong, what is done."""
+    """Returns the other parts to restore, their problems and their report."""
     name = COMPONENT_LEARNER
     if name not in own:
         return {}, [], RestoreReport()

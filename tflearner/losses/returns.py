@@ -93,7 +93,7 @@ def reverse_linear_recurrence(inputs: Tensor, decays: Tensor) -> Tensor:
 
 
 def _scan(inputs: tf.Tensor, decays: tf.Tensor) -> tf.Tensor:
-    """The same in O(log N) steps: affine maps compose associatively."""
+    """Solves the recurrence in O(log N) steps: affine maps compose associatively."""
 
     def compose(later, earlier):
         (x_later, d_later), (x_earlier, d_earlier) = later, earlier

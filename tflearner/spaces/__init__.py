@@ -1,1 +1,1 @@
-"""What the library asks of gymnasium's spaces: their leaves, and masks of actions."""
+"""Parts of gymnasium's spaces: their leaves, and masks of actions."""

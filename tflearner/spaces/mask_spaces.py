@@ -72,9 +72,10 @@ def numbers_of_actions(action_space: Any) -> list[int]:
 
 
 def is_masked(observation_space: Any, action_space: Any) -> bool:
-    """The same without an error: a mask that does not fit is none.
+    """Returns whether observations contain a valid action mask.
 
-    For those who serve modules that may read something else under that key.
+    Unlike `has_action_mask`, it does not raise if the entry has another shape: an own
+    module may use that key for something else.
     """
     try:
         return has_action_mask(observation_space, action_space)
