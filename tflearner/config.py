@@ -1,4 +1,4 @@
-"""Settings, section by section, and what can be built from them alone.
+"""`AlgorithmConfig`: the settings of all algorithms, and the objects built from them.
 
 A config is data: typed fields, each in one section, with one sentence under it. The
 fluent methods (`.training(...)`, `.environment(...)`) set the fields of their section
@@ -181,13 +181,13 @@ class AlgorithmConfig(Settings):
     env_to_module_connector: Callable | None = field(
         default=None, metadata=ENV_RUNNERS | CONNECTORS
     )
-    """Function of (observation space, action space) returning one piece or several,
-    put in front of the default pieces."""
+    """Function of (observation space, action space) returning one connector or several.
+    They come before the default connectors."""
     module_to_env_connector: Callable | None = field(
         default=None, metadata=ENV_RUNNERS | CONNECTORS
     )
-    """Function of (observation space, action space) returning one piece or several, put in
-    front of the default pieces between module and environment."""
+    """Function as for `env_to_module_connector`; its connectors run between the module
+    and the environment."""
 
     # --- training ---
     gamma: float = field(default=0.99, metadata=TRAINING | number(0.0, 1.0))
@@ -240,12 +240,12 @@ class AlgorithmConfig(Settings):
     learner_connector: Callable | None = field(
         default=None, metadata=TRAINING_OR_LEARNERS | CONNECTORS
     )
-    """Function of (observation space, action space) returning one piece or several,
-    put in front of the default pieces of the learner connector pipeline."""
+    """Function of (observation space, action space) returning one connector or several.
+    They come before the default connectors of the learner connector pipeline."""
     add_default_connectors_to_learner_pipeline: bool = field(
         default=True, metadata=TRAINING_OR_LEARNERS | A_BOOL
     )
-    """Whether the learner connector pipeline has its default pieces."""
+    """Whether the learner connector pipeline has its default connectors."""
     learner_config_dict: dict = field(
         default_factory=dict, metadata=TRAINING_OR_LEARNERS | A_DICT
     )
@@ -343,13 +343,13 @@ class AlgorithmConfig(Settings):
     # Fluent methods, one per section.
 
     def environment(self, env: Any = None, **settings: Any) -> Self:
-        """Sets what is acted in."""
+        """Sets the environment and its spaces."""
         if env is not None:
             settings["env"] = env
         return self._set("environment", settings)
 
     def env_runners(self, **settings: Any) -> Self:
-        """Sets how experience is sampled."""
+        """Sets how environments are sampled."""
         return self._set("env_runners", settings)
 
     def training(self, **settings: Any) -> Self:
@@ -361,7 +361,7 @@ class AlgorithmConfig(Settings):
         return self._set("learners", settings)
 
     def rl_module(self, **settings: Any) -> Self:
-        """Sets what acts and learns."""
+        """Sets the module and its networks."""
         name = "algorithm_config_overrides_per_module"
         if name not in settings:
             return self._set("rl_module", settings)
@@ -370,7 +370,7 @@ class AlgorithmConfig(Settings):
         return self._set("rl_module", settings).multi_agent(**{name: overrides})
 
     def multi_agent(self, **settings: Any) -> Self:
-        """Sets which modules there are and which of them learn."""
+        """Sets the modules of several agents, and which of them learn."""
         self._check_overrides(settings.get("algorithm_config_overrides_per_module", {}))
         if "policies" in settings:
             policies = settings["policies"]
@@ -393,11 +393,11 @@ class AlgorithmConfig(Settings):
         return self._set("evaluation", settings)
 
     def debugging(self, **settings: Any) -> Self:
-        """Sets what helps to repeat a run."""
+        """Sets the seed, so that a run can be repeated."""
         return self._set("debugging", settings)
 
     def reporting(self, **settings: Any) -> Self:
-        """Sets how results are summed up."""
+        """Sets how results are summarised."""
         return self._set("reporting", settings)
 
     @classmethod
@@ -524,7 +524,7 @@ class AlgorithmConfig(Settings):
         )
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
-        """Returns what the algorithm's module is unless settings say otherwise."""
+        """Returns the specification of the algorithm's default module."""
         return RLModuleSpec()
 
     def get_rl_module_spec(
@@ -582,7 +582,7 @@ class AlgorithmConfig(Settings):
         )
 
     def complete_model_config(self, spec: RLModuleSpec) -> RLModuleSpec:
-        """Returns a specification with what this config has to say of its networks.
+        """Returns a specification with this config's settings of networks added.
 
         Override it for settings that an algorithm and its module share.
         """
@@ -646,7 +646,7 @@ class AlgorithmConfig(Settings):
     def build_env_to_module_connector(
         self, observation_space: gym.Space, action_space: gym.Space
     ) -> EnvToModulePipeline:
-        """Returns the pieces between an environment and its module: the user's."""
+        """Returns the connectors between an environment and its module."""
         pieces = self._own_pieces(
             "env_to_module_connector", observation_space, action_space
         )
@@ -655,7 +655,7 @@ class AlgorithmConfig(Settings):
     def build_module_to_env_connector(
         self, observation_space: gym.Space, action_space: gym.Space
     ) -> ModuleToEnvPipeline:
-        """Returns the pieces between a module and its environment."""
+        """Returns the connectors between a module and its environment."""
         pieces = self._own_pieces(
             "module_to_env_connector", observation_space, action_space
         )
@@ -677,9 +677,9 @@ class AlgorithmConfig(Settings):
         input_action_space: gym.Space | None = None,
         device: Any = None,
     ) -> LearnerConnectorPipeline:
-        """Returns the pieces between episodes and train batches.
+        """Returns the connectors between episodes and train batches.
 
-        Override it, calling super, to add the pieces that an algorithm's loss needs.
+        Override it, calling super, to add the connectors that an algorithm's loss needs.
         A learner calls it with its own class as `learner_class`.
         """
         spaces = (input_observation_space, input_action_space)

@@ -150,7 +150,7 @@ def plan_batch(
     num_total_minibatches: int = 0,
     rng: np.random.Generator | None = None,
 ) -> MinibatchPlan:
-    """Returns `plan_minibatches` of a batch, with `minibatch_size` in rows.
+    """Returns the minibatch plan of a batch; `minibatch_size` counts rows.
 
     Modules with sequences are planned in whole sequences: as many as hold about
     `minibatch_size` rows.
@@ -245,7 +245,7 @@ class MiniBatchDummyIterator:
 
 
 def _taken(batch: SampleBatch, part: slice) -> SampleBatch:
-    """Returns these rows, or sequences if there are any."""
+    """Returns a part of a batch: of its sequences if it has any, else of its rows."""
     view = SampleBatch(batch)
     if view.has_sequences:
         view.enable_slicing_by_batch_id()

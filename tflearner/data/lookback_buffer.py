@@ -172,7 +172,7 @@ class LookbackBuffer:
         return tree.map_structure(gather, self.data)
 
     def _blank(self, fill: Any) -> Any:
-        """Returns what stands in for an item that is missing from the list."""
+        """Returns the stand-in for an item that is missing from the list."""
         if isinstance(fill, dict) or (self.space is None and not self.data):
             return fill
         like = self.data[0] if self.space is None else rows(zeros(self.space, 1), 0)

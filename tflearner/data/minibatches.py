@@ -1,4 +1,4 @@
-"""Which rows make up which minibatch: one index plan for a whole update."""
+"""Plans the minibatches of a whole update: the indices of the rows of each."""
 
 import zlib
 from collections.abc import Mapping

@@ -12,7 +12,7 @@ KINDS = {"b": "bools", "i": "integers", "u": "integers", "f": "floats"}
 
 
 class Leaf(NamedTuple):
-    """One array of each item of a space.
+    """One array in every item of a space.
 
     Attributes:
         number: Where it stands among the leaves.
@@ -119,7 +119,7 @@ def _nested(template: Any, leaves: list[np.ndarray]) -> Any:
 
 
 def _fitting(where: str, array: Any, leaf: Leaf, num: int) -> np.ndarray:
-    """Returns the array with the leaf's dtype; refuses what would lose numbers."""
+    """Returns the array with the leaf's dtype; refuses a dtype that would lose numbers."""
     is_array = isinstance(array, np.ndarray)
     if is_array and array.shape == (num, *leaf.shape):
         if array.dtype == leaf.dtype:

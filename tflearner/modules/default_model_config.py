@@ -191,7 +191,7 @@ register_builder(
 
 
 def names_of_networks() -> Names:
-    """Returns what to say of a setting of networks where an algorithm's is expected."""
+    """Returns hints for settings of networks that are given to an algorithm's config."""
     networks = {own.name for own in dataclasses.fields(DefaultModelConfig)}
     return {
         typed: told and f"it is a setting of networks: model_config={{{told!r}: ...}}"

@@ -1,4 +1,4 @@
-"""How the settings of a config work: sections, unknown names, copies, frozen configs.
+"""The settings of a config: sections, unknown names, copies, and frozen configs.
 
 `AlgorithmConfig` is a `Settings` and a dataclass; each field is a setting:
 
@@ -8,10 +8,10 @@
 `number(0.0, 1.0)` is its bound, see `bounds.py`; `validate()` checks it. A subclass that
 declares a field again keeps its section and its bound, unless it names another.
 
-An attribute that is no field is refused with a hint, but for one case: the hand-written
-`__init__` of a subclass adds settings by setting them, as subclasses do in RLlib. So
-that the latter works, `__init__` is wrapped, and a config notes in its `__dict__` whether
-it is being made and what was added. A frozen config refuses every change.
+An attribute that is not a field is refused, with a hint. There is one exception: the
+hand-written `__init__` of a subclass adds settings by setting them, as in RLlib. For it
+`__init__` is wrapped, and a config notes in its `__dict__` whether it is being made, and
+which settings were added. A frozen config refuses every change.
 """
 
 import dataclasses
@@ -78,7 +78,7 @@ class Settings:
 
     @classmethod
     def from_settings(cls, **settings: Any) -> Self:
-        """Returns the config of which `settings()` returned these."""
+        """Returns a config with the settings that another one's `settings()` returned."""
         config = cls()
         # Files of former versions hold class variables, too.
         constants = cls.__dataclass_fields__.keys() - {*cls._field_names()}  # type: ignore[attr-defined]
@@ -190,7 +190,7 @@ class Settings:
 
 
 def _adds_settings(init: Callable) -> Callable:
-    """Wraps an `__init__`: attributes that it sets and that are no fields are settings."""
+    """Wraps an `__init__`: attributes it sets that are not fields become settings."""
 
     @functools.wraps(init)
     def wrapped(self: Settings, *args: Any, **kwargs: Any) -> None:

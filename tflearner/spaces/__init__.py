@@ -1,1 +1,1 @@
-"""Parts of gymnasium's spaces: their leaves, and masks of actions."""
+"""Gymnasium's spaces: their leaves, and masks of actions."""

@@ -1,4 +1,4 @@
-"""Which observations hold a mask of actions, and what masks do, in NumPy.
+"""Masks of actions: the observations that hold one, and its effect, in NumPy.
 
 Knows no TensorFlow: processes that do nothing but step an environment import it.
 
@@ -24,7 +24,7 @@ FORBIDDEN = -1e9
 
 
 def has_action_mask(observation_space: Any, action_space: Any) -> bool:
-    """Whether observations come with a mask of the actions.
+    """Returns whether observations come with a mask of the actions.
 
     Args:
         observation_space: Of single observations. A Dict with the key "action_mask", a
@@ -60,7 +60,7 @@ def has_action_mask(observation_space: Any, action_space: Any) -> bool:
 
 
 def can_be_masked(action_space: Any) -> bool:
-    """Whether there is a list of actions that a mask could go along."""
+    """Returns whether actions are choices, which a mask can forbid one by one."""
     return isinstance(action_space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
 
 
@@ -72,9 +72,9 @@ def numbers_of_actions(action_space: Any) -> list[int]:
 
 
 def is_masked(observation_space: Any, action_space: Any) -> bool:
-    """Returns whether observations contain a valid action mask.
+    """Returns whether observations contain a valid mask of the actions.
 
-    Unlike `has_action_mask`, it does not raise if the entry has another shape: an own
+    Unlike `has_action_mask`, it does not raise if the entry has another shape: a custom
     module may use that key for something else.
     """
     try:
