@@ -630,6 +630,8 @@ def test_fit_prints_lines_without_a_terminal(make_algo, quiet, capsys):
     make_algo().fit(total_steps=64, **quiet | {"verbose": 2})
     printed = capsys.readouterr()
     assert "PPO on CartPole-v1" in printed.out and "return" in printed.out
+    labels = ("policy", "value", "entropy", "kl")
+    assert all(f"  {label} " in printed.out for label in labels)
     assert printed.err == ""
 
 

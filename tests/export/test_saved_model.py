@@ -21,7 +21,7 @@ from tflearner.connectors.pipeline import EnvToModulePipeline, ModuleToEnvPipeli
 from tflearner.errors import ExportError
 from tflearner.export import policy, staging
 from tflearner.export.policy import export_policy
-from tflearner.learner import tf_learner
+from tflearner.learner import exporting
 from tflearner.modules.rl_module import RLModule
 from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.testing import assert_close
@@ -380,7 +380,7 @@ def test_an_algorithm_exports_what_its_runner_does(tmp_path):
 
 def test_an_export_waits_for_its_turn(kinds, tmp_path, monkeypatch):
     learner, exported = kinds["discrete"].learner, threading.Event()
-    monkeypatch.setattr(tf_learner, "export_policy", lambda *a, **k: exported.set())
+    monkeypatch.setattr(exporting, "export_policy", lambda *a, **k: exported.set())
     thread = threading.Thread(target=learner.export, args=(tmp_path / "p",))
     with learner._turns.take():  # As an update does.
         thread.start()

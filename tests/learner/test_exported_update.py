@@ -401,7 +401,7 @@ def test_an_example_batch_of_others_is_refused(make_learner, tmp_path):
 @pytest.mark.parametrize("format", ["tflite", "keras"])
 def test_other_formats_cannot_learn(learner, tmp_path, format):
     with pytest.raises(ExportError, match="want 'tf_saved_model'"):
-        learner.export(tmp_path / "export", format=format, include_update=True)
+        learner.export(tmp_path / f"export.{format}", include_update=True)
 
 
 # Which columns.

@@ -10,6 +10,7 @@ import warnings
 
 import pytest
 
+import tflearner as tfl
 from tflearner.errors import ConfigError
 from tflearner.reporting import progress, summary
 from tflearner.reporting.progress import Progress, View
@@ -302,6 +303,24 @@ def test_labels_of_an_algorithm_come_in_their_order():
     labels = {"regret": "regret", "total_loss": "all", "not_reported": "none"}
     view = View(1000, flat={"loss": 0.25, "regret": 2.0}, labels=labels)
     assert "regret 2  all 0.25  " in progress.format_line(view)
+
+
+@pytest.mark.parametrize(
+    ("learner_class", "own"),
+    [
+        (tfl.PPOTfLearner, {"mean_kl_loss": "kl"}),
+        (
+            tfl.DQNTfLearner,
+            {"qf_loss": "q", "qf_mean": "q mean", "curr_epsilon": "epsilon"},
+        ),
+        (
+            tfl.SACTfLearner,
+            {"qf_loss": "q", "qf_mean": "q mean", "alpha_value": "alpha"},
+        ),
+    ],
+)
+def test_a_learner_adds_labels_to_those_of_all(learner_class, own):
+    assert learner_class.metric_labels == {**tfl.TfLearner.metric_labels, **own}
 
 
 def test_timers_of_an_algorithm_have_shares(clock):

@@ -50,8 +50,7 @@ class BCTfRLModule(TfRLModule):
         self.log_std_bound = self.catalog.build_log_std_bound()
 
     @property
-    def encoding(self) -> Any:
-        """Encodes observations for the networks."""
+    def _observation_encoding(self) -> Any:
         return getattr(self.encoder, "encoding", None)
 
     def get_initial_state(self) -> dict[str, Any]:
@@ -96,10 +95,12 @@ class BCTfRLModule(TfRLModule):
             return None
         if not self.is_stateful():
             network, head = Chain((encode, *head.layers)), None
-        return NumpyPolicy(self.encoding.numpy_form, network, head, self._is_masked)
+        return NumpyPolicy(
+            self.encoder.encoding.numpy_form, network, head, self._is_masked
+        )
 
     def _keras_form(self, form, observations, state):
-        encoded = self.encoding.encode(observations)
+        encoded = self.encoder.encoding.encode(observations)
         if self.is_stateful():
             embedding, state = form(self.encoder, encoded, state)
         else:

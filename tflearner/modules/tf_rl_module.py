@@ -290,12 +290,16 @@ class TfRLModule(RLModule, keras.layers.Layer):
         owner: Any = definer(cls, "_numpy_form")
         return (
             owner is not TfRLModule
-            and type(getattr(self, "encoding", None)) is ObservationEncoding
+            and type(self._observation_encoding) is ObservationEncoding
             and all(
                 getattr(cls, name) is getattr(owner, name)
                 for name in (*_FORWARD_PASSES, *owner._policy_methods)
             )
         )
+
+    @property
+    def _observation_encoding(self) -> Any:
+        return getattr(self, "encoding", None)
 
     def compute_dtypes(self) -> set[str]:
         """Returns the dtypes that its layers compute in, by their Keras dtype policies.
