@@ -74,6 +74,7 @@ class Algorithm(AlgorithmState):
     """
 
     config_class: ClassVar[type[AlgorithmConfig]] = AlgorithmConfig
+    needs_env: ClassVar[bool] = True
 
     def __init__(
         self, env: Any = None, *, config: AlgorithmConfig | None = None, **settings: Any
@@ -91,7 +92,7 @@ class Algorithm(AlgorithmState):
             config.environment(env)
         config.update_from_dict(settings)
         config.validate()
-        if config.env is None:
+        if config.env is None and self.needs_env:
             raise ConfigError(
                 f"{type(self).__name__}",
                 "no environment",
@@ -174,9 +175,9 @@ class Algorithm(AlgorithmState):
             constants.ENV_RUNNER_RESULTS: env_results,
             constants.LEARNER_RESULTS: learner_results,
             constants.TRAINING_ITERATION: self._iteration,
-            constants.NUM_ENV_STEPS_SAMPLED_LIFETIME: env_results[
-                constants.NUM_ENV_STEPS_SAMPLED_LIFETIME
-            ],
+            constants.NUM_ENV_STEPS_SAMPLED_LIFETIME: (
+                self.num_env_steps_sampled_lifetime
+            ),
             constants.TIME_TOTAL_S: self._seconds,
         }
 

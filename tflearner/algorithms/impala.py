@@ -29,7 +29,6 @@ from tflearner.losses.vtrace import vtrace
 from tflearner.modules.actor_critic import PPOTfRLModule
 from tflearner.modules.apis import ValueFunctionAPI
 from tflearner.modules.catalog import PPOCatalog
-from tflearner.modules.rl_module import MultiRLModule
 from tflearner.modules.rl_module_spec import RLModuleSpec
 from tflearner.networks.recurrent import apply_per_step
 from tflearner.schedule import Scheduler
@@ -144,8 +143,7 @@ class IMPALA(Algorithm):
         self._age = 0  # Updates since it got the learner's.
         if self.config.broadcast_interval > 1:
             self._acting = _copy_of(self.get_module())
-            by_id = {self.get_module_id(): self._acting}
-            self.env_runner.set_modules(MultiRLModule(by_id))
+            self.env_runner.set_modules({self.get_module_id(): self._acting})
             self._broadcast()
 
     def _broadcast(self) -> None:

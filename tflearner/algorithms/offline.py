@@ -5,7 +5,6 @@ import time
 from dataclasses import field
 from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 
 from tflearner import constants
@@ -112,7 +111,7 @@ class OfflineAlgorithm(Algorithm):
     """
 
     config: OfflineConfig
-    needs_env = False
+    needs_env: ClassVar[bool] = False
 
     def _build(self) -> None:
         given = self.config.data
@@ -229,9 +228,8 @@ class NoEnvRunner(EnvRunner):
     env_name = "data"
 
     def get_spaces(self):
-        given = self.config.observation_space, self.config.action_space
-        spaces: tuple[gym.Space, gym.Space] = given
-        if None in given:
+        spaces: Any = (self.config.observation_space, self.config.action_space)
+        if None in spaces:
             if self.config.data is None:
                 raise ConfigError(
                     f"{type(self.config).__name__}",
@@ -239,7 +237,8 @@ class NoEnvRunner(EnvRunner):
                     hint="pass data=..., or env=..., or the spaces",
                 )
             of_data = OfflineData(self.config.data).get_spaces()
-            spaces = tuple(own or other for own, other in zip(given, of_data))
+            pairs = zip(spaces, of_data)
+            spaces = tuple(b if a is None else a for a, b in pairs)
         seen = getattr(self.env_to_module, "observation_space", None)
         of_module = (spaces[0] if seen is None else seen, spaces[1])
         return {INPUT_ENV_SINGLE_SPACES: spaces, DEFAULT_MODULE_ID: of_module}

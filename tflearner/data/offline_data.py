@@ -71,10 +71,10 @@ class OfflineData:
         """
         if self.kind == EPISODES and isinstance(self.data[0], SingleAgentEpisode):
             first = self.data[0]
-            spaces = first.observation_space, first.action_space
+            spaces = first.observations.space, first.actions.space
             if None not in spaces:
                 return spaces
-            columns = [
+            columns: list[Mapping[str, Any]] = [
                 {
                     Columns.OBS: episode.get_observations(),
                     Columns.ACTIONS: episode.get_actions(),
