@@ -25,7 +25,9 @@ def first_lines(path):
     for node in ast.walk(ast.parse(path.read_text())):
         body = getattr(node, "body", None)
         for child in body if isinstance(body, list) else ():
-            value = getattr(child, "value", None) if isinstance(child, ast.Expr) else None
+            value = (
+                getattr(child, "value", None) if isinstance(child, ast.Expr) else None
+            )
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
                 yield child.lineno, value.value.strip().split("\n")[0]
 
