@@ -557,3 +557,11 @@ def test_lambda_is_one_for_all_modules_of_ppo():
     )
     with pytest.raises(ConfigError, match="'lambda_', which all modules share"):
         config.validate()
+
+
+def test_counts_of_replay_may_be_integers_of_numpy():
+    buffer = {"capacity": np.int64(100)}
+    config = DQNConfig().training(n_step=np.int64(3), replay_buffer_config=buffer)
+    config.validate()
+    with pytest.raises(ConfigError, match=r"n_step: got \(True, 2\), want an int >= 1"):
+        config.training(n_step=(True, 2)).validate()
