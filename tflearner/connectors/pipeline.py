@@ -216,7 +216,16 @@ class ConnectorPipelineV2(ConnectorV2):
 
 
 class EnvToModulePipeline(ConnectorPipelineV2):
-    """Turns observations into the batch that a module acts on."""
+    """Turns observations into the batch that a module acts on.
+
+    If `get_initial_memory` is not `None`, the caller keeps one row of memory for each
+    environment. It sets a row to the initial one before an episode's first observation:
+
+        shared_data = {"rng": rng, "starts": starts, "memory": memory}
+        batch = pipeline(batch={"obs": obs}, shared_data=shared_data, ...)
+        ...  # The module acts, and the environments step.
+        memory = pipeline.remember(shared_data["memory"], actions, rewards, np)
+    """
 
 
 class ModuleToEnvPipeline(ConnectorPipelineV2):
