@@ -47,6 +47,8 @@ class SingleAgentEnvRunner(EnvRunner):
         env_to_module: The connector pipeline from observations to the module.
         module_to_env: The connector pipeline from the module's outputs to actions; not
             needed if the module outputs actions.
+        env: A vector environment that `make_vector_env` has made for this config; the
+            runner uses and closes it. By default the runner makes one.
         stop_watch: Sampling raises `BrokenOff` once this watch has run out.
 
     Attributes:
@@ -60,6 +62,7 @@ class SingleAgentEnvRunner(EnvRunner):
         module: Any = None,
         env_to_module: Any = None,
         module_to_env: Any = None,
+        env: VectorEnv | None = None,
         stop_watch: StopWatch | None = None,
     ):
         super().__init__(
@@ -74,7 +77,7 @@ class SingleAgentEnvRunner(EnvRunner):
         self._stopped = False
         self._seed_of_reset: int | None = None
         self._set_actor()
-        self._use(self._make_env())
+        self._use(self._make_env() if env is None else env)
 
     @property
     def env_name(self) -> str:
