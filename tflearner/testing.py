@@ -419,29 +419,59 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
         columns[Columns.ACTION_DIST_INPUTS] = masked_np(inputs, observations)
     if not module.is_stateful():
         return columns
-    seq_len = module.max_seq_len
-    num_seqs = -(-num_rows // seq_len)
-    padding = num_seqs * seq_len - num_rows
-    seq_lens = np.full(num_seqs, seq_len, np.int32)
+    in_sequences = _in_sequences(columns, num_rows, module.max_seq_len)
+    num_seqs = len(in_sequences[Columns.SEQ_LENS])
+    return in_sequences | {
+        Columns.STATE_IN: tree.map_structure(
+            lambda leaf: rng.standard_normal((num_seqs, *leaf.shape), np.float32),
+            module.get_initial_state(),
+        )
+    }
+
+
+def _in_sequences(columns: dict[str, Any], num_rows: int, length: int) -> dict:
+    """Returns rows as zero padded sequences [S, length, ...], and their lengths."""
+    num_seqs = -(-num_rows // length)
+    padding = num_seqs * length - num_rows
+    seq_lens = np.full(num_seqs, length, np.int32)
     seq_lens[-1] -= padding
 
     def padded(column):
         zeros = np.zeros((padding, *column.shape[1:]), column.dtype)
-        shape = (num_seqs, seq_len, *column.shape[1:])
+        shape = (num_seqs, length, *column.shape[1:])
         return np.concatenate([column, zeros]).reshape(shape)
 
     return tree.map_structure(padded, columns) | {
         Columns.SEQ_LENS: seq_lens,
-        Columns.LOSS_MASK: np.arange(seq_len) < seq_lens[:, None],
-        Columns.STATE_IN: tree.map_structure(
-            lambda leaf: (
-                rng.standard_normal((num_seqs, *leaf.shape), np.float32)
-                if leaf.dtype == np.float32
-                else np.repeat(leaf[None], num_seqs, axis=0)
-            ),
-            module.get_initial_state(),
-        ),
+        Columns.LOSS_MASK: np.arange(length) < seq_lens[:, None],
     }
+
+
+def random_trajectories(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]:
+    """Returns random trajectories that IMPALA can train a module on.
+
+    Pieces of episodes of four rows, or of `module.max_seq_len` for a stateful module.
+    The last row of each does not count: it closes the piece. About one step in five of
+    those in front of it terminated.
+
+    Args:
+        module: The `RLModule` whose spaces decide their form.
+        num_rows: How many rows all pieces have, closing rows included.
+        seed: Where the random numbers start; the spaces' own are left alone.
+
+    Returns:
+        The columns of `random_batch` as sequences [S, T, ...], "terminateds" and
+        "loss_mask" bool [S, T], and "seq_lens" int32 [S].
+    """
+    columns = random_batch(module, num_rows, seed=seed)
+    rng = np.random.default_rng([seed, 1])
+    if Columns.SEQ_LENS not in columns:
+        columns |= _in_sequences(columns, num_rows, 4)
+    steps = np.arange(columns[Columns.LOSS_MASK].shape[1])
+    last = columns[Columns.SEQ_LENS][:, None] - 1
+    mask = steps < last
+    ends = (steps == last - 1) & (rng.random(mask.shape) < 0.2)
+    return columns | {Columns.LOSS_MASK: mask, Columns.TERMINATEDS: ends}
 
 
 def random_transitions(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]:

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import tree
 
+from tflearner.algorithms.bc import BCConfig
 from tflearner.algorithms.dqn import DQNConfig
+from tflearner.algorithms.impala import IMPALAConfig
+from tflearner.algorithms.marwil import MARWILConfig
 from tflearner.algorithms.off_policy import UNIFORM
 from tflearner.algorithms.ppo import PPOConfig
 from tflearner.algorithms.sac import SACConfig
 from tflearner.columns import Columns
 from tflearner.config import AlgorithmConfig
+from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.modules import acting
 from tflearner.modules.default_model_config import DefaultModelConfig
-from tflearner.testing import random_batch, random_transitions
+from tflearner.testing import random_batch, random_trajectories, random_transitions
 
 
 class MatchEnv(gym.Env):
@@ -66,6 +70,8 @@ class Row:
         tolerance: Largest difference of a weight after one update between eager, traced
             and XLA, relative to the largest weight.
         run_eagerly: Whether its learners run line by line unless told otherwise.
+        acts_in_data: What took the actions in the data it learns from: function of an
+            environment. `None` if it samples itself.
     """
 
     config: Callable[[], AlgorithmConfig]
@@ -74,6 +80,14 @@ class Row:
     learns: tuple[dict, int] = ({}, 3_000)
     tolerance: float = 1e-5
     run_eagerly: bool = False
+    acts_in_data: Callable | None = None
+
+    def data(self, env, num_episodes):
+        """Returns settings: the data of an algorithm that samples none."""
+        if self.acts_in_data is None:
+            return {}
+        seeds = range(num_episodes)
+        return {"data": [make_episode(env, self.acts_in_data, seed) for seed in seeds]}
 
     def make_learner(self, **settings):
         """Returns a built learner with seed 1."""
@@ -159,6 +173,59 @@ def ppo(**model_config):
     )
 
 
+def impala(**model_config):
+    """Returns a function that makes a config of IMPALA with tiny networks."""
+    return lambda: (
+        IMPALAConfig()
+        .training(lr=1e-2, train_batch_size_per_learner=64)
+        .env_runners(rollout_fragment_length=8)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[16], **model_config))
+    )
+
+
+def offline(config_class, **settings):
+    """Returns a function that makes a config of BC or MARWIL with tiny networks."""
+    return lambda: (
+        config_class()
+        .training(lr=3e-2, train_batch_size_per_learner=50, **settings)
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[16]))
+    )
+
+
+def make_episode(env, act, seed):
+    """Returns an episode of an environment, with actions of a function of it."""
+    observations, actions, rewards = [env.reset(seed=seed)[0]], [], []
+    env.action_space.seed(seed)
+    is_done = (False, False)
+    while not any(is_done):
+        action = act(env)
+        observation, reward, *is_done, _ = env.step(action)
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(reward)
+    return SingleAgentEpisode(
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        terminated=is_done[0],
+        truncated=is_done[1],
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        len_lookback_buffer=0,
+    )
+
+
+def at_random(env):
+    """Returns an action drawn at random."""
+    return env.action_space.sample()
+
+
+def rightly(env):
+    """Returns the best action in `MatchEnv`, one at random elsewhere."""
+    best = getattr(env, "_target", None)
+    return at_random(env) if best is None else np.int64(best)
+
+
 def off_policy(config_class, model_config=None, **settings):
     """Returns a function that makes a config of DQN or SAC with tiny networks."""
     model_config = {"fcnet_hiddens": [16]} | (model_config or {})
@@ -231,6 +298,28 @@ TABLE = {
         random_transitions,
         learns=({"epsilon": [[0, 1.0], [500, 0.05]]}, 1_500),
     ),
+    "bc": Row(
+        offline(BCConfig), (VECTOR, BINARY), learns=({}, 2_000), acts_in_data=rightly
+    ),
+    "marwil": Row(
+        offline(MARWILConfig, moving_average_sqd_adv_norm_start=1.0),
+        (VECTOR, BINARY),
+        learns=({}, 3_000),
+        acts_in_data=at_random,
+    ),
+    "marwil-continuous": Row(
+        offline(MARWILConfig, moving_average_sqd_adv_norm_start=1.0, beta=3.0),
+        (VECTOR, CONTINUOUS),
+        learns=({}, 20_000),
+        acts_in_data=at_random,
+    ),
+    "impala": Row(impala(), (VECTOR, BINARY), random_trajectories, learns=({}, 4_000)),
+    "impala-lstm": Row(
+        impala(use_lstm=True, lstm_cell_size=8, max_seq_len=3),
+        (VECTOR, BINARY),
+        random_trajectories,
+        learns=({}, 4_000),
+    ),
     "sac": Row(sac(), (VECTOR, CONTINUOUS), random_transitions, learns=({}, 2_000)),
     "sac-discrete": Row(
         sac(twin_q=False, target_entropy=0.1),
@@ -241,7 +330,7 @@ TABLE = {
 }
 
 
-# One row of each algorithm is in the plain run, with all properties.
+# These rows are in the plain run, with all properties.
 PLAIN = ("ppo", "dqn", "sac")
 PARAMS = [
     pytest.param(name, marks=() if name in PLAIN else pytest.mark.deep)

@@ -50,13 +50,22 @@ def env(row):
 
 
 @pytest.fixture
-def make_algo(row, env, owned):
+def data(row, env):
+    """The data of rows that learn from some, as a setting."""
+    return row.data(env(), 12)
+
+
+@pytest.fixture
+def make_algo(row, env, data, owned):
     """Returns a function that makes small algorithms of the row."""
 
     def make(seed=1):
         config = row.config().environment(env)
         is_replayed = hasattr(config, "replay_buffer_config")
         own = OFF_POLICY if is_replayed else ON_POLICY
+        own = {name: value for name, value in own.items() if hasattr(config, name)}
+        if row.acts_in_data is not None:
+            own |= data | {"minibatch_size": None, "dataset_num_iters_per_learner": 2}
         config.update_from_dict(SETTINGS | own | {"seed": seed})
         return owned(config.build_algo())
 
@@ -64,10 +73,10 @@ def make_algo(row, env, owned):
 
 
 @pytest.fixture
-def continued(row, env, owned):
+def continued(row, env, data, owned):
     """Returns a function from a path to an algorithm that goes on from there."""
     algorithm = row.config().get_default_algorithm_class()
-    return lambda path: owned(algorithm.from_checkpoint(path, env=env))
+    return lambda path: owned(algorithm.from_checkpoint(path, env=env, **data))
 
 
 def test_same_seed_same_run(make_algo):
