@@ -205,6 +205,10 @@ class OfflineAlgorithm(Algorithm):
 
     # What people see.
 
+    def _headline(self) -> str:
+        of_algorithm, _, _ = super()._headline().rpartition(" · ")
+        return of_algorithm  # Without the number of environments.
+
     def _update_rows(self):
         config = self.config
         data, num_iters = self._data, config.dataset_num_iters_per_learner
