@@ -1,11 +1,15 @@
 """Trains what the examples train, several seeds each, and holds what they promise.
 
-dqn_cartpole, sac_pendulum, sac_discrete_cartpole, ppo_cartpole, ppo_pendulum
+dqn_cartpole, sac_pendulum, sac_discrete_cartpole, ppo_cartpole, ppo_pendulum,
+impala_cartpole
     the example of that name: the mean return of its 20 greedy episodes, after at most
     so many environment steps
 ppo_defaults
     PPO on CartPole-v1 with no setting but the seed: the best mean return of training
     episodes on the way
+impala_old_weights
+    IMPALA on CartPole-v1, acting with weights up to 8 updates old: the mean return of 20
+    greedy episodes at the end
 
 A demand holds if every seed holds it. Two runs go side by side, each with one thread.
 Exits with 1 on a miss.
@@ -37,9 +41,11 @@ DEMANDS: dict[str, tuple[float, int]] = {
     "sac_discrete_cartpole": (400.0, 60_000),
     "ppo_cartpole": (475.0, 100_000),
     "ppo_pendulum": (-300.0, 300_000),
+    "impala_cartpole": (475.0, 200_000),
     "ppo_defaults": (200.0, 100_000),
+    "impala_old_weights": (450.0, 400_000),
 }
-NO_EXAMPLE = "ppo_defaults"
+NO_EXAMPLES = ("ppo_defaults", "impala_old_weights")
 SIDE_BY_SIDE = 2
 
 # Read by TensorFlow as it starts, so that two runs fit two cores.
@@ -128,8 +134,8 @@ def _run(name: str, seed: int) -> dict[str, Any]:
     """Trains one seed in a process of its own and says whether it holds its demand."""
     harness.say(f"{name}: seed {seed}")
     least, most_steps = DEMANDS[name]
-    if name == NO_EXAMPLE:
-        settings = {"seed": seed, "max_env_steps": most_steps}
+    if name in NO_EXAMPLES:
+        settings = {"demand": name, "seed": seed, "max_env_steps": most_steps}
         script = harness.worker_of(harness.OURS, "learning")
         command = [str(script), json.dumps(settings)]
     else:
