@@ -7,7 +7,7 @@ one step more, or one module more, a process would wait for the others for ever.
 import contextlib
 import enum
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,7 @@ from tflearner.intake.update_plan import (
     items_and_sizes,
     num_minibatches,
 )
-from tflearner.types import ModuleID
+from tflearner.types import ColumnsByModule
 
 
 class Outlook(enum.Enum):
@@ -31,7 +31,7 @@ class Outlook(enum.Enum):
 
 
 _NOTHING = {Outlook.ERROR: -1, Outlook.END: -2}
-Checked = tuple[int, dict[ModuleID, dict], UpdateSettings]
+Checked = tuple[int, ColumnsByModule, UpdateSettings]
 
 
 def agreed(
@@ -73,7 +73,7 @@ def agreed(
 
 
 def summary(
-    columns: Mapping[ModuleID, Mapping] | Outlook, settings: UpdateSettings
+    columns: ColumnsByModule | Outlook, settings: UpdateSettings
 ) -> tuple[int, int]:
     """Returns what the other processes have to know of an update.
 
@@ -138,7 +138,7 @@ def common_settings(found: np.ndarray, settings: UpdateSettings) -> UpdateSettin
 
 
 def check_devices(
-    columns: Mapping[ModuleID, Mapping], settings: UpdateSettings, num_devices: int
+    columns: ColumnsByModule, settings: UpdateSettings, num_devices: int
 ) -> None:
     """Raises `UsageError` for minibatches that devices cannot share.
 

@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -33,6 +33,7 @@ from tflearner.networks.product_distributions import (
 from tflearner.spaces import mask_spaces
 from tflearner.spaces.leaves import parts_of
 from tflearner.spaces.mask_spaces import ACTION_MASK
+from tflearner.types import Column, ColumnDict
 
 MODES = ("full", "schema", "off", "strict")
 
@@ -62,6 +63,9 @@ KINDS = {"f": "float", "i": "int", "u": "int", "b": "bool"}
 MAX_ROWS = np.iinfo(np.int32).max  # Minibatches are int32 indices of rows.
 
 
+Bound = np.ndarray | int
+
+
 @dataclasses.dataclass(frozen=True)
 class ColumnSpec:
     """Required form of a column: its kind, dtype, shape and range.
@@ -77,11 +81,11 @@ class ColumnSpec:
     """
 
     kind: str
-    dtype: Any
+    dtype: np.typing.DTypeLike
     shapes: tuple[tuple[int, ...], ...] | None = ((),)
-    low: Any = None
-    high: Any = None
-    minus_inf: Any = False
+    low: Bound | None = None
+    high: Bound | None = None
+    minus_inf: np.ndarray | bool = False
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -98,14 +102,20 @@ class MaskSpec(ColumnSpec):
         action_space: That of the actions.
     """
 
-    action_space: Any = None
+    action_space: gym.Space | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
         return (*super().kinds, "bool")
 
 
-def column_specs(module: RLModule, trajectories: bool = False) -> dict[str, Any]:
+# The form of a column; nested like it.
+Spec: TypeAlias = (
+    "ColumnSpec | sequences.SequenceSpec | Mapping[str, Spec] | tuple[Spec, ...] | None"
+)
+
+
+def column_specs(module: RLModule, trajectories: bool = False) -> dict[str, Spec]:
     """Returns the specs of the columns whose form a module decides.
 
     A spec is a `ColumnSpec`, or nested like the column; that of `seq_lens`, there for
@@ -115,20 +125,19 @@ def column_specs(module: RLModule, trajectories: bool = False) -> dict[str, Any]
         module: The module.
         trajectories: Whether the loss needs sequences of stateless modules, too.
     """
-    specs: dict[str, Any] = {
+    specs: dict[str, Spec] = {
         column: ColumnSpec("float", np.float32) for column in FLOAT_COLUMNS
     }
     specs |= {column: ColumnSpec("bool", np.bool_) for column in FLAG_COLUMNS}
     specs[Columns.WEIGHTS_SEQ_NO] = ColumnSpec("int", np.int32)
-    for column in (Columns.OBS, Columns.NEXT_OBS):
-        spec = _observation_spec(module.observation_space)
-        if mask_spaces.is_masked(module.observation_space, module.action_space):
-            spec = spec | {ACTION_MASK: _mask_spec(module)}
-        if spec is not None:
-            specs[column] = spec
-    space: Any = module.action_space
-    spec = _action_spec(space)
+    observed, space = module.observation_space, module.action_space
+    spec = _observation_spec(observed)
+    if mask_spaces.is_masked(observed, space) and isinstance(spec, dict):
+        spec = spec | {ACTION_MASK: _mask_spec(module)}
     if spec is not None:
+        specs |= dict.fromkeys((Columns.OBS, Columns.NEXT_OBS), spec)
+    spec = _action_spec(space)
+    if spec is not None and space is not None:
         specs[Columns.ACTIONS] = spec
         dist_class = module.get_train_action_dist_cls()
         size = dist_class.required_input_dim(space)
@@ -147,12 +156,12 @@ def column_specs(module: RLModule, trajectories: bool = False) -> dict[str, Any]
 
 def check_columns(
     module_id: str,
-    columns: Mapping[str, Any],
+    columns: Mapping[str, Column],
     *,
-    specs: Mapping[str, Any],
+    specs: Mapping[str, Spec],
     required: Collection[str],
     mode: str = "full",
-) -> dict[str, Any]:
+) -> ColumnDict:
     """Returns the columns as NumPy arrays of the dtypes the learner trains on.
 
     float64 becomes float32 and int64 becomes int32; columns that only describe rows
@@ -202,17 +211,16 @@ def check_columns(
         )
     if mode in ("full", "strict"):
         _check_masks(where, checked, specs, layout)
-    if layout.seq_lens is None:
+    spec = specs.get(Columns.SEQ_LENS)
+    if not isinstance(spec, sequences.SequenceSpec):
         return checked
-    return _as_sequences(where, checked, layout, specs[Columns.SEQ_LENS], mode)
+    return _as_sequences(where, checked, layout, spec, mode)
 
 
-def _rows_of(arrays: Mapping[str, Any]) -> Layout:
+def _rows_of(arrays: ColumnDict) -> Layout:
     """Returns the layout of a stateless module's columns, at least one."""
     reference = Columns.OBS if Columns.OBS in arrays else next(iter(arrays))
-    leaf = arrays[reference]
-    while not isinstance(leaf, np.ndarray):
-        leaf = leaf[next(iter(leaf)) if isinstance(leaf, dict) else 0]
+    leaf, _ = sequences.first_leaf(arrays[reference])
     return Layout(ROWS, leaf.shape[:1], reference)
 
 
@@ -226,7 +234,7 @@ def max_bytes() -> int:
     return allocation.machine_memory() // 2
 
 
-def _observation_spec(space: gym.Space | None) -> Any:
+def _observation_spec(space: gym.Space | None) -> Spec:
     if isinstance(space, gym.spaces.Box):
         if space.dtype == np.uint8:
             return ColumnSpec("int", np.uint8, (space.shape,))
@@ -261,7 +269,7 @@ def _mask_spec(module: RLModule) -> MaskSpec:
     )
 
 
-def _action_spec(space: gym.Space | None) -> Any:
+def _action_spec(space: gym.Space | None) -> Spec:
     """Returns the spec of actions as modules have them; `None` for other spaces."""
     if isinstance(space, gym.spaces.Discrete):
         return ColumnSpec("int", np.int32, ((),), 0, int(space.n) - 1)
@@ -279,7 +287,7 @@ def _action_spec(space: gym.Space | None) -> Any:
     return specs if isinstance(space, gym.spaces.Dict) else tuple(specs.values())
 
 
-def may_be_minus_inf(module: RLModule) -> Any:
+def may_be_minus_inf(module: RLModule) -> np.ndarray | bool:
     """Returns which inputs of its action distribution may be -inf. bool [inputs] or bool.
 
     Those are the logits of numbers, some of which may be forbidden. (The entropy of a
@@ -299,7 +307,7 @@ def may_be_minus_inf(module: RLModule) -> Any:
     )
 
 
-def _state_spec(leaf: Any) -> ColumnSpec:
+def _state_spec(leaf: np.ndarray) -> ColumnSpec:
     array = np.asarray(leaf)
     return ColumnSpec(KINDS[array.dtype.kind], array.dtype, (array.shape,))
 
@@ -328,14 +336,14 @@ def _check_names(where, columns, specs, required, *, is_strict: bool) -> None:
                 )
 
 
-def _is_absent(column: str, values: Any) -> bool:
+def _is_absent(column: str, values: object) -> bool:
     """Whether a column is there in name only, as stateless modules may have it."""
     if column == Columns.SEQ_LENS:
         return values is None
     return column == Columns.STATE_IN and isinstance(values, dict) and not values
 
 
-def _as_arrays(where: str, nest: Any) -> Any:
+def _as_arrays(where: str, nest: Column) -> Column:
     """Returns an array, or nested dicts and tuples of arrays; nothing is copied."""
     if type(nest) is np.ndarray and nest.ndim:
         return nest
@@ -364,11 +372,11 @@ def _as_arrays(where: str, nest: Any) -> Any:
     return np.asarray(array)
 
 
-def _keys(nest: Any) -> Any:
+def _keys(nest: Mapping | tuple) -> Collection:
     return nest.keys() if isinstance(nest, Mapping) else range(len(nest))
 
 
-def _map_items(function: Callable, nest: Any) -> Any:
+def _map_items(function: Callable, nest: Mapping | tuple) -> Column:
     """Applies `function(key or index, value)` to the items of a dict or tuple."""
     if isinstance(nest, Mapping):
         return {key: function(key, value) for key, value in nest.items()}
@@ -376,7 +384,7 @@ def _map_items(function: Callable, nest: Any) -> Any:
     return type(nest)(*values) if hasattr(nest, "_fields") else tuple(values)
 
 
-def _check_size(where: str, arrays: Mapping[str, Any]) -> None:
+def _check_size(where: str, arrays: ColumnDict) -> None:
     total, limit = 0, max_bytes()
     for column, nest in arrays.items():
         for leaf in [nest] if isinstance(nest, np.ndarray) else tree.flatten(nest):
@@ -390,29 +398,27 @@ def _check_size(where: str, arrays: Mapping[str, Any]) -> None:
                 )
 
 
-def _checked(where: str, nest: Any, spec: Any, layout: Layout, mode: str) -> Any:
+def _checked(where: str, nest: Column, spec: Spec, layout: Layout, mode: str) -> Column:
     """Returns the nest with its arrays checked and cast."""
-    is_array = isinstance(nest, np.ndarray)
-    if spec is None or isinstance(spec, ColumnSpec) == is_array:
-        if is_array:
+    if isinstance(nest, np.ndarray):
+        if isinstance(spec, ColumnSpec | None):
             return _checked_array(where, nest, spec, layout, mode)
-        if spec is None or {*_keys(nest)} == {*_keys(spec)}:
-            return _map_items(
-                lambda at, own: _checked(
-                    f"{where}[{at!r}]", own, spec and spec[at], layout, mode
-                ),
-                nest,
-            )
-    want = "an array"
-    if not isinstance(spec, ColumnSpec):
-        want = f"a {type(spec).__name__} with keys {[*_keys(spec)]}"
-    raise BatchError(
-        where,
-        "an array"
-        if is_array
-        else f"a {type(nest).__name__} with keys {[*_keys(nest)]}",
-        want,
-    )
+    elif spec is None or (
+        isinstance(spec, Mapping | tuple) and {*_keys(nest)} == {*_keys(spec)}
+    ):
+        return _map_items(
+            lambda at, own: _checked(
+                f"{where}[{at!r}]", own, spec and spec[at], layout, mode
+            ),
+            nest,
+        )
+    raise BatchError(where, _form_of(nest), _form_of(spec))
+
+
+def _form_of(nest: object) -> str:
+    if not isinstance(nest, Mapping | tuple):
+        return "an array"
+    return f"a {type(nest).__name__} with keys {[*_keys(nest)]}"
 
 
 def _checked_array(
@@ -430,7 +436,7 @@ def _checked_array(
     return cast
 
 
-def _trained_dtype(dtype: np.dtype) -> Any:
+def _trained_dtype(dtype: np.dtype) -> np.typing.DTypeLike:
     if dtype.kind == "f" and dtype.itemsize > 4:
         return np.float32
     if dtype.kind in "iu" and dtype.itemsize > 4:
@@ -492,7 +498,7 @@ def _check_values(
     if cast.dtype.kind == "f":
         minus_inf = False if spec is None else spec.minus_inf
         _check_finite(where, given, cast, layout, minus_inf)
-    if spec is not None and spec.low is not None:
+    if spec is not None and spec.low is not None and spec.high is not None:
         _check_range(where, given, spec.low, spec.high, layout)
     elif cast is not given and cast.dtype.kind in "iu":
         limits = np.iinfo(cast.dtype)
@@ -504,7 +510,7 @@ def _check_finite(
     given: np.ndarray,
     cast: np.ndarray,
     layout: Layout,
-    minus_inf: Any,
+    minus_inf: np.ndarray | bool,
 ) -> None:
     # A sum of squares is finite only if all numbers are; it takes a third of the time.
     if math.isfinite(np.vdot(cast, cast)):
@@ -522,7 +528,7 @@ def _check_finite(
 
 
 def _check_range(
-    where: str, array: np.ndarray, low: Any, high: Any, layout: Layout
+    where: str, array: np.ndarray, low: Bound, high: Bound, layout: Layout
 ) -> None:
     if isinstance(low, int) and array.min() >= low and array.max() <= high:
         return
@@ -577,7 +583,7 @@ def _first(flags: np.ndarray) -> tuple[int, ...]:
 
 def _as_sequences(
     where: str, columns: dict, layout: Layout, spec: sequences.SequenceSpec, mode: str
-) -> dict[str, Any]:
+) -> ColumnDict:
     if mode in ("full", "strict") and Columns.LOSS_MASK in columns:
         sequences.check_loss_mask(
             f"{where}, column {Columns.LOSS_MASK!r}", columns[Columns.LOSS_MASK], layout

@@ -5,7 +5,6 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 from tflearner.errors import BatchError, LostDataError, NoTrainingDataError
 from tflearner.intake.items import DEEPEST, unwrapped
@@ -29,7 +28,7 @@ class Lost:
         self._timeout_s = timeout_s
         self._last: Exception | None = None
 
-    def resolve(self, data: Any) -> Any:
+    def resolve(self, data: object) -> object:
         """Returns the data behind a promise; data that are no promise are returned.
 
         A promise may return another promise, and a dict may hold promises as values.
@@ -47,7 +46,7 @@ class Lost:
         """
         return self._resolve(data, self._deadline(), 0)
 
-    def resolve_all(self, items: Any) -> Any:
+    def resolve_all(self, items: object) -> object:
         """Returns a list of the data behind all items; nested lists are joined.
 
         Args:
@@ -62,7 +61,7 @@ class Lost:
             return [] if items is LOST else items
         return [*self._flat(items, deadline, 0)]
 
-    def resolve_item(self, item: Any) -> Any:
+    def resolve_item(self, item: object) -> object:
         """Returns the batch of an iterator's item; `LOST` if it is lost.
 
         Args:
@@ -72,7 +71,7 @@ class Lost:
         found = self.resolve(item)
         return found if found is LOST else self.resolve(unwrapped(found))
 
-    def check(self, found: Any) -> None:
+    def check(self, found: object) -> None:
         """Raises `NoTrainingDataError` if something is lost and nothing is found."""
         if self.by_kind and (found is LOST or found == []):
             raise NoTrainingDataError(
@@ -88,7 +87,7 @@ class Lost:
     def _deadline(self) -> float:
         return time.monotonic() + self._timeout_s
 
-    def _resolve(self, data: Any, deadline: float, depth: int) -> Any:
+    def _resolve(self, data: object, deadline: float, depth: int) -> object:
         _check_depth(depth)
         bring = _bring(data, deadline)
         if bring is not None:
@@ -106,7 +105,7 @@ class Lost:
             return self._with_values(data, deadline, depth)
         return data
 
-    def _with_values(self, data: dict, deadline: float, depth: int) -> Any:
+    def _with_values(self, data: dict, deadline: float, depth: int) -> object:
         """Returns a dict with its values resolved; the dict itself without promises."""
         found = {
             key: self._resolve(value, deadline, depth + 1)
@@ -120,7 +119,7 @@ class Lost:
         resolved.update(found)
         return resolved
 
-    def _flat(self, items: Iterable, deadline: float, depth: int) -> Iterator[Any]:
+    def _flat(self, items: Iterable, deadline: float, depth: int) -> Iterator[object]:
         """Yields the data in nested lists, except lost data."""
         _check_depth(depth)
         for item in items:
@@ -131,7 +130,7 @@ class Lost:
                 yield found
 
 
-def _bring(data: Any, deadline: float) -> Callable[[], Any] | None:
+def _bring(data: object, deadline: float) -> Callable[[], object] | None:
     ray = sys.modules.get("ray")  # Code that has a reference has imported Ray.
     if ray is not None and isinstance(data, getattr(ray, "ObjectRef", ())):
         return lambda: ray.get(data, timeout=max(deadline - time.monotonic(), 0.0))

@@ -1,7 +1,6 @@
 """The one kind of data that an update is given, and the batches of an iterator."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ DEEPEST = 32  # The deepest nesting of promises, dicts and lists.
 INFINITE_CARDINALITY = -1  # Of a `tf.data.Dataset` that never ends.
 
 
-def only_one(where: str, given: Mapping[str, Any]) -> str:
+def only_one(where: str, given: Mapping[str, object]) -> str:
     """Returns the name of the one kind of data that is given.
 
     Args:
@@ -31,7 +30,7 @@ def only_one(where: str, given: Mapping[str, Any]) -> str:
     return present[0]
 
 
-def items_of(data_iterator: Any, num_iters: int | None) -> Iterator[Any]:
+def items_of(data_iterator: object, num_iters: int | None) -> Iterator[object]:
     """Yields train batches, and promises of them.
 
     Args:
@@ -55,7 +54,7 @@ def items_of(data_iterator: Any, num_iters: int | None) -> Iterator[Any]:
     return _passes(start, num_iters)
 
 
-def _passes(start: Callable, num_iters: int | None) -> Iterator[Any]:
+def _passes(start: Callable, num_iters: int | None) -> Iterator[object]:
     num_yielded = 0
     while num_iters is None or num_yielded < num_iters:
         before = num_yielded
@@ -68,7 +67,7 @@ def _passes(start: Callable, num_iters: int | None) -> Iterator[Any]:
             return  # One pass was wanted, or an iterator is used up.
 
 
-def _start_of(data_iterator: Any) -> Callable[[], Iterable]:
+def _start_of(data_iterator: object) -> Callable[[], Iterable]:
     for name in ("iter_batches", "as_numpy_iterator"):
         if hasattr(data_iterator, name):
             return getattr(data_iterator, name)
@@ -82,7 +81,7 @@ def _start_of(data_iterator: Any) -> Callable[[], Iterable]:
     return lambda: iter(data_iterator)
 
 
-def unwrapped(item: Any) -> Any:
+def unwrapped(item: object) -> object:
     """Returns the batch of an item: RLlib has {"batch": array of one batch}."""
     if isinstance(item, Mapping) and [*item] == ["batch"]:
         inside = item["batch"]

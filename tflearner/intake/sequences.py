@@ -18,6 +18,7 @@ import tree
 from tflearner.columns import Columns
 from tflearner.errors import BatchError
 from tflearner.modules.rl_module import RLModule
+from tflearner.types import Column, ColumnDict
 
 # What has no axis of steps.
 PER_SEQUENCE = (Columns.SEQ_LENS, Columns.STATE_IN)
@@ -34,7 +35,7 @@ class SequenceSpec:
             longest sequence.
     """
 
-    initial_state: dict[str, Any]
+    initial_state: Mapping[str, Column]
     max_seq_len: int | None
 
 
@@ -102,9 +103,7 @@ def valid_steps(seq_lens: np.ndarray, num_steps: int) -> np.ndarray:
     return np.arange(num_steps) < seq_lens[:, None]
 
 
-def read_layout(
-    where: str, arrays: Mapping[str, Any], specs: Mapping[str, Any]
-) -> Layout:
+def read_layout(where: str, arrays: ColumnDict, specs: Mapping[str, object]) -> Layout:
     """Returns the layout of the columns of one module.
 
     A stateless module trains on rows; its `seq_lens` must add up to them. A stateful
@@ -157,7 +156,7 @@ def check_loss_mask(where: str, mask: np.ndarray, layout: Layout) -> None:
         )
 
 
-def padded_bytes(columns: Mapping[str, Any], layout: Layout, spec: SequenceSpec) -> int:
+def padded_bytes(columns: ColumnDict, layout: Layout, spec: SequenceSpec) -> int:
     """Returns the bytes that the columns have as sequences."""
     assert layout.seq_lens is not None
     num_rows = math.prod(layout.leading)
@@ -168,7 +167,7 @@ def padded_bytes(columns: Mapping[str, Any], layout: Layout, spec: SequenceSpec)
     return sum(leaf.nbytes for leaf in tree.flatten(own)) * steps // max(1, num_rows)
 
 
-def complete(columns: dict[str, Any], layout: Layout, spec: SequenceSpec) -> dict:
+def complete(columns: ColumnDict, layout: Layout, spec: SequenceSpec) -> ColumnDict:
     """Returns the columns as sequences, with all that a stateful module trains on.
 
     Rows are padded with zeros, `loss_mask` is made of the lengths if there is none, and
@@ -203,38 +202,39 @@ def complete(columns: dict[str, Any], layout: Layout, spec: SequenceSpec) -> dic
 
 
 def _reference(
-    where: str, arrays: Mapping[str, Any], specs: Mapping[str, Any]
+    where: str, arrays: ColumnDict, specs: Mapping[str, object]
 ) -> tuple[str, np.ndarray, Mapping[str, str]]:
     """The column that others are compared with, and the names of its leading axes."""
     names = [c for c in (Columns.OBS, *arrays) if c in arrays and c not in PER_SEQUENCE]
     if not names:
         raise BatchError(where, f"columns {[*arrays]}", f"at least {Columns.OBS!r}")
-    first, _ = _first_leaf(arrays[names[0]], None)
+    first, _ = first_leaf(arrays[names[0]])
     if specs.get(Columns.SEQ_LENS) is None:
         return names[0], first, ROWS
     for name in names:
-        leaf, spec = _first_leaf(arrays[name], specs.get(name))
+        leaf, spec = first_leaf(arrays[name], specs.get(name))
         for shape in getattr(spec, "shapes", None) or ():
             if leaf.ndim - len(shape) in (1, 2):
                 return name, leaf, ROWS if leaf.ndim - len(shape) == 1 else STEPS
     # Only columns whose form nobody knows: lengths decide.
     seq_lens = arrays.get(Columns.SEQ_LENS)
-    fits = seq_lens is None or np.shape(seq_lens) == first.shape[:1]
+    fits = not isinstance(seq_lens, np.ndarray) or seq_lens.shape == first.shape[:1]
     return names[0], first, STEPS if first.ndim > 1 and fits else ROWS
 
 
-def _first_leaf(nest: Any, spec: Any) -> tuple[np.ndarray, Any]:
+def first_leaf(nest: Column, spec: Any = None) -> tuple[np.ndarray, Any]:
+    """Returns the first array in a nest of arrays, and its part of a nested spec."""
     while not isinstance(nest, np.ndarray):
-        key = next(iter(nest)) if isinstance(nest, dict) else 0
+        items = nest.items() if isinstance(nest, Mapping) else enumerate(nest)
+        key, nest = next(iter(items))
         try:
             spec = spec[key]
         except (TypeError, LookupError):
             spec = None
-        nest = nest[key]
     return nest, spec
 
 
-def _checked_seq_lens(where: str, seq_lens: Any, layout: Layout) -> np.ndarray:
+def _checked_seq_lens(where: str, seq_lens: Column, layout: Layout) -> np.ndarray:
     if not isinstance(seq_lens, np.ndarray):
         raise BatchError(where, f"a {type(seq_lens).__name__}", "an array")
     if seq_lens.dtype.kind not in "iu":

@@ -1,7 +1,6 @@
 """Brings whatever an update is given into one form: a batch of columns by module."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -17,11 +16,12 @@ from tflearner.intake import update_plan
 from tflearner.intake.items import DEEPEST, unwrapped
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule
+from tflearner.types import Column, ColumnDict
 
 _EPISODES = (SingleAgentEpisode, MultiAgentEpisode)
 
 
-def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
+def from_columns(batch: object, modules: MultiRLModule) -> MultiAgentBatch:
     """Returns a batch by module.
 
     Args:
@@ -62,7 +62,7 @@ def from_columns(batch: Any, modules: MultiRLModule) -> MultiAgentBatch:
 
 
 def from_episodes(
-    episodes: Any,
+    episodes: object,
     connector: LearnerConnectorPipeline | None,
     modules: MultiRLModule,
     metrics: MetricsLogger,
@@ -119,7 +119,7 @@ def from_episodes(
     return MultiAgentBatch(by_module, env_steps=sum(map(len, episodes)))
 
 
-def holds_data(batch: Any, depth: int = 0) -> bool:
+def holds_data(batch: object, depth: int = 0) -> bool:
     """Returns whether a batch holds its data itself, with nothing deferred in it.
 
     Args:
@@ -132,20 +132,20 @@ def holds_data(batch: Any, depth: int = 0) -> bool:
     return not (isinstance(batch, dict) or callable(batch) or is_reference)
 
 
-def are_episodes(episodes: Any) -> bool:
+def are_episodes(episodes: object) -> bool:
     """Returns whether `episodes` is a list of episodes, none of them deferred."""
     if not isinstance(episodes, list | tuple):
         return False
     return {*map(type, episodes)} <= {*_EPISODES}
 
 
-def ready(item: Any) -> Any:
+def ready(item: object) -> object:
     """Returns the batch in an item of an iterator; `None` if something is deferred."""
     batch = unwrapped(item) if holds_data(item) else None
     return batch if holds_data(batch) else None
 
 
-def is_empty(columns: Mapping[str, Any]) -> bool:
+def is_empty(columns: ColumnDict) -> bool:
     """Returns whether no column has any row, of columns of any form."""
     for name, column in columns.items():
         if name != Columns.INFOS and not _has_no_items(column):
@@ -153,14 +153,14 @@ def is_empty(columns: Mapping[str, Any]) -> bool:
     return True
 
 
-def num_valid_rows(columns: Mapping[str, Any]) -> int:
+def num_valid_rows(columns: ColumnDict) -> int:
     """Returns the number of rows, or of steps of sequences, that a loss counts.
 
     Args:
         columns: Checked columns.
     """
     mask = columns.get(Columns.LOSS_MASK)
-    if mask is None:
+    if not isinstance(mask, np.ndarray):
         return update_plan.num_rows(columns)
     return int(np.count_nonzero(mask))
 
@@ -173,7 +173,7 @@ def _is_by_module(batch: Mapping, modules: MultiRLModule) -> bool:
     return is_nested and Columns.OBS not in batch
 
 
-def _as_columns(module_id: Any, columns: Any) -> SampleBatch:
+def _as_columns(module_id: object, columns: object) -> SampleBatch:
     where = f"module {module_id!r}"
     if not isinstance(columns, Mapping):
         raise BatchError(where, repr(type(columns)), "a dict of columns")
@@ -200,7 +200,7 @@ def _num_steps(columns: SampleBatch) -> int:
         return 0  # Lengths that are none: they are refused later, with their names.
 
 
-def _has_no_items(nest: Any) -> bool:
+def _has_no_items(nest: Column) -> bool:
     if isinstance(nest, Mapping | tuple):
         inner = nest.values() if isinstance(nest, Mapping) else nest
         return all(_has_no_items(own) for own in inner)

@@ -1,7 +1,7 @@
 """Plans an update before anything changes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from tflearner.columns import Columns
 from tflearner.data import minibatches
 from tflearner.data.minibatches import MinibatchPlan
 from tflearner.errors import UsageError
-from tflearner.types import ModuleID
+from tflearner.types import ColumnDict, ColumnsByModule, ModuleID
 
 # The most rows of a minibatch that repeats rows of its batch to keep its traced size.
 MOST_REPEATED = 2**14
@@ -40,9 +40,7 @@ class UpdateSettings(NamedTuple):
             check_count("minibatch_size", self.minibatch_size)
         check_count("num_total_minibatches", self.num_total_minibatches, at_least=0)
 
-    def fitted_to(
-        self, columns: Mapping[ModuleID, Mapping[str, Any]]
-    ) -> "UpdateSettings":
+    def fitted_to(self, columns: ColumnsByModule) -> "UpdateSettings":
         """Returns settings whose minibatch size suits the batch.
 
         A minibatch with more rows than its batch repeats rows, up to `MOST_REPEATED`
@@ -77,7 +75,7 @@ class UpdatePlan(NamedTuple):
         parts: The plans that this one joins, see `groups`; none if it joins none.
     """
 
-    columns: dict[ModuleID, dict[str, Any]]
+    columns: ColumnsByModule
     env_steps: int
     minibatches: MinibatchPlan
     full_batch: bool
@@ -85,7 +83,7 @@ class UpdatePlan(NamedTuple):
 
 
 def plan_update(
-    columns: dict[ModuleID, dict[str, Any]],
+    columns: ColumnsByModule,
     env_steps: int,
     settings: UpdateSettings,
     rng: np.random.Generator,
@@ -116,7 +114,7 @@ def plan_update(
 
 
 def items_and_sizes(
-    columns: Mapping[ModuleID, Mapping[str, Any]], settings: UpdateSettings
+    columns: ColumnsByModule, settings: UpdateSettings
 ) -> tuple[dict[ModuleID, int], dict[ModuleID, int]]:
     """Returns the rows, or sequences, of each module: in all, and in a minibatch."""
     items: dict[ModuleID, int] = {}
@@ -126,7 +124,7 @@ def items_and_sizes(
         items[module_id] = num_rows(own) if seq_lens is None else len(seq_lens)
         if size is None:
             size = items[module_id]
-        elif seq_lens is not None:
+        elif isinstance(seq_lens, np.ndarray):
             size = minibatches.items_per_minibatch(
                 len(seq_lens), int(seq_lens.sum()), size
             )
@@ -145,13 +143,14 @@ def num_minibatches(
     )
 
 
-def num_rows(columns: Mapping[str, Any]) -> int:
+def num_rows(columns: ColumnDict) -> int:
     """Returns the number of rows, that of the observations if there are any.
 
     Rows of sequences are counted without padding.
     """
-    if Columns.SEQ_LENS in columns:
-        return int(columns[Columns.SEQ_LENS].sum())
+    seq_lens = columns.get(Columns.SEQ_LENS)
+    if isinstance(seq_lens, np.ndarray):
+        return int(seq_lens.sum())
     column = columns.get(Columns.OBS)
     if column is None:
         column = next(iter(columns.values()), ())

@@ -1,8 +1,6 @@
 """Counts and metrics of one update: its batches, its rows and its steps."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from tflearner.errors import NonFiniteUpdateError
 from tflearner.intake import train_batch
 from tflearner.intake.update_plan import UpdatePlan
 from tflearner.metrics import MetricsLogger
-from tflearner.types import ModuleID
+from tflearner.types import ColumnsByModule, ModuleID
 
 
 @dataclasses.dataclass
@@ -57,7 +55,7 @@ class UpdateRun:
 
 def log_steps_trained(
     metrics: MetricsLogger,
-    columns: Mapping[ModuleID, Mapping[str, Any]],
+    columns: ColumnsByModule,
     env_steps: int,
     weights_seq_no: int,
 ) -> None:
@@ -73,12 +71,12 @@ def log_steps_trained(
     """
     log = metrics.log_value
     for module_id, own in columns.items():
-        mask = own.get(Columns.LOSS_MASK)
+        mask, sampled_by = own.get(Columns.LOSS_MASK), own.get(Columns.WEIGHTS_SEQ_NO)
         steps = train_batch.num_valid_rows(own)
         log((module_id, constants.MODULE_TRAIN_BATCH_SIZE_MEAN), steps)
-        if Columns.WEIGHTS_SEQ_NO in own and steps:
-            ages = weights_seq_no - own[Columns.WEIGHTS_SEQ_NO].astype(np.float64)
-            age = ages.mean() if mask is None else ages[mask].mean()
+        if isinstance(sampled_by, np.ndarray) and steps:
+            ages = weights_seq_no - sampled_by.astype(np.float64)
+            age = ages[mask].mean() if isinstance(mask, np.ndarray) else ages.mean()
             name = constants.DIFF_NUM_GRAD_UPDATES_VS_SAMPLER_POLICY
             log((module_id, name), age, window=1)
         for key in (module_id, ALL_MODULES):
