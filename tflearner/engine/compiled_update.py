@@ -19,8 +19,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -34,12 +33,11 @@ from tflearner.engine.replicas import Replicas
 from tflearner.errors import ConfigError, TFLearnerError, UsageError
 from tflearner.metrics import MetricsLogger
 from tflearner.networks.tensors import from_numpy
-from tflearner.types import ModuleID
+from tflearner.types import Column, ColumnsByModule, ModuleID, Tensor
 
 logger = logging.getLogger(__name__)
 
 MetricKey = tuple[str, ...]
-ColumnsByModule = Mapping[ModuleID, Mapping[str, Any]]
 
 # Recurrent cells bring a loop of their own, which XLA runs no faster. Nor does it run
 # unrolled ones faster: 4.6 ms a step instead of 2.8 ms (64 units, 20 steps). Those
@@ -181,11 +179,11 @@ class CompiledUpdate:
         self._run_eagerly = run_eagerly
         self._loss_key = loss_key
         self._tracing = tracing
-        self._programs: dict[Any, _Program] = {}
-        self._last_layout: Any = None
+        self._programs: dict[Hashable, _Program] = {}
+        self._last_layout: Hashable = None
         # Module id -> a `tf.TensorSpec` [None, ...] for each column, or a nest of them,
         # as in the last update of the module.
-        self.column_specs: dict[ModuleID, dict[str, Any]] = {}
+        self.column_specs: dict[ModuleID, dict[str, tf.TensorSpec]] = {}
         self.num_traces = 0
         self.num_compilations = 0
         self.xla_failed = False
@@ -255,13 +253,13 @@ class CompiledUpdate:
     def _step(
         self, minibatches: list[ColumnsByModule]
     ) -> tuple[tf.Tensor, "_OutputLayout"]:
-        found: dict[str, Any] = {}  # The same on every device.
+        found: dict[str, _OutputLayout] = {}  # The same on every device.
 
         def on_replica(minibatch):
             with self._metrics.collect() as logged:
                 _, losses, step_values = self._update(minibatch)
             rows = logged.rows
-            entries: list[tuple[MetricKey, Any]] = [
+            entries: list[tuple[MetricKey, Tensor]] = [
                 ((mid, self._loss_key), loss) for mid, loss in losses.items()
             ]
             for values in (step_values, logged.values):
@@ -308,7 +306,7 @@ class CompiledUpdate:
         return layout.outputs(np.stack(rows), guard.groups, positions)
 
     def _minibatches(
-        self, columns: list, rows: dict[ModuleID, Any], take: Callable
+        self, columns: list, rows: dict[ModuleID, np.ndarray | Tensor], take: Callable
     ) -> list[ColumnsByModule]:
         """Returns what each device of this process gets of one minibatch.
 
@@ -535,7 +533,7 @@ class _Program:
         self._trace(columns, plan)
 
 
-def _as_float(key: MetricKey, value: Any) -> tf.Tensor:
+def _as_float(key: MetricKey, value: object) -> tf.Tensor:
     try:
         tensor = tf.convert_to_tensor(value)
     except (TypeError, ValueError) as error:
@@ -552,7 +550,7 @@ def _as_float(key: MetricKey, value: Any) -> tf.Tensor:
     return tf.cast(tensor, tf.float32)
 
 
-def column_specs(columns: ColumnsByModule) -> dict[ModuleID, dict[str, Any]]:
+def column_specs(columns: ColumnsByModule) -> dict[ModuleID, dict[str, tf.TensorSpec]]:
     """Returns what columns look like, whatever the number of their rows."""
     return _map_columns(
         lambda _, column: tf.TensorSpec([None, *column.shape[1:]], column.dtype),
@@ -604,7 +602,7 @@ def num_threads() -> int:
     return given or os.cpu_count() or 1
 
 
-def _num_multiplications(product: Any) -> int:
+def _num_multiplications(product: tf.Operation) -> int:
     """Returns how many a product of two matrices takes; 0 if a size is unknown."""
     first = product.inputs[0].shape.as_list()
     inner = first[0] if product.get_attr("transpose_a") else first[1]
@@ -616,7 +614,7 @@ def _has_sequences(columns: ColumnsByModule) -> bool:
     return any(Columns.SEQ_LENS in own for own in columns.values())
 
 
-def _layout(columns, plan, full_batch) -> Any:
+def _layout(columns, plan, full_batch) -> Hashable:
     return tuple(
         (
             mid,
@@ -628,7 +626,7 @@ def _layout(columns, plan, full_batch) -> Any:
     )
 
 
-def _structure(column: Any) -> Any:
+def _structure(column: Column) -> str | None:
     """Returns the structure of a nest as text; `None` for an array."""
     if isinstance(column, np.ndarray):
         return None

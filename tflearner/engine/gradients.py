@@ -1,10 +1,10 @@
 """Gradients of one step, their norms and their clipping."""
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import tensorflow as tf
 
+from tflearner.engine.optimizers import OptimizerRecord
 from tflearner.errors import OptimizerError
 from tflearner.types import ModuleID, ParamDict, Tensor
 
@@ -26,14 +26,14 @@ class Gradients(dict):
         self,
         gradients: ParamDict,
         module_ids: Collection[ModuleID],
-        may_step: Callable[[Any], Tensor] | None = None,
+        may_step: Callable[[OptimizerRecord], Tensor] | None = None,
     ):
         super().__init__(gradients)
         self.module_ids = frozenset(module_ids)
         self.may_step = may_step
 
 
-def multiplied(gradients_dict: ParamDict, factor: Any) -> ParamDict:
+def multiplied(gradients_dict: ParamDict, factor: Tensor | float) -> ParamDict:
     """Returns all gradients times a number; `None` stays `None`."""
     return {
         ref: None if gradient is None else gradient * tf.cast(factor, gradient.dtype)

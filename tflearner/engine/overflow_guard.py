@@ -5,12 +5,12 @@ adds up, or the statistics that a layer keeps of its inputs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tflearner.engine.gradients import sum_of_squares
-from tflearner.types import ModuleID, Tensor
+from tflearner.types import ModuleID, ParamRef, Tensor
 
 
 class Group(NamedTuple):
@@ -90,7 +90,7 @@ def _is_finite(value: Tensor) -> Tensor:
 
 
 def _groups(variables: Mapping[ModuleID, Iterable[tf.Variable]]) -> list[Group]:
-    groups: list[tuple[list[ModuleID], dict[Any, tf.Variable]]] = []
+    groups: list[tuple[list[ModuleID], dict[ParamRef, tf.Variable]]] = []
     for module_id, own in variables.items():
         ids, by_ref = [module_id], {variable.ref(): variable for variable in own}
         apart = []

@@ -9,8 +9,8 @@ the whole minibatch.
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +20,9 @@ from tflearner.engine import optimizers
 from tflearner.engine.gradients import multiplied
 from tflearner.engine.optimizers import OptimizerRecord
 from tflearner.errors import ConfigError, OptimizerError, UsageError, WorkerLostError
-from tflearner.types import ModuleID, ParamDict, Tensor
+from tflearner.types import ColumnDict, ColumnsByModule, ModuleID, ParamDict, Tensor
+
+_Tensors = TypeVar("_Tensors")  # A tensor, or a list of some.
 
 # What the processes that are left get to hear when one is killed.
 LOST_WORKER = (
@@ -48,7 +50,7 @@ SUPPORTED = (
 
 
 def strategy_of(
-    strategy: Any, num_gpus: int | None, first_gpu: int
+    strategy: object, num_gpus: int | None, first_gpu: int
 ) -> tf.distribute.Strategy:
     """Returns the strategy that `config.learners(...)` asks for.
 
@@ -139,7 +141,7 @@ class Replicas:
         """Returns the context in which variables, and optimizers, have to be made."""
         return self.strategy.scope()
 
-    def check_is_ours(self, where: str, variables: Sequence[Any]) -> None:
+    def check_is_ours(self, where: str, variables: Sequence[tf.Variable]) -> None:
         """Raises `UsageError` for a variable that is not on the replicas' devices."""
         for variable in variables:
             if not self.strategy.extended.variable_created_in_scope(variable):
@@ -152,7 +154,7 @@ class Replicas:
                     "variables and optimizers under `with strategy.scope():`",
                 )
 
-    def check_optimizer(self, optimizer: Any) -> None:
+    def check_optimizer(self, optimizer: object) -> None:
         """Raises `OptimizerError` for an optimizer that cannot step here."""
         where = f"optimizer {getattr(optimizer, 'name', optimizer)!r}"
         made_for = getattr(optimizer, "_distribution_strategy", self.strategy)
@@ -176,7 +178,7 @@ class Replicas:
 
     # Outside of a step.
 
-    def split(self, items: Any) -> list[Any]:
+    def split(self, items: np.ndarray | Tensor) -> list[np.ndarray | Tensor]:
         """Returns the parts of the local replicas, of items as equal as can be.
 
         Args:
@@ -189,7 +191,7 @@ class Replicas:
         ends = [size * i // self.num_local for i in range(self.num_local + 1)]
         return [items[start:end] for start, end in itertools.pairwise(ends)]
 
-    def copies(self, columns: Any) -> list[Any]:
+    def copies(self, columns: ColumnsByModule) -> list[ColumnsByModule]:
         """Returns a nest of tensors once on each local device."""
         if self.num_local == 1:
             return [columns]
@@ -199,7 +201,7 @@ class Replicas:
                 copies.append(tf.nest.map_structure(tf.identity, columns))
         return copies
 
-    def run(self, step: Callable[[Any], Tensor], minibatches: list[Any]) -> Tensor:
+    def run(self, step: Callable, minibatches: list[ColumnsByModule]) -> Tensor:
         """Runs `step(minibatch)` on every local replica.
 
         Args:
@@ -254,7 +256,7 @@ class Replicas:
 
     # Within a step, on one replica.
 
-    def shares(self, minibatch: Mapping[ModuleID, Any]) -> dict[ModuleID, Any]:
+    def shares(self, minibatch: ColumnsByModule) -> dict[ModuleID, Tensor]:
         """Returns which part of each module's rows this replica has.
 
         Args:
@@ -271,14 +273,14 @@ class Replicas:
         shares = tf.math.divide_no_nan(counts, self.sum(counts))
         return dict(zip(minibatch, tf.unstack(shares)))
 
-    def weighted(self, losses: dict[ModuleID, Tensor], minibatch: Any) -> dict:
+    def weighted(self, losses: dict[ModuleID, Tensor], batch: ColumnsByModule) -> dict:
         """Returns losses that add up, over the replicas, to those of the minibatch."""
         if self.num == 1:
             return losses
-        shares = self.shares(minibatch)
+        shares = self.shares(batch)
         return {mid: loss * shares.get(mid, 1.0) for mid, loss in losses.items()}
 
-    def sum(self, tensors: Any) -> Any:
+    def sum(self, tensors: _Tensors) -> _Tensors:
         """Returns the sum over all replicas of a tensor, or of each in a list."""
         if self.num == 1:
             return tensors
@@ -291,7 +293,7 @@ class Replicas:
         return {**tensors, **dict(zip(present, self.sum([*present.values()])))}
 
     def merged(
-        self, values: Tensor, shares: Sequence[Any], reductions: Sequence[str]
+        self, values: Tensor, shares: Sequence[Tensor], reductions: Sequence[str]
     ) -> Tensor:
         """Returns metrics of a whole minibatch from those of the replicas' parts.
 
@@ -355,7 +357,9 @@ class Replicas:
             apply = functools.partial(optimizers.apply, record.optimizer)
         apply([*gradients.values()], [record.params[ref] for ref in gradients])
 
-    def assign(self, variables: Sequence[Any], values: Sequence[Tensor]) -> None:
+    def assign(
+        self, variables: Sequence[tf.Variable], values: Sequence[Tensor]
+    ) -> None:
         """Assigns values to variables; they are the same on every replica."""
         if not self.is_mirrored:
             for variable, value in zip(variables, values):
@@ -374,7 +378,7 @@ class Replicas:
         )
 
 
-def _has_equal_parts(columns: Mapping[str, Any]) -> bool:
+def _has_equal_parts(columns: ColumnDict) -> bool:
     """Whether every replica has the same number of rows, all of which count."""
     if Columns.LOSS_MASK in columns or tf.executing_eagerly():
         return False
@@ -382,7 +386,7 @@ def _has_equal_parts(columns: Mapping[str, Any]) -> bool:
     return tf.nest.flatten(dict(columns))[0].shape[0] is not None
 
 
-def _num_rows(columns: Mapping[str, Any]) -> Tensor:
+def _num_rows(columns: ColumnDict) -> Tensor:
     mask = columns.get(Columns.LOSS_MASK)
     if mask is not None:
         return tf.reduce_sum(tf.cast(mask, tf.float32))

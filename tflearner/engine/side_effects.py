@@ -13,7 +13,7 @@ _PARTS = (*_VALUES, tuple)
 
 
 @contextlib.contextmanager
-def watched(learner: Any, modules: Any) -> Iterator[None]:
+def watched(learner: object, modules: Any) -> Iterator[None]:
     """Warns if attributes of a learner or its modules change while a step is traced.
 
     Numbers and texts are compared by value, containers by what they hold, everything
@@ -46,7 +46,7 @@ def watched(learner: Any, modules: Any) -> Iterator[None]:
     )
 
 
-def _attributes(learner: Any, modules: Any) -> Iterator[tuple[str, Any]]:
+def _attributes(learner: object, modules: Any) -> Iterator[tuple[str, object]]:
     for name, value in vars(learner).items():
         yield f"self.{name}", value
     for module_id, module in modules.items():
@@ -55,7 +55,7 @@ def _attributes(learner: Any, modules: Any) -> Iterator[tuple[str, Any]]:
                 yield f"self.module[{module_id!r}].{name}", value
 
 
-def _seen(value: Any) -> Any:
+def _seen(value: object) -> object:
     if isinstance(value, _VALUES):
         return value
     if isinstance(value, dict):
