@@ -1,7 +1,7 @@
 """Why a module left a gradient step out: the first tensor that is not finite."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -13,15 +13,18 @@ from tflearner.engine import gradients
 from tflearner.engine.loss_scale import LossScale
 from tflearner.engine.optimizers import OptimizerRecord, state_variables
 from tflearner.intake import batch_checks
-from tflearner.types import ModuleID, ParamDict
+from tflearner.types import ColumnDict, ColumnsByModule, ModuleID, ParamDict, ParamRef
+
+if TYPE_CHECKING:
+    from tflearner.learner.tf_learner import TfLearner
 
 NOT_SEEN = "not seen again when the minibatch was run once more"
 
 
 def first_bad_tensor(
-    learner: Any,
+    learner: "TfLearner",
     module_id: ModuleID,
-    columns: Mapping[ModuleID, Mapping[str, Any]],
+    columns: ColumnsByModule,
     rows: Mapping[ModuleID, np.ndarray],
 ) -> str:
     """Returns which tensor of a gradient step is the first that is not finite.
@@ -55,7 +58,7 @@ def first_bad_tensor(
         learner._set_rng_states(generators)
 
 
-def name_of(learner: Any, module_id: ModuleID, variable: tf.Variable) -> str:
+def name_of(learner: "TfLearner", module_id: ModuleID, variable: tf.Variable) -> str:
     """Returns a readable name for a variable of a module or of its optimizers."""
     keys, ref = learner._weight_keys(), variable.ref()
     if ref in keys:
@@ -68,7 +71,7 @@ def name_of(learner: Any, module_id: ModuleID, variable: tf.Variable) -> str:
 
 
 def _bad(
-    learner: Any, module_id: ModuleID, columns: Mapping, rows: Mapping
+    learner: "TfLearner", module_id: ModuleID, columns: ColumnsByModule, rows: Mapping
 ) -> Iterator[str]:
     """Yields what is not finite, in the order of a gradient step."""
     spans = module_id == ALL_MODULES
@@ -97,9 +100,9 @@ def _bad(
     for mid, of in own.items():
         if not _has_bad(losses[mid]):  # Then a term may be NaN and do no harm.
             continue
-        for key, values in logged.values.items():
-            if key[0] == mid and any(_has_bad(value) for value in values):
-                yield f"loss term {'/'.join(key[1:])!r}{of}"
+        for path, values in logged.values.items():
+            if path[0] == mid and any(_has_bad(value) for value in values):
+                yield f"loss term {'/'.join(path[1:])!r}{of}"
         yield f"the loss{of}"
     yield from _bad_gradients(learner, module_id, computed)
     for record in learner._optimizers.for_module(module_id):
@@ -109,12 +112,12 @@ def _bad(
 
 
 def _bad_gradients(
-    learner: Any, module_id: ModuleID, computed: ParamDict
+    learner: "TfLearner", module_id: ModuleID, computed: ParamDict
 ) -> Iterator[str]:
     """Yields gradients that are not finite, and the largest where their norm is not."""
     keys = learner._weight_keys()
 
-    def name(record: OptimizerRecord, ref: Any) -> str:
+    def name(record: OptimizerRecord, ref: ParamRef) -> str:
         key = keys.get(ref, record.params[ref].name)
         return repr(key.removeprefix(f"{module_id}/"))
 
@@ -136,7 +139,7 @@ def _bad_gradients(
 
 
 def _bad_rows(
-    learner: Any, module_id: ModuleID, nests: Mapping[str, Any], rows: np.ndarray
+    learner: "TfLearner", module_id: ModuleID, nests: ColumnDict, rows: np.ndarray
 ) -> Iterator[tuple[str, str]]:
     """Yields names of columns, or outputs, that are not finite, and in which row."""
     module = learner.module[module_id].unwrapped()
@@ -160,11 +163,11 @@ def _first_of(is_bad: np.ndarray, rows: np.ndarray) -> str:
     return f", first in row {first}"
 
 
-def _has_bad(value: Any) -> bool:
+def _has_bad(value: np.ndarray | tf.Tensor) -> bool:
     return bool(_is_bad(value).any())
 
 
-def _is_bad(value: Any) -> np.ndarray:
+def _is_bad(value: np.ndarray | tf.Tensor) -> np.ndarray:
     """Where numbers are not finite; nowhere in what holds none. bool, as `value`."""
     try:
         return ~np.isfinite(np.asarray(value))

@@ -8,7 +8,7 @@ A SavedModel with the endpoint `update` goes on training where its learner was:
 """
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -20,9 +20,14 @@ from tflearner.export.endpoints import Endpoint
 from tflearner.intake import train_batch
 from tflearner.types import ModuleID
 
+if TYPE_CHECKING:
+    from tflearner.learner.tf_learner import TfLearner
+
 UPDATE = "update"
 TRAINABLE_VARIABLES = "trainable_variables"
 OPTIMIZER_VARIABLES = "optimizer_variables"
+
+Variables = dict[str, tf.Variable]
 
 _REDUCTIONS = {
     "sum": tf.reduce_sum,
@@ -50,7 +55,7 @@ class ExportedUpdate:
 
     endpoint: Endpoint
     attributes: dict[str, list[tf.Variable]]
-    spec: dict[str, Any]
+    spec: dict[str, object]
 
     def arguments(self) -> dict[str, Any]:
         """Returns what `export_policy` wants to know of it."""
@@ -62,7 +67,7 @@ class ExportedUpdate:
 
 
 def export_update(
-    learner: Any, module_id: ModuleID, example_batch: Any = None
+    learner: "TfLearner", module_id: ModuleID, example_batch: object = None
 ) -> ExportedUpdate:
     """Returns the gradient step that a learner takes for one module.
 
@@ -130,8 +135,8 @@ def export_update(
 
 
 def _column_specs(
-    learner: Any, module_id: ModuleID, example_batch: Any
-) -> dict[str, Any]:
+    learner: "TfLearner", module_id: ModuleID, example_batch: object
+) -> dict[str, tf.TensorSpec]:
     if example_batch is None:
         specs = learner._compiled.column_specs.get(module_id)
         if specs is None:
@@ -172,15 +177,15 @@ def _by_name(
     return metrics
 
 
-def _trainable_variables(learner: Any, module_id: ModuleID) -> dict[str, tf.Variable]:
+def _trainable_variables(learner: "TfLearner", module_id: ModuleID) -> Variables:
     """By weight key."""
     module = learner.module[module_id]
     params = {param_ref(p): tf_variable(p) for p in learner.get_parameters(module)}
-    keys = module.unwrapped().weight_keys()
+    keys = learner._tf_module(module_id).weight_keys()
     return {key: params[ref] for ref, key in keys.items() if ref in params}
 
 
-def _optimizer_variables(learner: Any, module_id: ModuleID) -> dict[str, tf.Variable]:
+def _optimizer_variables(learner: "TfLearner", module_id: ModuleID) -> Variables:
     """By optimizer, and then the parameter's weight key and the name of the slot."""
     keys, variables = learner._weight_keys(), {}
     for record in learner._optimizers.values():

@@ -1,7 +1,7 @@
 """Exports a module of a learner, with the connectors and the update that go with it."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tflearner import forks
 from tflearner.connectors.connector import ConnectorV2
@@ -14,9 +14,12 @@ from tflearner.learner.exported_update import export_update
 from tflearner.networks.own_random import own_random_numbers
 from tflearner.types import ModuleID
 
+if TYPE_CHECKING:
+    from tflearner.learner.tf_learner import TfLearner
+
 
 def export_learner(
-    learner: Any,
+    learner: "TfLearner",
     path: str | os.PathLike,
     *,
     module_id: ModuleID | None,
@@ -24,7 +27,7 @@ def export_learner(
     env_to_module: ConnectorV2 | None,
     module_to_env: ConnectorV2 | None,
     include_update: bool,
-    example_batch: Any,
+    example_batch: object,
 ) -> ExportReport:
     """Writes a policy, see `TfLearner.export`."""
     forks.check("export()")
@@ -40,7 +43,7 @@ def export_learner(
             f"one of {sorted(learner.module)}",
             "name the one to export: module_id=...",
         )
-    module: Any = learner.module[module_id].unwrapped()
+    module: Any = learner._tf_module(module_id)
     if env_to_module is None and learner.config.env_to_module_connector is not None:
         raise ExportError(
             "TfLearner.export()",

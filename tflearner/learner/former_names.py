@@ -2,15 +2,15 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 from tflearner.constants import ALL_MODULES
+from tflearner.engine.optimizers import OptimizerRegistry
 from tflearner.errors import UsageError
-from tflearner.types import ModuleID, Optimizer, ParamDict, ParamRef
+from tflearner.types import ModuleID, Optimizer, ParamDict, ParamRef, Tensor
 
 
-def _given_up(name: str, instead: str) -> Callable:
-    def method(self: Any, *args: Any, **kwargs: Any) -> None:
+def _given_up(name: str, instead: str) -> Callable[..., None]:
+    def method(self: object, *args: object, **kwargs: object) -> None:
         raise UsageError(
             f"{type(self).__name__}.{name}()",
             "a method that RLlib has given up",
@@ -37,10 +37,10 @@ _GIVEN_UP = {
 class FormerNames:
     """Names that code written for RLlib's `Learner` may still call or read."""
 
-    _optimizers: Any
-    compute_losses: Callable
+    _optimizers: OptimizerRegistry
+    compute_losses: Callable[..., dict[ModuleID, Tensor]]
 
-    def compute_loss(self, **kwargs: Any) -> dict[ModuleID, Any]:
+    def compute_loss(self, **kwargs: object) -> dict[ModuleID, Tensor]:
         """Returns `compute_losses(...)` and, under `ALL_MODULES`, their sum.
 
         Deprecated: use `compute_losses`.

@@ -4,16 +4,14 @@ What a run continues with includes where these are. Keras tracks the seeds of it
 such as Dropout's, as variables that are no weights.
 """
 
-from typing import Any
-
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tflearner.types import StateDict
+from tflearner.types import Param, StateDict
 
 
-def states(owner: Any) -> StateDict:
+def states(owner: object) -> StateDict:
     """Returns the state of every generator of a module or learner, by name."""
     found: StateDict = {
         name: generator.bit_generator.state
@@ -22,7 +20,7 @@ def states(owner: Any) -> StateDict:
     return found | {k: v.numpy() for k, v in _variables(owner).items()}
 
 
-def set_states(owner: Any, given: StateDict) -> None:
+def set_states(owner: object, given: StateDict) -> None:
     """Replaces what `states` returned; generators that are not in it stay."""
     for name, generator in _numpy_generators(owner).items():
         if name in given:
@@ -32,7 +30,7 @@ def set_states(owner: Any, given: StateDict) -> None:
             variable.assign(given[name])
 
 
-def _numpy_generators(owner: Any) -> dict[str, np.random.Generator]:
+def _numpy_generators(owner: object) -> dict[str, np.random.Generator]:
     return {
         name: value
         for name, value in vars(owner).items()
@@ -40,7 +38,7 @@ def _numpy_generators(owner: Any) -> dict[str, np.random.Generator]:
     }
 
 
-def _variables(owner: Any) -> dict[str, Any]:
+def _variables(owner: object) -> dict[str, Param]:
     found = {
         name: value.state
         for name, value in vars(owner).items()

@@ -1,22 +1,22 @@
 """The losses of Keras layers: regularizers of weights and outputs, and `add_loss`."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tflearner.modules.apis import TargetNetworkAPI
+from tflearner.modules.tf_rl_module import TfRLModule
 from tflearner.types import ModuleID, Tensor
 
 
-def forget(modules: Iterable[Any]) -> None:
+def forget(modules: Iterable[TfRLModule]) -> None:
     """Clears the losses that layers added in earlier calls, such as in acting."""
     for module in modules:
         module.unwrapped()._clear_losses()
 
 
-def collect(modules: Mapping[ModuleID, Any]) -> dict[ModuleID, Tensor]:
+def collect(modules: Mapping[ModuleID, TfRLModule]) -> dict[ModuleID, Tensor]:
     """Returns the sum of the losses that each module's layers added since `forget`.
 
     Every call of a layer counts, except in target networks. The regularizer of a weight
@@ -26,7 +26,7 @@ def collect(modules: Mapping[ModuleID, Any]) -> dict[ModuleID, Tensor]:
         float32 scalars, for modules whose layers have losses.
     """
     found: dict[ModuleID, Tensor] = {}
-    seen: set[Any] = set()
+    seen: set[int] = set()
     for module_id, module in modules.items():
         terms = _terms(module.unwrapped(), seen)
         if terms:
@@ -35,7 +35,7 @@ def collect(modules: Mapping[ModuleID, Any]) -> dict[ModuleID, Tensor]:
     return found
 
 
-def _terms(module: Any, seen: set[Any]) -> list[Tensor]:
+def _terms(module: TfRLModule, seen: set[int]) -> list[Tensor]:
     if isinstance(module, TargetNetworkAPI):
         for _, target in module.get_target_network_pairs():
             seen |= {id(weight) for weight in target.weights}

@@ -38,7 +38,16 @@ from tflearner.learner.skipped_steps import count_runs
 from tflearner.learner.turns import in_turn
 from tflearner.learner.update_run import UpdateRun, log_steps_trained
 from tflearner.modules.apis import SelfSupervisedLossAPI
-from tflearner.types import ModuleID, Optimizer, ParamDict, ResultDict, Tensor
+from tflearner.types import (
+    ColumnDict,
+    ColumnsByModule,
+    ModuleID,
+    Optimizer,
+    ParamDict,
+    ResultDict,
+    Tensor,
+    Timesteps,
+)
 
 UPDATE_ARGUMENTS = (
     "timesteps",
@@ -184,7 +193,7 @@ class Learner(LearnerState):
 
     @abc.abstractmethod
     def compute_gradients(
-        self, loss_per_module: dict[ModuleID, Tensor], **kwargs: Any
+        self, loss_per_module: dict[ModuleID, Tensor], **kwargs: object
     ) -> ParamDict:
         """Returns the gradients of the sum of all losses, by parameter reference.
 
@@ -199,7 +208,7 @@ class Learner(LearnerState):
     # Losses.
 
     def compute_losses(
-        self, *, fwd_out: dict[ModuleID, dict], batch: dict[ModuleID, dict]
+        self, *, fwd_out: dict[ModuleID, dict], batch: ColumnsByModule
     ) -> dict[ModuleID, Tensor]:
         """Returns one loss per module; override for losses that span modules.
 
@@ -212,7 +221,7 @@ class Learner(LearnerState):
         """
         losses = {}
         for module_id, own in fwd_out.items():
-            module: Any = self.module[module_id].unwrapped()
+            module = self.module[module_id].unwrapped()
             arguments: dict[str, Any] = {
                 "module_id": module_id,
                 "config": self.config.get_config_for_module(module_id),
@@ -233,7 +242,7 @@ class Learner(LearnerState):
         *,
         module_id: ModuleID,
         config: AlgorithmConfig,
-        batch: dict[str, Any],
+        batch: ColumnDict,
         fwd_out: dict[str, Tensor],
     ) -> Tensor:
         """Returns the loss of one module, a scalar.
@@ -257,7 +266,7 @@ class Learner(LearnerState):
         return ()
 
     def _check_module(self, module_id: ModuleID) -> None:
-        module: Any = self.module[module_id].unwrapped()
+        module = self._tf_module(module_id)
         weights = [tf_variable(weight) for weight in module.weights]
         self._replicas.check_is_ours(f"module {module_id!r}", weights)
         required = self.get_required_outputs(module_id)
@@ -272,7 +281,7 @@ class Learner(LearnerState):
             raise ModuleError(where, f"outputs {got}", f"{sorted(required)} among them")
         name = Columns.ACTION_DIST_INPUTS
         if name in required:
-            space = module.action_space
+            space: Any = module.action_space
             size = module.get_train_action_dist_cls().required_input_dim(space)
             axes = ("B", "T") if module.is_stateful() else ("B",)
             shape, want = tuple(outputs[name].shape), (*axes, size)
@@ -286,9 +295,9 @@ class Learner(LearnerState):
 
     def update(
         self,
-        batch: Any = None,
-        episodes: Any = None,
-        data_iterators: Any = None,
+        batch: object = None,
+        episodes: object = None,
+        data_iterators: object = None,
         **kwargs: Any,
     ) -> ResultDict:
         """Updates from a batch, from episodes or from an iterator of batches.
@@ -302,11 +311,7 @@ class Learner(LearnerState):
         Raises:
             UsageError: Unless exactly one of the three is given.
         """
-        given = {
-            "batch": batch,
-            "episodes": episodes,
-            "data_iterators": data_iterators,
-        }
+        given = {"batch": batch, "episodes": episodes, "data_iterators": data_iterators}
         name = only_one("update()", given)
         if name == "batch":
             return self.update_from_batch(batch, **kwargs)
@@ -318,15 +323,15 @@ class Learner(LearnerState):
 
     def update_from_batch(
         self,
-        batch: Any,
+        batch: object,
         *,
-        timesteps: dict[str, Any] | None = None,
+        timesteps: Timesteps | None = None,
         num_epochs: int = 1,
         minibatch_size: int | None = None,
         shuffle_batch_per_epoch: bool = False,
         num_total_minibatches: int = 0,
         return_stats: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> ResultDict:
         """Takes gradient steps on a train batch; one traced call.
 
@@ -370,15 +375,15 @@ class Learner(LearnerState):
 
     def update_from_episodes(
         self,
-        episodes: Any,
+        episodes: object,
         *,
-        timesteps: dict[str, Any] | None = None,
+        timesteps: Timesteps | None = None,
         num_epochs: int = 1,
         minibatch_size: int | None = None,
         shuffle_batch_per_epoch: bool = False,
         num_total_minibatches: int = 0,
         return_stats: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> ResultDict:
         """Turns episodes into a train batch and takes gradient steps on it.
 
@@ -407,13 +412,11 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        lost = None
+        lost = self._lost()
 
         def batches():
-            nonlocal lost
             found = episodes
             if not train_batch.are_episodes(episodes):
-                lost = self._lost()
                 found = lost.resolve_all(episodes)
                 lost.check(found)
             yield train_batch.from_episodes(
@@ -426,19 +429,18 @@ class Learner(LearnerState):
             )
 
         self._update_from(batches(), settings, timesteps)
-        if lost is not None:
-            self.log_lost(lost)
+        self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     def update_from_iterator(
         self,
-        iterator: Any,
+        iterator: object,
         *,
-        timesteps: dict[str, Any] | None = None,
+        timesteps: Timesteps | None = None,
         minibatch_size: int | None = None,
         num_iters: int | None = None,
         return_stats: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> ResultDict:
         """Takes gradient steps on the train batches of an iterator, one after the other.
 
@@ -470,21 +472,18 @@ class Learner(LearnerState):
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
-        lost = None
+        lost = self._lost()
 
         def batches():
-            nonlocal lost
             for item in items_of(iterator, num_iters):
                 found = train_batch.ready(item)
                 if found is None:
-                    lost = lost or self._lost()
                     found = lost.resolve_item(item)
                 if found is not LOST:
                     yield train_batch.from_columns(found, self.module)
 
         self._update_from(batches(), settings, timesteps, of_iterator=True)
-        if lost is not None:
-            self.log_lost(lost)
+        self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     @in_turn
@@ -492,7 +491,7 @@ class Learner(LearnerState):
         self,
         batches: Iterable[MultiAgentBatch],
         settings: UpdateSettings,
-        timesteps: dict[str, Any] | None,
+        timesteps: Timesteps | None,
         *,
         of_iterator: bool = False,
     ) -> None:
@@ -540,7 +539,7 @@ class Learner(LearnerState):
         self,
         batches: Iterable[MultiAgentBatch],
         settings: UpdateSettings,
-        timesteps: dict[str, Any] | None,
+        timesteps: Timesteps | None,
         of_iterator: bool,
     ) -> Iterator[UpdatePlan | None]:
         """Yields a plan for each batch, and `None` for one without data."""
@@ -555,8 +554,8 @@ class Learner(LearnerState):
         self,
         batches: Iterable[MultiAgentBatch],
         settings: UpdateSettings,
-        timesteps: Any,
-    ) -> Iterator[tuple[int, dict[ModuleID, dict], UpdateSettings]]:
+        timesteps: Timesteps | None,
+    ) -> Iterator[agreement.Checked]:
         """Yields environment steps, columns and settings of each batch."""
         settings.check()
         if not isinstance(timesteps, dict | None):
@@ -623,7 +622,7 @@ class Learner(LearnerState):
                 first_bad = self._first_bad_tensor(module_id, plan, too_long[0].last)
             run.not_finite = too_long[0].error(first_bad, overflowed=overflowed)
 
-    def _finish_update(self, run: UpdateRun, timesteps: dict[str, Any]) -> None:
+    def _finish_update(self, run: UpdateRun, timesteps: Timesteps) -> None:
         self.updated_module_ids = tuple(run.module_ids)
         self._counters.weights_seq_no += 1
         for module_id in run.module_ids:
@@ -635,7 +634,7 @@ class Learner(LearnerState):
             error.withdraw_promise("The gradient steps before it were taken.")
             raise
 
-    def _checked_columns(self, batch: MultiAgentBatch) -> dict[ModuleID, dict]:
+    def _checked_columns(self, batch: MultiAgentBatch) -> ColumnsByModule:
         """The columns of the modules that will be updated, ready to train on."""
         for module_id in batch.policy_batches:
             if module_id not in self.module:
@@ -659,7 +658,7 @@ class Learner(LearnerState):
                 completed[module_id] = self.complete_columns(module_id, columns)
         return completed
 
-    def _checked_own(self, module_id: ModuleID, columns: Mapping[str, Any]) -> dict:
+    def _checked_own(self, module_id: ModuleID, columns: ColumnDict) -> ColumnDict:
         module = self.module[module_id].unwrapped()
         if module_id not in self._column_specs:
             self._column_specs[module_id] = batch_checks.column_specs(
@@ -676,9 +675,7 @@ class Learner(LearnerState):
             mode=self.config.batch_checks,
         )
 
-    def complete_columns(
-        self, module_id: ModuleID, columns: dict[str, Any]
-    ) -> dict[str, Any]:
+    def complete_columns(self, module_id: ModuleID, columns: ColumnDict) -> ColumnDict:
         """Returns a module's columns with those that its loss needs besides.
 
         Override it for columns that are drawn or filled in, such as weights of 1; random
@@ -707,10 +704,10 @@ class Learner(LearnerState):
         """Returns the learning rate of this moment."""
         return float(np.asarray(optimizer.learning_rate))
 
-    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+    def before_gradient_based_update(self, *, timesteps: Timesteps) -> None:
         """Runs before the gradient steps of an update that is not skipped."""
 
-    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+    def after_gradient_based_update(self, *, timesteps: Timesteps) -> None:
         """Runs after the gradient steps: moves learning rates along their schedules.
 
         The learning rate that an update reports is the one of the next update.
@@ -735,8 +732,8 @@ class Learner(LearnerState):
     def _check_call(
         self,
         method: str,
-        kwargs: dict[str, Any],
-        return_stats: Any,
+        kwargs: Collection[str],
+        return_stats: object,
         known: tuple = UPDATE_ARGUMENTS,
     ) -> None:
         if forks.has_lost_threads:

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 from collections.abc import Collection, Iterator
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import tree
@@ -66,7 +66,7 @@ class LearnerState(ModuleOwner, Checkpointable):
         selected = Components(components, not_components)
         selected.check(ALL_COMPONENTS, with_parts=(_WEIGHTS,))
         state: StateDict = {
-            SHOULD_BE_UPDATED: _copied(self.config.policies_to_train),
+            SHOULD_BE_UPDATED: copy.copy(self.config.policies_to_train),
             constants.WEIGHTS_SEQ_NO: self._counters.weights_seq_no,
         }
         if selected.include(_WEIGHTS):
@@ -179,10 +179,7 @@ class LearnerState(ModuleOwner, Checkpointable):
 
         Override to add to it, as arrays and plain Python.
         """
-        return {
-            **self._counters.get_state(),
-            "generators": self._rng_states(),
-        }
+        return {**self._counters.get_state(), "generators": self._rng_states()}
 
     def _set_learner_state(self, state: StateDict) -> None:
         """Replaces what `_get_learner_state` returned. Override to add to it."""
@@ -311,11 +308,6 @@ class LearnerState(ModuleOwner, Checkpointable):
                 return restoring.report + connector.apply().below(_CONNECTOR)
 
         return RestorePlan(problems, apply)
-
-
-def _copied(module_ids: Any) -> Any:
-    """A collection of ids that the caller may change; functions are left alone."""
-    return copy.copy(module_ids)
 
 
 def _is_finite(weight: np.ndarray) -> bool:

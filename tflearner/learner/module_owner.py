@@ -7,7 +7,7 @@ import enum
 import logging
 import platform
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -59,6 +59,9 @@ from tflearner.types import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+_Result = TypeVar("_Result")
 
 
 class _Lifecycle(enum.Enum):
@@ -230,9 +233,12 @@ class ModuleOwner(FormerNames, abc.ABC):
             )
         return is_built
 
-    def apply(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, func: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
         """Returns `func(self, *args, **kwargs)`; what a learner group calls."""
         return func(self, *args, **kwargs)
+
+    def _tf_module(self, module_id: ModuleID) -> TfRLModule:
+        return self.module[module_id].unwrapped()  # type: ignore[return-value]
 
     def _set_up_module(self, module_id: ModuleID) -> None:
         """Makes what the learner keeps for a module, before its optimizers.
@@ -611,11 +617,11 @@ class ModuleOwner(FormerNames, abc.ABC):
         return module_id in set(wanted)
 
 
-def _size(variable: Any) -> int:
+def _size(variable: Param) -> int:
     return int(np.prod(variable.shape, dtype=int))
 
 
-def _check_arguments(config: Any, module_spec: Any, module: Any) -> None:
+def _check_arguments(config: object, module_spec: object, module: object) -> None:
     if not isinstance(config, AlgorithmConfig):
         raise UsageError("config", repr(config), "an AlgorithmConfig")
     if module is not None and not isinstance(module, RLModule):

@@ -12,7 +12,7 @@ from tflearner.engine.optimizers import tf_variable
 from tflearner.learner.tf_learner import TfLearner
 from tflearner.modules.apis import QF_PREDS, QNetAPI, TargetNetworkAPI
 from tflearner.modules.target_networks import follow, update_target_network
-from tflearner.types import ModuleID
+from tflearner.types import ModuleID, Tensor
 
 
 class OffPolicyTfLearner(TfLearner):
@@ -59,7 +59,7 @@ class OffPolicyTfLearner(TfLearner):
         return columns
 
     def put_out_td_errors(
-        self, module_id: ModuleID, errors: Any, terms: dict[str, Any]
+        self, module_id: ModuleID, errors: Tensor, terms: dict[str, Tensor]
     ) -> None:
         """Logs the terms of a loss, and hands out the error of each row.
 
@@ -78,8 +78,8 @@ class OffPolicyTfLearner(TfLearner):
 
     def _after_gradient_step(self, is_healthy):
         super()._after_gradient_step(is_healthy)
-        variables: list[Any] = []
-        values: list[Any] = []
+        variables: list[tf.Variable] = []
+        values: list[Tensor] = []
         for module_id, healthy in is_healthy.items():
             config = self.config.get_config_for_module(module_id)
             pairs = self._target_network_pairs(module_id)

@@ -1,10 +1,8 @@
 """Learns from steps that somebody else took: the base of imitation."""
 
-from typing import Any
-
 from tflearner.columns import Columns
 from tflearner.learner.tf_learner import TfLearner
-from tflearner.types import ModuleID, Tensor
+from tflearner.types import ColumnDict, ModuleID, Tensor
 
 
 class OfflineTfLearner(TfLearner):
@@ -15,14 +13,13 @@ class OfflineTfLearner(TfLearner):
     in one traced call.
     """
 
-    config: Any
     items_per_call = 32
 
     def logp(
-        self, module_id: ModuleID, batch: dict[str, Any], fwd_out: dict[str, Any]
+        self, module_id: ModuleID, batch: ColumnDict, fwd_out: ColumnDict
     ) -> Tensor:
         """Returns the log-probability of the actions in the data. float [B]."""
-        module: Any = self.module[module_id].unwrapped()
+        module = self.module[module_id].unwrapped()
         dist_class = module.get_train_action_dist_cls()
         dist = dist_class.from_logits(fwd_out[Columns.ACTION_DIST_INPUTS])
         return dist.logp(batch[Columns.ACTIONS])

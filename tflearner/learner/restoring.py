@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import Any
+from typing import TypeGuard
 
 from tflearner import constants
 from tflearner.checkpoint.matching import Path, match, merged, problems_with_names
@@ -157,7 +157,7 @@ def _slot_paths(record: OptimizerRecord, keys: dict[ParamRef, str]) -> set[Path]
     return {(record.module_id, record.name, role) for role in roles}
 
 
-def checked_state(state: Any, module_ids: Collection[ModuleID]) -> StateDict:
+def checked_state(state: object, module_ids: Collection[ModuleID]) -> StateDict:
     """Returns a learner's state with module weights under "rl_module".
 
     Args:
@@ -202,12 +202,12 @@ def check_kinds(where: str, state: StateDict) -> None:
     if type(seq_no) is not int or not 0 <= seq_no < _MAX_COUNT:
         name = constants.WEIGHTS_SEQ_NO
         raise UsageError(f"{where}, {name!r}", shown(seq_no), "an int in [0, 2**53)")
-    ids: Any = state.get(SHOULD_BE_UPDATED)
+    ids: object = state.get(SHOULD_BE_UPDATED)
     is_known = ids is None or callable(ids)
     if not is_known and not (_is_collection(ids) and all(type(i) is str for i in ids)):
         want = "ids of modules, a function or None"
         raise UsageError(f"{where}, {SHOULD_BE_UPDATED!r}", type(ids).__name__, want)
 
 
-def _is_collection(ids: Any) -> bool:
+def _is_collection(ids: object) -> TypeGuard[Collection]:
     return isinstance(ids, Collection) and not isinstance(ids, str | bytes)

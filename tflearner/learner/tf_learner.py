@@ -20,18 +20,16 @@ from tflearner.engine.guard import AskingGuard, NoGuard, RevertingGuard
 from tflearner.engine.loss_scale import LossScale
 from tflearner.engine.optimizers import tf_variable
 from tflearner.engine.overflow_guard import OverflowGuard
-from tflearner.errors import (
-    LossError,
-    ModuleError,
-)
+from tflearner.errors import LossError, ModuleError
 from tflearner.export.report import ExportReport
 from tflearner.intake.update_plan import UpdatePlan
 from tflearner.learner import diagnosis, layer_losses
 from tflearner.learner.exporting import export_learner
 from tflearner.learner.learner import Learner
 from tflearner.learner.turns import in_turn
+from tflearner.modules.rl_module import RLModule
 from tflearner.networks.recurrent import apply_per_step
-from tflearner.types import ModuleID, ParamDict, Tensor
+from tflearner.types import ColumnDict, ColumnsByModule, ModuleID, Param, ParamDict
 
 
 class TfLearner(Learner):
@@ -88,7 +86,7 @@ class TfLearner(Learner):
         env_to_module: ConnectorV2 | None = None,
         module_to_env: ConnectorV2 | None = None,
         include_update: bool = False,
-        example_batch: Any = None,
+        example_batch: object = None,
     ) -> ExportReport:
         """Writes a policy that runs without this library.
 
@@ -149,7 +147,7 @@ class TfLearner(Learner):
 
     # The traced step.
 
-    def _update(self, batch: dict[ModuleID, Any], **kwargs: Any) -> tuple:
+    def _update(self, batch: ColumnsByModule, **kwargs: object) -> tuple:
         """Takes one gradient step; traced.
 
         With several devices it runs once on each, on that device's part of the
@@ -180,15 +178,15 @@ class TfLearner(Learner):
             self._log_skipped(guard.is_healthy)
         return fwd_out, losses, logged.values
 
-    def _forward_and_losses(self, batch: dict[ModuleID, Any]) -> tuple[dict, dict]:
+    def _forward_and_losses(self, batch: ColumnsByModule) -> tuple[dict, dict]:
         """Returns forward outputs, and losses including the losses of Keras layers."""
-        modules = {module_id: self.module[module_id] for module_id in batch}
+        modules = {module_id: self._tf_module(module_id) for module_id in batch}
         layer_losses.forget(modules.values())
         with _no_new_weights(modules):
             if self.needs_trajectories:
                 fwd_out = {
-                    mid: _forward_trajectories(module, batch[mid])
-                    for mid, module in modules.items()
+                    mid: _forward_trajectories(self.module[mid], own)
+                    for mid, own in batch.items()
                 }
             else:
                 fwd_out = self.module.forward_train(batch)
@@ -202,7 +200,7 @@ class TfLearner(Learner):
         layer_losses.forget(modules.values())
         return fwd_out, losses
 
-    def put_out_rows(self, module_id: ModuleID, name: str, values: Tensor) -> None:
+    def put_out_rows(self, module_id: ModuleID, name: str, values: tf.Tensor) -> None:
         """Hands numbers of single rows from a traced loss to `row_outputs`.
 
         Metrics are single numbers. What there is one of for each row, such as the errors
@@ -241,7 +239,7 @@ class TfLearner(Learner):
             losses, gradients_dict, records, self._is_clipped, assign=assign
         )
 
-    def _after_gradient_step(self, is_healthy: dict[ModuleID, Any]) -> None:
+    def _after_gradient_step(self, is_healthy: dict[ModuleID, tf.Tensor]) -> None:
         """Runs inside of the traced step, when the optimizers have stepped. Override it.
 
         Args:
@@ -278,14 +276,14 @@ class TfLearner(Learner):
     def _is_clipped(self, module_id: ModuleID) -> bool:
         return self.config.get_config_for_module(module_id).grad_clip is not None
 
-    def _log_skipped(self, is_healthy: Mapping[ModuleID, Tensor]) -> None:
+    def _log_skipped(self, is_healthy: Mapping[ModuleID, tf.Tensor]) -> None:
         for module_id, healthy in is_healthy.items():
             key = (module_id, constants.NUM_NON_FINITE_UPDATES_LIFETIME)
             # Every replica counts the same step.
             skipped = tf.where(healthy, 0.0, 1.0 / self._replicas.num)
             self.metrics.log_value(key, skipped, reduce="sum")
 
-    def _check_losses(self, losses: Any, fwd_out: dict) -> None:
+    def _check_losses(self, losses: object, fwd_out: dict) -> None:
         """Raises `LossError` for losses that cannot be differentiated."""
         if not isinstance(losses, dict) or set(losses) != set(fwd_out):
             got = sorted(losses) if isinstance(losses, dict) else repr(type(losses))
@@ -345,19 +343,13 @@ class TfLearner(Learner):
 
     def _overflow_guard(self, module_ids: Collection[ModuleID]) -> OverflowGuard:
         """Returns a guard of the variables that an update of modules may change."""
-        variables: dict[ModuleID, list[Any]] = {}
+        variables: dict[ModuleID, list[Param]] = {}
         if self.config.non_finite_updates != "off":
-            modules: dict[ModuleID, Any] = {
-                mid: self.module[mid].unwrapped() for mid in module_ids
-            }
-            variables = {mid: [*m.weights] for mid, m in modules.items()}
+            variables = {mid: [*self._tf_module(mid).weights] for mid in module_ids}
             for record in self._optimizers.of_modules(module_ids):
-                variables.setdefault(record.module_id, []).extend(
-                    [
-                        *record.params.values(),
-                        *optimizers.variables_of_steps(record.optimizer),
-                    ]
-                )
+                own = optimizers.variables_of_steps(record.optimizer)
+                known = variables.setdefault(record.module_id, [])
+                known += [*record.params.values(), *own]
         return OverflowGuard(
             {mid: [tf_variable(v) for v in own] for mid, own in variables.items()}
         )
@@ -386,7 +378,7 @@ class TfLearner(Learner):
             return
         if config is None:
             config = self.config.get_config_for_module(module_id)
-        module: Any = self.module[module_id].unwrapped()
+        module = self._tf_module(module_id)
         in_float16 = "float16" in module.compute_dtypes()
         self.register_optimizer(
             module_id=module_id,
@@ -410,7 +402,7 @@ def _no_new_weights(module_ids: Collection[ModuleID]) -> Iterator[None]:
     """Raises `ModuleError` for new trainable variables: no optimizer updates them."""
     names = " or ".join(map(repr, module_ids))
 
-    def refuse(next_creator: Callable, **kwargs: Any) -> Any:
+    def refuse(next_creator: Callable, **kwargs: object) -> tf.Variable:
         if kwargs.get("trainable") is False:
             return next_creator(**kwargs)
         raise ModuleError(
@@ -424,7 +416,7 @@ def _no_new_weights(module_ids: Collection[ModuleID]) -> Iterator[None]:
         yield
 
 
-def _forward_trajectories(module: Any, batch: dict[str, Any]) -> dict[str, Any]:
+def _forward_trajectories(module: RLModule, batch: ColumnDict) -> ColumnDict:
     """Returns outputs [S, T, ...] of columns [S, T, ...], whatever the module."""
     if module.is_stateful():
         return module.forward_train(batch)
@@ -432,14 +424,14 @@ def _forward_trajectories(module: Any, batch: dict[str, Any]) -> dict[str, Any]:
     return apply_per_step(module.forward_train, columns)
 
 
-def _without_result(function: Callable[[], Any]) -> Callable[[], None]:
+def _without_result(function: Callable[[], object]) -> Callable[[], None]:
     def call() -> None:
         function()
 
     return call
 
 
-def _dense(gradient: Any, param: tf.Variable) -> tf.Tensor:
+def _dense(gradient: tf.Tensor, param: tf.Variable) -> tf.Tensor:
     """Returns a gradient as clipping and the guard want it.
 
     That of an embedding is sparse, and that of a layer behind an unrolled recurrent one

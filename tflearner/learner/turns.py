@@ -42,7 +42,7 @@ def in_turn(method: _Method) -> _Method:
     """Makes threads take turns in a method of an object with the attribute `_turns`."""
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, *args: object, **kwargs: object) -> object:
         with self._turns.take():
             return method(self, *args, **kwargs)
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -250,7 +250,7 @@ class RLModule(Checkpointable):
         """Returns a `MultiRLModule` that holds this module, not a copy."""
         return MultiRLModule({DEFAULT_MODULE_ID: self})
 
-    def unwrapped(self) -> "RLModule":
+    def unwrapped(self) -> Self:
         """Returns the module without wrappers."""
         return self
 
