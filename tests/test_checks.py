@@ -11,7 +11,7 @@ NO_NUMBERS = [None, True, np.bool_(True), "1", b"1", 1j, [], np.array([1.0]), ob
 
 
 @pytest.mark.parametrize("check", [is_int, is_real, is_float32, is_fraction])
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: type(value).__name__)
 def test_bools_texts_and_containers_are_no_numbers(check, value):
     assert check(value) is False
 
