@@ -222,7 +222,14 @@ def notices(fault: Fault) -> tuple[bool, str]:
     """Returns whether the tests fail on a copy with this fault, and their last line."""
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder)
-        for part in ("tflearner", "tests", "examples", "README.md", "setup.cfg"):
+        for part in (
+            "tflearner",
+            "tests",
+            "examples",
+            "docs",
+            "README.md",
+            "setup.cfg",
+        ):
             whole = ROOT / part
             take = shutil.copytree if whole.is_dir() else shutil.copy
             take(whole, copy / part)

@@ -1,4 +1,4 @@
-"""Every example and every README block runs, in this process, on a tiny budget."""
+"""Every example and every block of README and docs runs, in this process, on a tiny budget."""
 
 import pathlib
 import re
@@ -12,9 +12,14 @@ from tflearner.config import AlgorithmConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = sorted(p for p in (ROOT / "examples").glob("*.py") if p.name != "_quiet.py")
-README_BLOCKS = re.findall(
-    r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.stem}-{number}")
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL), 1
+    )
+]
 LAST_LINE = (
     r"(evaluation: mean_return=\S+ std=\S+ episodes=20 env_steps=\d+|result: .*) "
     r"seconds=\S+$"
@@ -50,10 +55,8 @@ def test_example_runs_and_ends_in_its_result(path, monkeypatch, capsys):
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize(
-    "block", README_BLOCKS, ids=["keras", "rllib", "learner", "resume", "porting"]
-)
-def test_readme_block_runs(block, tmp_path):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_block_of_a_page_runs(block, tmp_path):
     path = tmp_path / "block.py"
     path.write_text(block)
     runpy.run_path(str(path))

@@ -1,4 +1,4 @@
-"""Imports point down the stack drawn in README.md, section "Layers"."""
+"""Imports point down the stack drawn in docs/architecture.md, section "Layers"."""
 
 import ast
 import pathlib
@@ -8,13 +8,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "tflearner"
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
 ABOVE_ALL = "testing"  # May import every row; no row imports it.
 
 
 def drawn_layers() -> dict[str, int]:
     """The rows of the drawing: {part: row number}."""
-    drawing = README.split("## Layers", 1)[1].split("```")[1]
+    drawing = PAGE.split("## Layers", 1)[1].split("```")[1]
     rows = re.findall(r"^\s*(\d+)\s{2}(.+)$", drawing, re.MULTILINE)
     return {part: int(row) for row, parts in rows for part in parts.split()}
 
@@ -133,7 +133,7 @@ def test_only_the_front_door_imports_by_name():
 
 
 def test_follow_one_batch_names_files_that_exist():
-    section = README.split("## Follow one batch", 1)[1].split("\n## ", 1)[0]
+    section = PAGE.split("## Follow one batch", 1)[1].split("\n## ", 1)[0]
     stops = re.findall(r"`([\w/]+\.py)`", section)
     assert len(stops) >= 10
     for stop in stops:

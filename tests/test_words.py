@@ -1,4 +1,4 @@
-"""The mechanical part of the rules of prose: first lines, sentences and columns."""
+"""The mechanical part of the rules of prose: first lines, sentences, columns, links."""
 
 import ast
 import pathlib
@@ -52,6 +52,23 @@ def sentences(text):
         yield from re.split(r"(?<=[.!?:;])\s+", " ".join(plain.split()))
 
 
+def anchors(text):
+    """Returns the anchors of the headings of Markdown, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", "\n".join(prose(text)), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", h).lower().replace(" ", "-") for h in headings]
+
+
+def broken_links(path, text):
+    """Yields the relative links of Markdown that lead to no file or no heading."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", "\n".join(prose(text))):
+        file, _, anchor = link.partition("#")
+        target = path.parent / file if file else path
+        if "://" in link or (target.exists() and not anchor):
+            continue
+        if not target.exists() or anchor not in anchors(target.read_text()):
+            yield link
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_first_lines_make_sense_alone(path):
     bad = [own for own in first_lines(path) if own[1].startswith(FIRST_WORDS)]
@@ -71,7 +88,21 @@ def test_lines_are_short(path):
     assert not long
 
 
+@pytest.mark.parametrize("path", MARKDOWN, ids=name_of)
+def test_links_lead_to_files_and_headings(path):
+    assert not [*broken_links(path, path.read_text())]
+
+
+def test_pages_are_short():
+    lengths = {name_of(p): len(p.read_text().splitlines()) for p in MARKDOWN}
+    assert lengths["README.md"] <= 120
+    assert not {k: n for k, n in lengths.items() if k.startswith("docs") and n > 200}
+
+
 def test_the_rules_notice():
     text = f"A sentence.\n{'word ' * 31}.\n\n```\n{'x' * 200}\n```\n| {'x' * 200} |\n"
     assert max(len(s.split()) for s in sentences(text)) == 32
     assert max(map(len, prose(text))) == 156
+    links = "[a](docs/none.md) [b](docs/export.md#nowhere) [c](docs/export.md#export)"
+    broken = broken_links(ROOT / "README.md", links)
+    assert [*broken] == ["docs/none.md", "docs/export.md#nowhere"]
