@@ -31,7 +31,7 @@ def test_what_is_spent_is_gone():
         budget.spend("c", 1000)
         with pytest.raises(BuilderError, match="description of d: 1 bytes"):
             budget.spend("d", 1)
-        with pytest.raises(BuilderError, match="arrays"):
+        with pytest.raises(BuilderError, match="variables"):
             budget.spend("e", 0, num_arrays=budget.SPARE_ARRAYS + 1)
         with budget.limited(num_bytes=0, num_arrays=0):
             budget.spend("f", 1)
@@ -92,7 +92,7 @@ def _forge(run, values):
         ("dense", {"n": 20_000_000}, "action_space.*"),
         ("dense", {"fcnet_hiddens": [4000, 4000]}, "description of weights: 64,0"),
         ("dense", {"head_fcnet_hiddens": [4000, 4000]}, "weights: 64,0"),
-        ("dense", {"fcnet_hiddens": [2] * 200}, "more than the file has arrays"),
+        ("dense", {"fcnet_hiddens": [2] * 200}, "more variables than the file has"),
         ("dense", {"fcnet_hiddens": [1] * 1001}, "at most 1000"),
         ("dense", {"fcnet_hiddens": [10**400]}, "positive integers"),
         ("image", {"conv_filters": [[2, 1, 1], [150_000, 8, 8]]}, "weights: 76,8"),

@@ -110,9 +110,7 @@ def test_no_step_is_overwritten(run):
     save(run, 1)
     (run.path / "step-000000000002").mkdir()  # Who knows whose.
     for step in (1, 2):
-        with pytest.raises(
-            StepExistsError, match=f"step {step}: got one that is saved"
-        ):
+        with pytest.raises(StepExistsError, match=f"step {step}: got an existing step"):
             save(run, step)
     assert run.read(1).state["count"] == 1
 
@@ -227,7 +225,9 @@ def test_a_step_that_is_not_there(run):
         with pytest.raises(CheckpointNotFoundError, match="no such directory"):
             read_checkpoint(path)
     save(run, 1)
-    with pytest.raises(CheckpointNotFoundError, match=r"step 2 .*one of \[1\]"):
+    with pytest.raises(
+        CheckpointNotFoundError, match=r"step 2 .*not found among \[1\]"
+    ):
         run.read(2)
 
 

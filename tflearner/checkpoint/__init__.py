@@ -1,1 +1,1 @@
-"""State that survives on disk."""
+"""Checkpoints: saving, restoring and rebuilding objects."""

@@ -1,4 +1,4 @@
-"""Saving while the run goes on."""
+"""Saving in a thread, while training continues."""
 
 import pathlib
 import threading
@@ -10,13 +10,13 @@ from tflearner.errors import UsageError
 
 
 class BackgroundSaver:
-    """Saves states in a thread of its own, one after the other.
+    """Saves checkpoints one after the other in a background thread.
 
         with BackgroundSaver() as saver:
             saver.save(directory, learner.get_state(), about={}, step=1200)
-            ...  # Training goes on. The next save waits for this one.
+            ...  # Training continues. The next save waits for this one.
 
-    An error of a save is raised by the next call of any method.
+    If a save fails, the next call of any method raises its error.
     """
 
     def __init__(self) -> None:
@@ -34,17 +34,17 @@ class BackgroundSaver:
         step: int | None = None,
         allow_nonfinite: bool = False,
     ) -> None:
-        """Starts to save a state, and waits for the save before if need be.
+        """Starts to save a state, after waiting for a save that is still running.
 
         Args:
-            directory: Where to.
-            state: See `CheckpointDirectory.save`. Nobody may change it any more.
-            about: The same.
-            step: The same.
-            allow_nonfinite: The same.
+            directory: The directory of checkpoints to save to.
+            state: As for `CheckpointDirectory.save`. It must not be changed afterwards.
+            about: As for `CheckpointDirectory.save`.
+            step: As for `CheckpointDirectory.save`.
+            allow_nonfinite: As for `CheckpointDirectory.save`.
 
         Raises:
-            CheckpointError: The error of the save before; this one is not started.
+            CheckpointError: If the previous save failed; this one is not started.
         """
         options: dict[str, Any] = {"step": step, "allow_nonfinite": allow_nonfinite}
         with self._mutex:
@@ -54,7 +54,7 @@ class BackgroundSaver:
             self._running = self._pool.submit(directory.save, state, about, **options)
 
     def wait(self) -> pathlib.Path | None:
-        """Waits for the running save; returns its path, or `None` if none was running.
+        """Waits for the running save and returns its path; `None` if none is running.
 
         Raises:
             CheckpointError: The error of the save.
@@ -63,7 +63,7 @@ class BackgroundSaver:
             return self._finish()
 
     def close(self) -> None:
-        """Waits for the running save, and ends the thread.
+        """Waits for the running save and ends the thread.
 
         Raises:
             CheckpointError: The error of the save.

@@ -1,7 +1,7 @@
 """A memory budget for objects that a file describes: about the size of the file.
 
-A few words in a file can describe networks and spaces of any size. While an object is
-rebuilt, code that is about to use much memory asks the budget first:
+A short description in a file can ask for networks and spaces of any size. While an
+object is rebuilt, code that is about to use much memory asks the budget first:
 
     with budget.limited(num_bytes=size_of_the_file, num_arrays=its_tensors):
         build(description)  # Calls budget.spend(...), which raises above the budget.
@@ -19,7 +19,7 @@ from tflearner.errors import BuilderError
 
 SPARE_BYTES = 32 * 2**20  # For memory that does not grow with a file's tensors.
 SPARE_ARRAYS = 100
-_OF_AN_OBJECT = 4096  # Bytes to count for any object that is built.
+_OF_AN_OBJECT = 4096  # Bytes counted for any object that is built.
 
 
 @dataclasses.dataclass
@@ -27,8 +27,8 @@ class Budget:
     """The memory and the variables that a description may still use.
 
     Attributes:
-        num_bytes: Bytes that are left.
-        num_arrays: Variables that are left.
+        num_bytes: The remaining bytes.
+        num_arrays: The remaining variables.
         counts_variables: Whether `counted_variables` is counting already.
     """
 
@@ -78,7 +78,7 @@ def spend(what: str, num_bytes: int = _OF_AN_OBJECT, num_arrays: int = 0) -> Non
     if budget is None:
         return
     if num_arrays > budget.num_arrays:
-        raise BuilderError(f"description of {what}", "more than the file has arrays")
+        raise BuilderError(f"description of {what}", "more variables than the file has")
     if num_bytes > budget.num_bytes:
         got = f"{num_bytes:,} bytes, far more than the file has"
         raise BuilderError(f"description of {what}", got)

@@ -1,14 +1,14 @@
-"""How an object is rebuilt from a file that contains no code.
+"""Rebuilds objects from files that contain no code.
 
-A file names a builder and its arguments. The name is looked up in a registry that holds
-what was registered by `register_builder`, never imported:
+A file names a builder and its arguments. The name is looked up in the registry that
+`register_builder` fills; nothing is imported by name:
 
     {"tflearner:builder": "tflearner/RLModuleSpec", "arguments": {"model_config": ...}}
 
-An argument that files cannot hold, such as a function, is {"tflearner:given": words
-that describe it}. It has to be given again when the file is loaded, and so has an
-object of a kind that its argument does not take (see `kinds`). Settings of a machine
-get defaults.
+An argument that files cannot hold, such as a function, is written as
+{"tflearner:given": a description}. It has to be given again when the file is loaded. So
+has an object of a kind that its argument does not take (see `kinds`). Settings that
+belong to a machine get their defaults.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class Builder:
         return dataclasses.replace(about, refuse=refuse)
 
 
-_PREFIXES = ("gymnasium/", "tflearner/")  # Of what is registered here.
+_PREFIXES = ("gymnasium/", "tflearner/")  # Of names in this library.
 _BUILDERS: dict[str, Builder] = {}
 _DESCRIBERS: dict[type, tuple[str, Arguments, bool]] = {}
 
@@ -68,31 +68,32 @@ def register_builder(
     as_a_whole: bool = False,
     refuse: Refuse | None = None,
 ) -> Any:
-    """Lets checkpoints name a class or function, so that it is found when they load.
+    """Registers a class or function under the name that checkpoints give it.
 
         @tfl.register_builder("my_project/MyModule")
         class MyModule(tfl.TfRLModule): ...
 
-    A file may use a registered class wherever a setting takes an object. Of algorithms,
-    learners and environment runners, settings only name the class and never call it.
+    Checkpoints hold names, not code; loading one looks the names up here. A file may
+    use a registered class wherever a setting takes an object. A class of algorithms,
+    learners or environment runners is only named by settings, never called.
 
     Args:
-        name: The name in files; by custom "<project>/<class>".
-        builder: What is called to build; left out in a decorator.
-        of: The class of what it builds, if `builder` is not that class itself.
-        arguments: Function of such an object returning the keyword arguments that
-            `builder` makes its equal from; subclasses inherit it. Without it files can
-            name the builder, but not hold objects it built.
-        as_a_whole: Whether an argument that files cannot hold makes the object one that
-            they cannot hold; otherwise that argument alone has to be given again.
-        refuse: Function of the arguments in a file returning those that have to be
-            given again, by name, and why.
+        name: The name in files, by convention "<project>/<class>".
+        builder: The class or function that builds the object; `None` in a decorator.
+        of: The class of the objects it builds, if `builder` is not that class itself.
+        arguments: Function that returns, for an object, the keyword arguments from
+            which `builder` makes an equal one. Subclasses inherit it. Without it, files
+            can name the builder but cannot hold its objects.
+        as_a_whole: If one argument cannot be held by files: True requires the whole
+            object to be given again, False that argument alone.
+        refuse: Function of the arguments in a file. It returns the arguments that have
+            to be given again, by name, each with the reason.
 
     Returns:
         The builder.
 
     Raises:
-        UsageError: If the name is taken, or is none.
+        UsageError: If the name is taken, empty or not a str.
     """
     if builder is None:
         return lambda decorated: register_builder(
@@ -111,8 +112,8 @@ def register_builder(
     if before is not None and before != builder and not is_same:
         raise UsageError(
             "register_builder()",
-            f"{name!r}, which is {_full_name(before)} already",
-            "a name of its own",
+            f"{name!r}, the name of {_full_name(before)}",
+            "a name that is not in use",
         )
     made: Any = of or builder
     if arguments is not None:
@@ -123,7 +124,7 @@ def register_builder(
 
 
 def name_of(builder: Callable) -> str:
-    """Returns the name of a builder in files: the registered one, or where it is from."""
+    """Returns a builder's name in files: the registered one or its import path."""
     for name, registered in _BUILDERS.items():
         if registered.build is builder:
             return name
@@ -132,10 +133,10 @@ def name_of(builder: Callable) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """An argument that is not saved: whoever loads the file gives it again.
+    """An argument that is not saved and has to be given again on loading.
 
     Attributes:
-        what: What it is.
+        what: A description of the argument.
     """
 
     what: str
@@ -145,7 +146,8 @@ def describe(value: Any) -> Any:
     """Returns `value` as plain Python, with builders in place of objects.
 
     Raises:
-        Undescribable: If it is neither plain Python nor of a class with `arguments`.
+        Undescribable: If the value is neither plain Python nor of a class with
+            `arguments`.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value
@@ -175,7 +177,7 @@ def describe(value: Any) -> Any:
 
 
 def describe_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns arguments as `describe` does; what it cannot hold, as to be given."""
+    """Describes arguments by name; those that files cannot hold become `Given`."""
     described = {}
     for name, value in arguments.items():
         try:
@@ -211,15 +213,15 @@ class Undescribable(Exception):
 
 @dataclasses.dataclass
 class Rebuilder:
-    """Builds what was described, and notes all that is in the way.
+    """Builds objects from their descriptions, and notes the arguments that are missing.
 
     Attributes:
         given: Arguments by name that win over those in descriptions, at any depth.
         builders: Builders by name, besides the registered ones.
-        missing: The arguments that are not in the description and not given either: by
-            name, what they were.
+        missing: The arguments that are neither in the description nor given: {name:
+            description}.
         known: The names of all arguments met so far.
-        used: Those of them that were given.
+        used: The names of known arguments that were given.
         dropped: Settings in the file that belong to a machine, by path.
     """
 
@@ -238,7 +240,7 @@ class Rebuilder:
 
         Args:
             described: The description of each argument.
-            of: The class that the arguments are for.
+            of: The class to be built.
         """
         return self._arguments(described, declaration_of(of))
 
@@ -262,7 +264,7 @@ class Rebuilder:
 
     @contextlib.contextmanager
     def telling(self, where: str, of: type[Exception] = Exception) -> Iterator[None]:
-        """Raises `BuilderError` in place of errors that a broken description causes."""
+        """Turns errors that a broken description causes into `BuilderError`."""
         try:
             yield
         except TFLearnerError:
@@ -272,15 +274,14 @@ class Rebuilder:
                 raise own from None
             raise BuilderError(
                 where,
-                f"a description nothing can be built from "
-                f"({type(error).__name__}: {error})",
+                f"an invalid description ({type(error).__name__}: {error})",
             ) from error
 
     def builder(self, name: str) -> Callable:
         """Returns the class or function of a name.
 
         Raises:
-            BuilderError: If it is neither registered nor among `builders`.
+            BuilderError: If the name is neither registered nor among `builders`.
         """
         return self._find(name).build
 
@@ -307,7 +308,7 @@ class Rebuilder:
         raise BuilderError(
             where,
             f"{len(self.missing)} settings that a file cannot hold ({listed})",
-            f"them given again: from_checkpoint(path, {again})",
+            f"these settings as arguments: from_checkpoint(path, {again})",
             "classes and functions that are registered by register_builder(), or "
             "passed as builders={name: builder}, are found by name; modules that need "
             "different ones can be given as a whole, by rl_module_spec= or module_spec=",
@@ -375,7 +376,7 @@ def _check_kind(
 
 
 def _known_names() -> str:
-    """Returns what a builder may be called, in a line that people can read."""
+    """Returns the known names of builders as one line of text."""
     own = sorted(name for name in _BUILDERS if not name.startswith(_PREFIXES))
     number = len(_BUILDERS) - len(own)
     text = f"one of {number} names of {' and '.join(_PREFIXES)}"
@@ -383,19 +384,19 @@ def _known_names() -> str:
 
 
 def _registered(name: str) -> Builder | None:
-    """Returns a builder by its registered name, or by where it is from."""
+    """Returns a builder by its registered name or its import path."""
     project, _, public = name.partition("/")
     if project == "tflearner" and public in dir(tflearner):
         # Public names of this library load, and so register, when they are first used.
         getattr(tflearner, public, None)
     if name in _BUILDERS:
         return _BUILDERS[name]
-    # It was saved before it was registered.
+    # A class that was saved before it was registered.
     return next((b for b in _BUILDERS.values() if _full_name(b.build) == name), None)
 
 
 def _as_builder(given: Callable) -> Builder:
-    """Returns the registered builder of a class or function; a new one if none is."""
+    """Returns the builder of a class or function: the registered one or a new one."""
     known = [builder for builder in _BUILDERS.values() if builder.build is given]
     of = given if isinstance(given, type) else None
     return known[0] if known else Builder(given, of)

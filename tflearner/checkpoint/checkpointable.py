@@ -41,16 +41,18 @@ CLASS, ARGUMENTS, COMPONENTS = "class", "arguments", "components"  # In metadata
 
 
 class Checkpointable(abc.ABC):
-    """Has a state that can be taken out, saved, restored, and rebuilt from files.
+    """Base class of objects that checkpoints save, restore and rebuild.
 
         path = learner.save_to_path("checkpoints")
-        learner.restore_from_path("checkpoints")  # The newest one in there.
+        learner.restore_from_path("checkpoints")  # The newest checkpoint.
         again = PPOTfLearner.from_checkpoint("checkpoints")
 
-    Files hold JSON and tensors, never code: see `CheckpointDirectory`.
+    Its `get_state` and `set_state` exchange the state in memory. Files hold JSON and
+    tensors, never code: see `CheckpointDirectory`.
 
     Attributes:
-        restore_report: The report of `from_checkpoint`, if it made this object.
+        restore_report: The report of `from_checkpoint`, if that method made this
+            object.
     """
 
     restore_report: RestoreReport | None = None
@@ -65,25 +67,25 @@ class Checkpointable(abc.ABC):
         """Returns the state as NumPy arrays and plain Python.
 
         Args:
-            components: Names of components, "a", or paths below them, "a/b"; `None` is
-                all of them.
-            not_components: What to leave out.
+            components: Names of components, "a", or paths below them, "a/b"; `None`
+                selects all.
+            not_components: Names or paths of components to exclude.
         """
 
     @abc.abstractmethod
     def set_state(self, state: StateDict) -> Any:
-        """Replaces what `state` holds."""
+        """Replaces the parts of the state that `state` holds."""
 
     def get_ctor_args_and_kwargs(self) -> tuple[tuple, dict[str, Any]]:
-        """Returns what the constructor was called with: live objects."""
+        """Returns the constructor's arguments, as live objects."""
         return (), {}
 
     def get_checkpointable_components(self) -> list[tuple[str, "Checkpointable"]]:
-        """Returns the parts that can be restored by themselves, by name."""
+        """Returns the parts that can be restored alone, as pairs of name and object."""
         return []
 
     def get_metadata(self) -> dict[str, Any]:
-        """Returns what files say on how to build this object again: JSON data."""
+        """Returns JSON data from which files rebuild this object."""
         metadata = {
             CLASS: name_of(type(self)),
             ARGUMENTS: describe_arguments(
@@ -106,24 +108,24 @@ class Checkpointable(abc.ABC):
     ) -> str:
         """Saves the state as a new step of a directory of checkpoints.
 
-        Either all of it is there afterwards, or, after an error or a crash, the steps
-        before are as they were.
+        Saving is atomic: after an error or a crash, the directory holds the steps that
+        it held before.
 
         Args:
-            path: The directory, made if need be; `None` makes a temporary one.
-            state: What to save; the present state by default.
-            step: The number of the step; above all that are there by default.
-            keep: How many steps to leave there; `None` leaves all. The newest healthy
-                one always stays.
-            allow_nonfinite: Whether to save weights that are not finite.
+            path: The directory, made if it is missing; `None` makes a temporary one.
+            state: The state to save; the current one by default.
+            step: The number of the step; by default larger than all existing ones.
+            keep: The number of steps to keep; `None` keeps all. The newest undamaged,
+                finite step is always kept.
+            allow_nonfinite: Whether to save non-finite weights.
 
         Returns:
             The directory of the step.
 
         Raises:
-            CheckpointError: If it cannot be written.
-            StepExistsError: If there is such a step; it is never overwritten.
-            NonFiniteStateError: If weights or optimizers hold NaN or infinities.
+            CheckpointError: If the files cannot be written.
+            StepExistsError: If the step exists; steps are never overwritten.
+            NonFiniteStateError: If weights or optimizers hold NaN or infinity.
             UsageError: If the path has the suffix of an export, such as ".keras".
         """
         check_is_no_export("save_to_path()", path)
@@ -148,15 +150,15 @@ class Checkpointable(abc.ABC):
         on_corrupt: str = "raise",
         allow_nonfinite: bool = False,
     ) -> RestoreReport:
-        """Replaces the state, or one component of it, by a saved one: exactly.
+        """Restores the state, or one component of it, from a checkpoint.
 
         Args:
-            path: A directory of checkpoints, of which the newest is taken, or the
+            path: A directory of checkpoints, whose newest step is read, or the
                 directory of one step.
-            component: The path of what to restore, "learner/rl_module/p0"; `None` is
-                everything.
-            strict: Whether everything has to fit. If not, what fits is loaded, and the
-                report says what was kept and ignored.
+            component: The path of the component, such as "learner/rl_module/p0"; `None`
+                restores everything.
+            strict: Whether everything has to fit. Otherwise the parts that fit are
+                loaded, and the report lists those that were kept and ignored.
             on_corrupt: "raise", or "previous" to go back to the newest intact step.
             allow_nonfinite: Whether to load weights that are not finite.
 
@@ -164,16 +166,17 @@ class Checkpointable(abc.ABC):
             What was loaded.
 
         Raises:
-            CheckpointError: If there is none, or it is damaged.
-            CheckpointMismatchError: If it does not fit; lists all that does not.
-                Nothing is changed in either case.
+            CheckpointError: If there is no checkpoint, or it is damaged.
+            CheckpointMismatchError: If it does not fit; lists every misfit. In either
+                case nothing is changed.
         """
         checkpoint = read_checkpoint(
             path, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite
         )
         names = _names(component)
         state, metadata = _below(checkpoint, names), _about(checkpoint, names)
-        # Of an algorithm's checkpoint, "learner" is also what a learner can restore.
+        # A learner can also restore the component "learner" of an algorithm's
+        # checkpoint.
         is_own = bool(names) and _class(metadata) == name_of(type(self))
         with telling(str(checkpoint.path)):
             plan = self._plan_restore(state, [] if is_own else names)
@@ -203,27 +206,27 @@ class Checkpointable(abc.ABC):
         allow_nonfinite: bool = False,
         **settings: Any,
     ) -> Self:
-        """Returns a new object in the state of the saved one.
+        """Builds a new object from a checkpoint and restores its state.
 
         Settings that belong to a machine, such as caches, directories and devices, get
-        their defaults. `restore_report.dropped` of the new object names them.
+        their defaults. The new object's `restore_report.dropped` names them.
 
         Args:
-            path: A directory of checkpoints, of which the newest is taken, or the
+            path: A directory of checkpoints, whose newest step is read, or the
                 directory of one step.
-            component: The path of the part that is wanted: of an algorithm's
-                checkpoint "learner" is its learner.
-            builders: Functions and classes by the names that files have for them,
-                besides those of `register_builder`.
+            component: The path of the component to build, such as "learner" in an
+                algorithm's checkpoint; `None` builds the whole.
+            builders: Functions and classes by their names in files, in addition to
+                those that `register_builder` registered.
             on_corrupt: "raise", or "previous" to go back to the newest intact step.
             allow_nonfinite: Whether to load weights that are not finite.
             **settings: Constructor arguments and settings by name. Those that files
                 cannot hold, such as functions, have to be given again; others replace
-                what was saved.
+                the saved values.
 
         Raises:
             BuilderError: If settings are missing; names all of them.
-            UsageError: If the checkpoint is of another class.
+            UsageError: If the checkpoint belongs to another class.
         """
         checkpoint = read_checkpoint(
             path, on_corrupt=on_corrupt, allow_nonfinite=allow_nonfinite
@@ -240,7 +243,7 @@ class Checkpointable(abc.ABC):
             for name in settings.keys() - rebuilder.used:
                 raise UnknownArgumentError(
                     where,
-                    f"{name!r}, which is no setting of what was saved",
+                    f"the unknown setting {name!r}",
                     f"one of {sorted(rebuilder.known)}",
                     did_you_mean(name, rebuilder.known),
                 )
@@ -262,7 +265,7 @@ class Checkpointable(abc.ABC):
         made._take_settings(rebuilder.used)
         return made
 
-    # What subclasses may change.
+    # Methods that subclasses may override.
 
     def _arguments_to_save(self) -> dict[str, Any]:
         """Returns the constructor arguments that files describe."""
@@ -311,19 +314,19 @@ class Checkpointable(abc.ABC):
         return RestorePlan(problems, apply)
 
     def _state_before(self, state: StateDict) -> StateDict:
-        """Returns one's own state, in the extent of what is to be restored."""
+        """Returns the current values of the parts that a restore would replace."""
         return self.get_state()
 
     def _set_own_state(self, state: StateDict) -> None:
-        """Replaces what is not the state of a component."""
+        """Replaces the state outside of components."""
         self.set_state(state)
 
     def _take_settings(self, names: Collection[str]) -> None:
-        """Lets settings that were given to `from_checkpoint` win over what was saved."""
+        """Replaces saved settings by those that were given to `from_checkpoint`."""
 
     @classmethod
     def _given(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        """Returns what is given for arguments in the file, by name."""
+        """Returns the values given for arguments in the file, by name."""
         return settings
 
     @classmethod
@@ -331,7 +334,7 @@ class Checkpointable(abc.ABC):
         return cls(**arguments)
 
     def _hint_of_parts(self, checkpoint: Checkpoint) -> str | None:
-        """Says which component to name, for a checkpoint of something larger."""
+        """Returns a hint with the components of a checkpoint of a larger object."""
         for name, metadata in _parts(checkpoint.about).items():
             if _class(metadata) == name_of(type(self)):
                 of = checkpoint.about.get(CLASS)
@@ -356,23 +359,23 @@ class Checkpointable(abc.ABC):
             raise UsageError(
                 f"{cls.__name__}.from_checkpoint()",
                 "a component that cannot be built by itself",
-                hint="build the object it belongs to",
+                hint="build the object that contains it",
             )
         try:
             saved: Any = rebuilder.builder(name)
         except BuilderError as error:
             raise BuilderError(
                 f"{cls.__name__}.from_checkpoint()",
-                f"a checkpoint of {name!r}, which is not registered here",
-                f"one of {name_of(cls)!r}",
+                f"a checkpoint of the unregistered class {name!r}",
+                f"a checkpoint of {name_of(cls)!r}",
                 "import that class and call its from_checkpoint",
             ) from error
         if not (isinstance(saved, type) and issubclass(saved, cls)):
             raise UsageError(
                 f"{cls.__name__}.from_checkpoint()",
                 f"a checkpoint of {name!r}",
-                f"one of {name_of(cls)!r} or a subclass",
-                "name the part you want: component=...",
+                f"a checkpoint of {name_of(cls)!r} or a subclass",
+                "name the component to build: component=...",
             )
         return saved
 
@@ -383,7 +386,7 @@ def _without(state: StateDict, parts: Collection[str]) -> StateDict:
 
 @contextlib.contextmanager
 def telling(where: str) -> Iterator[None]:
-    """Raises `CheckpointMismatchError` in place of errors of a malformed state."""
+    """Turns errors that a malformed state causes into `CheckpointMismatchError`."""
     try:
         yield
     except TFLearnerError:
@@ -398,13 +401,13 @@ def telling(where: str) -> Iterator[None]:
 
 
 def _warn_of_machine(where: str, dropped: Mapping[str, Any]) -> None:
-    """Warns of settings in a file that this library would not have written there."""
+    """Warns of machine settings in a file, which this library never writes."""
     marked = (isinstance(own, dict) and GIVEN in own for own in dropped.values())
     foreign = [path for path, is_marked in zip(dropped, marked) if not is_marked]
     if foreign:
         warnings.warn(
             f"{where}: the file sets {', '.join(foreign)}. Settings that belong to a "
-            "machine are not taken from files; pass those you want to from_checkpoint().",
+            "machine are not read from files; pass them to from_checkpoint() instead.",
             stacklevel=3,
         )
 

@@ -1,4 +1,4 @@
-"""Which components of a state are asked for."""
+"""Selections of the components of a state."""
 
 import dataclasses
 from collections.abc import Collection
@@ -18,19 +18,19 @@ class Components:
     ('p0',)
 
     Attributes:
-        wanted: Names or paths; `None` is everything.
-        unwanted: Names or paths to leave out; `None` is nothing.
+        wanted: Names or paths to include; `None` includes everything.
+        unwanted: Names or paths to exclude; `None` excludes nothing.
     """
 
     wanted: str | Collection[str] | None = None
     unwanted: str | Collection[str] | None = None
 
     def check(self, known: Collection[str], *, with_parts: Collection[str]) -> None:
-        """Raises `UsageError` for what is no component.
+        """Raises `UsageError` for unknown components.
 
         Args:
             known: The names of the components.
-            with_parts: Those of them below which there are others.
+            with_parts: The names of components that have components of their own.
         """
         for given in (self.wanted, self.unwanted):
             if not isinstance(given, Collection | None):
@@ -58,7 +58,7 @@ class Components:
         return listed and name not in _names(self.unwanted)
 
     def below(self, name: str) -> "Components":
-        """Returns what is selected inside a component."""
+        """Returns the selection inside a component."""
         wanted = None
         if self.wanted is not None and name not in _names(self.wanted):
             wanted = _below(name, self.wanted)

@@ -1,8 +1,8 @@
-"""Checkpoints of a run on disk: what no crash can lose and no stranger can use.
+"""Checkpoints of a run on disk: safe from crashes, and free of code.
 
     run/
-      .lock                       locked while somebody saves; what it says is a courtesy
-      step-000000001200/          here under this name = committed
+      .lock                       locked while a process saves; names the process
+      step-000000001200/          committed: named so after all files are written
         MANIFEST.json             written last; its second line is the SHA-256 of the first
         state.json                the state, and how to rebuild what it is the state of
         m0.weights.safetensors    arrays below "rl_module", then the id of module 0
@@ -12,20 +12,20 @@
       .trash-000000001100-<hex>/  being deleted
 
 Files are numbered: ids of modules stand inside of them only, so any id is fine. Nothing
-in them can be executed. How values become JSON is told in `state_tree`, how arrays become
-bytes in `tensor_files`, what a manifest says in `manifest.build`.
+in them can be executed. `state_tree` describes values as JSON, `tensor_files` arrays as
+bytes, and `manifest.build` the manifest.
 
-*Saving*: take the lock; refuse numbers that are not finite; refuse if the disk is too
-full; write every file into a staging directory and flush it, the manifest last; flush the
-directory; rename it to its final name; flush the parent. Only then are old steps removed,
-each renamed before it is deleted. After an error the steps are what they were before.
+*Saving*: take the lock; refuse non-finite numbers; refuse if the disk is too full;
+write every file into a staging directory and flush it, the manifest last; flush the
+directory; rename it to its final name; flush the parent. Only then remove old steps,
+each renamed before it is deleted. After an error the steps are the same as before.
 
-*Reading*: take no lock; take the newest step; check the manifest's own hash, its format,
-the exact set of regular files, their sizes and hashes; parse the very bytes that were
-hashed. A step that is removed meanwhile is no error: there is a newer one then.
+*Reading*: take no lock; open the newest step; check the manifest's own hash, its
+format, the exact set of regular files, their sizes and hashes; parse the very bytes
+that were hashed. If the step is removed meanwhile, read the newer one instead.
 
-*Cleaning up*: whoever holds the lock removes what a killed save left behind, by the exact
-pattern of its name, and leaves alone all that is unknown.
+*Cleaning up*: the holder of the lock removes the directories that a killed save left
+behind, by the exact pattern of their names. Unknown entries are kept.
 """
 
 import contextlib
@@ -54,22 +54,22 @@ from tflearner.errors import (
 
 _LOG = logging.getLogger(__name__)
 _LOCK = ".lock"
-# Suffixes of exported files, which checkpoints cannot have; `export.formats` adds its.
+# Suffixes of exports, which checkpoints cannot have; `export.formats` adds to them.
 EXPORT_SUFFIXES: set[str] = set()
 _SPARE, _SPARE_BYTES = 1.05, 16_384  # The manifest, directories, unfilled blocks.
 
 
 class CheckpointDirectory:
-    """The checkpoints of one run.
+    """The checkpoints of one run: a directory with one step per save.
 
         directory = CheckpointDirectory("run", keep=5)
         directory.save({"weights_seq_no": 3, "rl_module": {...}}, about={}, step=1200)
         state = directory.read().state
 
     Args:
-        path: The directory; the first save makes it.
-        keep: How many of the newest steps a save leaves there; `None` leaves all. The
-            newest one that is undamaged and finite stays in any case.
+        path: The directory. The first save makes it.
+        keep: The number of newest steps that a save keeps; `None` keeps all. The newest
+            undamaged, finite step is always kept.
     """
 
     def __init__(self, path: str | os.PathLike, *, keep: int | None = None):
@@ -104,25 +104,26 @@ class CheckpointDirectory:
         step: int | None = None,
         allow_nonfinite: bool = False,
     ) -> pathlib.Path:
-        """Saves a state as a new step; after an error all is as it was before.
+        """Saves a state as a new step; after an error the directory is unchanged.
 
         Args:
             state: Nested dicts, lists, tuples and sets of arrays and scalars of NumPy,
                 int, float, str, bool and `None`; keys are str, int or tuples of these.
-            about: The same without arrays: how to build what this is the state of.
-            step: The number of the step; one above the newest by default.
-            allow_nonfinite: Whether to save NaN and infinite numbers in arrays. Such a
-                step never counts as the one that retention has to keep.
+            about: Like `state`, without arrays: the description that rebuilds the
+                object.
+            step: The number of the step; by default one above the newest.
+            allow_nonfinite: Whether to save NaN and infinite numbers in arrays. A step
+                with such numbers is never the one that retention has to keep.
 
         Returns:
             The directory of the step.
 
         Raises:
-            CheckpointError: Names the path in the state of what cannot be saved, or what
-                the operating system says.
-            NonFiniteStateError: Names the module and the tensor.
-            CheckpointLockedError: If somebody else is saving here.
-            StepExistsError: If there is such a step.
+            CheckpointError: If a value cannot be saved, or the operating system
+                refuses.
+            NonFiniteStateError: If an array has non-finite numbers.
+            CheckpointLockedError: If another process or thread is saving here.
+            StepExistsError: If the step exists.
             DiskFullError: If there is too little space.
         """
         valid = step is None or (type(step) is int and 0 <= step <= steps.MAX_STEP)
@@ -161,19 +162,19 @@ class CheckpointDirectory:
         on_corrupt: str = "raise",
         allow_nonfinite: bool = False,
     ) -> Checkpoint:
-        """Reads a step, and checks every byte of it.
+        """Reads a step and checks every byte of it.
 
         Args:
-            step: Which one; the newest by default.
-            on_corrupt: "raise", or "previous" to go back from a step that is damaged, or
-                not finite, to the newest one before it that is neither.
-            allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
+            step: The number of the step; the newest by default.
+            on_corrupt: "raise", or "previous" to skip steps that are damaged or
+                non-finite and read the newest one before them.
+            allow_nonfinite: Whether arrays may hold NaN and infinite numbers.
 
         Raises:
-            CheckpointNotFoundError: If there is none.
-            CheckpointCorruptError: If it is not what was written.
-            CheckpointVersionError: If it was written by a newer version.
-            NonFiniteStateError: Names the module and the tensor.
+            CheckpointNotFoundError: If there is no such step.
+            CheckpointCorruptError: If the files differ from what was written.
+            CheckpointVersionError: If a newer version wrote it.
+            NonFiniteStateError: If an array has non-finite numbers.
         """
         _check_on_corrupt(on_corrupt)
         with _told(self.path):
@@ -204,11 +205,11 @@ class CheckpointDirectory:
         skipped: list[pathlib.Path],
         error: CheckpointError | None,
     ) -> int:
-        """The step to try next: the newest that was not skipped."""
+        """Returns the step to try next: the newest that was not skipped."""
         committed = self._committed()
         if step is not None and step not in committed:
             where = f"step {step!r} of {self.path}"
-            raise CheckpointNotFoundError(where, "none", f"one of {committed}")
+            raise CheckpointNotFoundError(where, f"not found among {committed}")
         left = [
             number
             for number in committed
@@ -233,7 +234,7 @@ class CheckpointDirectory:
         return CheckpointNotFoundError(f"directory {self.path}", what)
 
     def _committed(self) -> list[int]:
-        """All steps at one moment.
+        """Returns the committed steps at one moment.
 
         A listing made while others save may lack both the step that was there before
         and the one that replaced it, so only a directory that did not change counts.
@@ -253,15 +254,15 @@ class CheckpointDirectory:
         path = self.path / steps.name_of(step)
         if files.status(path) is not None:
             raise StepExistsError(
-                f"step {step}", f"one that is saved already, in {path}", "a new step"
+                f"step {step}", f"an existing step, in {path}", "a new step"
             )
 
     @contextlib.contextmanager
     def _saving(self, need: int) -> Iterator[list[int]]:
-        """Holds the lock, with debris removed and space left; gives the steps so far.
+        """Locks the directory, removes debris, checks for space and yields the steps.
 
         Args:
-            need: Bytes.
+            need: The bytes that the save will write.
         """
         where = f"directory {self.path}"
         try:
@@ -286,17 +287,17 @@ class CheckpointDirectory:
     def _free_bytes(self) -> int | None:
         try:
             return files.free_bytes(self.path)
-        except OSError:  # It is only for the text of another error.
+        except OSError:  # Only the text of another error needs it.
             return None
 
     def _retire(self, committed: list[int], healthy: int | None, *, saved: int) -> None:
-        """Removes old steps, and never the last one from which one could go on.
+        """Removes old steps, but never the last one that a run could resume from.
 
-        The save is done by now, so an error here is no reason to say that it failed: the
-        next save tries again.
+        The save is already complete, so an error here is only logged: the next save
+        tries again.
 
         Args:
-            committed: All steps.
+            committed: The committed steps.
             healthy: A step known to be undamaged and finite.
             saved: The step that was just saved.
         """
@@ -331,12 +332,12 @@ def read_checkpoint(
     on_corrupt: str = "raise",
     allow_nonfinite: bool = False,
 ) -> Checkpoint:
-    """Reads the newest step of a run, or one step; see `CheckpointDirectory.read`.
+    """Reads the newest step of a run, or one given step.
 
     Args:
-        path: The directory of a run, or that of a step.
-        on_corrupt: "raise", or "previous" to go back to the newest undamaged step.
-        allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
+        path: The directory of a run, or of one step.
+        on_corrupt: "raise", or "previous" to read the newest undamaged step.
+        allow_nonfinite: Whether arrays may hold NaN and infinite numbers.
     """
     _check_on_corrupt(on_corrupt)
     path = _absolute(path)
@@ -388,7 +389,7 @@ def check_is_no_export(where: str, path: Any) -> None:
             where,
             f"the path {reprlib.repr(text)}",
             "a directory of checkpoints",
-            f"export(path) writes {suffix} files, which act and cannot be continued",
+            f"export(path) writes {suffix} files, which act but cannot be restored",
         )
 
 
@@ -399,7 +400,7 @@ def _check_on_corrupt(wanted: str) -> None:
 
 @contextlib.contextmanager
 def _told(path: pathlib.Path) -> Iterator[None]:
-    """Says which directory it was that the operating system did not let us look at."""
+    """Turns errors of the operating system into `CheckpointError`."""
     try:
         yield
     except CheckpointError:
@@ -409,7 +410,7 @@ def _told(path: pathlib.Path) -> Iterator[None]:
 
 
 def _sequence_number(state: dict[str, Any]) -> int:
-    """The number of the state's weights, where a learner keeps it; 0 without one."""
+    """Returns the sequence number of the weights in a state; 0 if it has none."""
     below = state.get(COMPONENT_LEARNER)
     for holder in (state, below if isinstance(below, dict) else {}):
         number = holder.get(WEIGHTS_SEQ_NO)

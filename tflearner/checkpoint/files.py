@@ -1,4 +1,4 @@
-"""All that touches the disk: no other file here calls the operating system."""
+"""Access to the disk: no other file in this folder calls the operating system."""
 
 import contextlib
 import ctypes
@@ -25,7 +25,7 @@ _MAX_PIECES = 10_000  # Pieces of data to look at; the rest of a file is a hole.
 
 
 class HeldError(Exception):
-    """Somebody else holds a lock; `holder` is what they wrote into it."""
+    """A lock is held elsewhere; `holder` is the content of the lock file."""
 
     def __init__(self, holder: dict[str, Any]):
         super().__init__(holder)
@@ -46,7 +46,7 @@ def absolute(path: str | os.PathLike) -> pathlib.Path:
 
 
 def names(directory: pathlib.Path) -> list[str]:
-    """Returns what a directory holds, sorted; nothing if there is none."""
+    """Returns the sorted names in a directory; an empty list if it does not exist."""
     try:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
@@ -54,7 +54,7 @@ def names(directory: pathlib.Path) -> list[str]:
 
 
 def status(path: pathlib.Path) -> os.stat_result | None:
-    """Returns what lies at a path, links not followed; `None` for nothing."""
+    """Returns the status of a path, links not followed; `None` if nothing is there."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -68,7 +68,7 @@ def is_directory(path: pathlib.Path) -> bool:
 
 
 def size_of(path: pathlib.Path) -> int | None:
-    """Returns the bytes of a regular file; `None` for all else, also a link to one."""
+    """Returns a regular file's size in bytes; `None` for anything else, even a link."""
     found = status(path)
     regular = found is not None and stat.S_ISREG(found.st_mode)
     return found.st_size if found is not None and regular else None
@@ -77,8 +77,7 @@ def size_of(path: pathlib.Path) -> int | None:
 def bytes_in_holes(path: pathlib.Path) -> int:
     """Returns how many bytes of a file were never written, and read as zeros.
 
-    A file system that compresses also stores fewer blocks than bytes; that alone makes
-    no hole.
+    A compressing file system stores fewer blocks than bytes, too, which makes no hole.
     """
     found = os.lstat(path)
     if found.st_size <= found.st_blocks * 512:
@@ -98,13 +97,13 @@ def bytes_in_holes(path: pathlib.Path) -> int:
 
 
 def identity(path: pathlib.Path) -> tuple[int, int] | None:
-    """Returns a key that distinguishes a directory from a later one of its name."""
+    """Returns a key that distinguishes a directory from a later one with its name."""
     found = status(path)
     return (found.st_dev, found.st_ino) if found is not None else None
 
 
 def make_directories(path: pathlib.Path) -> None:
-    """Makes a directory and its parents where they are missing, durably."""
+    """Makes a directory and its missing parents durably."""
     if os.path.isdir(path):
         return
     make_directories(path.parent)
@@ -136,11 +135,11 @@ def write_file(path: pathlib.Path, pieces: list[memoryview]) -> None:
 
 
 def open_regular(path: pathlib.Path, flags: int = os.O_RDONLY) -> int:
-    """Opens a regular file; never a link, a pipe, a socket or a device.
+    """Opens a regular file, never a link, a pipe, a socket or a device.
 
     Args:
         path: The file.
-        flags: How to open it, as for `os.open`. With `os.O_CREAT` it may be new.
+        flags: As for `os.open`. With `os.O_CREAT` the file may be new.
 
     Returns:
         The descriptor, which the caller closes.
@@ -169,12 +168,12 @@ def read_file(path: pathlib.Path, size: int) -> np.ndarray:
     """Returns the contents of a regular file of `size` bytes. uint8 [size].
 
     Raises:
-        OSError: If it is no regular file of this size.
+        OSError: If the path is not a regular file of this size.
     """
     descriptor = open_regular(path)
     try:
         if os.fstat(descriptor).st_size != size:
-            raise OSError(errno.EIO, f"no regular file of {size} bytes", str(path))
+            raise OSError(errno.EIO, f"not a regular file of {size} bytes", str(path))
         data = np.empty(size, np.uint8)
         view, done = data.data, 0
         while done < size:
@@ -209,12 +208,12 @@ def sync_directory(path: pathlib.Path) -> None:
 
 
 def rename(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Renames within one directory; not yet durable."""
+    """Renames a file or directory within its parent; not yet durable."""
     os.rename(source, target)
 
 
 def remove(path: pathlib.Path) -> None:
-    """Removes a file, or a directory with all that is in it, following no links."""
+    """Removes a file, or a directory with all its contents, following no links."""
     if is_directory(path):
         shutil.rmtree(path)
     else:
@@ -222,20 +221,20 @@ def remove(path: pathlib.Path) -> None:
 
 
 def free_bytes(path: pathlib.Path) -> int | None:
-    """Returns how much can be written; `None` where the file system does not know."""
+    """Returns the free bytes of a file system; `None` if it does not know."""
     found = os.statvfs(path)
     return found.f_bavail * found.f_frsize if found.f_blocks else None
 
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a file, which ends with the process at the latest.
+    """Holds the lock of a file, at most until the process ends.
 
-    The lock belongs to the open file, so two threads exclude each other as two
-    processes do. What the file says of its holder is for error messages only.
+    The lock belongs to the open file, so it excludes threads as well as processes. The
+    name of the holder in the file is for error messages only.
 
     Raises:
-        HeldError: At once, if somebody else holds it.
+        HeldError: At once, if another process or thread holds it.
     """
     descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
     try:
@@ -251,18 +250,18 @@ def locked(path: pathlib.Path) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
-        with contextlib.suppress(OSError):  # No reason to say that a save failed.
+        with contextlib.suppress(OSError):  # The save itself has succeeded.
             os.close(descriptor)
 
 
 def replace_directory(stage: pathlib.Path, target: pathlib.Path) -> None:
-    """Puts a finished directory in the place of another, or of nothing.
+    """Moves a finished directory to its place, where an older one may be.
 
-    Whoever opens `target` finds the old one or the new one, complete. Only where the
-    system cannot exchange two directories is there an instant with neither.
+    A reader of `target` finds the old or the new directory, complete. If the system
+    cannot exchange two directories, there is an instant with neither.
 
     Args:
-        stage: The new directory, beside `target`; it is gone afterwards.
+        stage: The new directory, beside `target`. It is gone afterwards.
         target: A directory, or nothing.
     """
     for directory, _, files in os.walk(stage):
@@ -288,7 +287,7 @@ def replace_directory(stage: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def _exchange(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Exchanges two paths in one step; returns whether the system could."""
+    """Exchanges two paths in one step; returns whether the system supports that."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False
@@ -310,7 +309,7 @@ def _sync_file(path: pathlib.Path) -> None:
 
 
 def _sign(descriptor: int) -> None:
-    """Writes the holder into a lock file, unless it may be a file of another program.
+    """Writes the holder into a lock file, unless the file may be another program's.
 
     A file with a second name, such as a hard link in a backup, is locked but not
     written.

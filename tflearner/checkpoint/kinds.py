@@ -70,7 +70,7 @@ class Declaration:
     refuse: Refuse = lambda described: {}
 
     def taken_by(self, argument: str) -> Collection[str]:
-        """Returns which kinds an argument takes."""
+        """Returns the kinds that an argument takes."""
         takes = self.takes.get(argument, self.takes.get(_OTHERS, ()))
         return (*takes, OWN) if takes else ()
 

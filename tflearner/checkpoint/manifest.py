@@ -1,4 +1,4 @@
-"""The manifest of a step: what belongs to it, and the hashes that prove it."""
+"""The manifest of a step: the list of its files with their hashes."""
 
 import functools
 import hashlib
@@ -43,7 +43,7 @@ def build(
         parent: The newest step when this one was saved.
         files: {name: {"bytes": size, "sha256": hash}} of all other files.
         modules: {module id: {"n": number in file names, "spec_sha256": hash over the
-            sorted [key, shape, dtype] of its weights, "tensors": how many they are}}.
+            sorted [key, shape, dtype] of its weights, "tensors": their number}}.
     """
     content = {
         "format": FORMAT,
@@ -65,8 +65,8 @@ def parse(data: bytes) -> dict[str, Any]:
     """Returns the content of a manifest.
 
     Raises:
-        ValueError: If it is not what `build` made.
-        CheckpointVersionError: If it is of a format that cannot be read here.
+        ValueError: If `build` did not make the data.
+        CheckpointVersionError: If this version cannot read the format.
     """
     line, _, digest = data.partition(b"\n")
     if digest != hashlib.sha256(line).hexdigest().encode() + b"\n":
@@ -87,7 +87,7 @@ def _check_version(content: dict[str, Any]) -> None:
     if found > VERSION:
         raise CheckpointVersionError(
             "checkpoint",
-            f"one written by format {found}",
+            f"format {found}",
             f"format {OLDEST_VERSION}..{VERSION}",
             "upgrade tflearner",
             found=found,
@@ -96,7 +96,7 @@ def _check_version(content: dict[str, Any]) -> None:
 
 
 def _check(content: dict[str, Any]) -> None:
-    """Raises if something is not of the type that readers rely on."""
+    """Raises if a value is not of the type that readers rely on."""
     for name in ("step", "seq"):
         _require(is_int(content[name], 0), name)
     _require(type(content["finite"]) is bool, "finite")
@@ -118,7 +118,7 @@ def _require(holds: object, what: str) -> None:
 
 @functools.cache
 def _versions() -> dict[str, str | None]:
-    """Versions of what wrote a checkpoint, without importing any of it."""
+    """Returns the versions of the packages in use, without importing them."""
     return {
         "tflearner": tflearner.__version__,
         "tensorflow": _version_of("tensorflow"),

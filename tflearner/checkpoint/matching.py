@@ -16,13 +16,13 @@ _MORE_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")  # Not of kind "f".
 
 @dataclasses.dataclass
 class Match:
-    """A saved state held against one's own, array by array.
+    """A comparison of a saved state with an object's own state, array by array.
 
     Attributes:
-        loaded: Paths that both have, with equal shapes and dtypes.
-        kept: Paths of one's own that the saved state has not, or not in that form.
-        ignored: Paths of the saved state that one has not oneself.
-        problems: A few words on each path that is not loaded.
+        loaded: Paths in both states, with equal shapes and dtypes.
+        kept: Paths of the own state that the saved one lacks or has in another form.
+        ignored: Paths that only the saved state has.
+        problems: The reason for each path that is not loaded.
     """
 
     loaded: list[Path] = dataclasses.field(default_factory=list)
@@ -31,13 +31,13 @@ class Match:
     problems: list[str] = dataclasses.field(default_factory=list)
 
     def keep(self, paths: Collection[Path]) -> None:
-        """Keeps paths that were to be loaded."""
+        """Moves paths from the loaded to the kept ones."""
         self.loaded = [path for path in self.loaded if path not in paths]
         self.kept += paths
 
 
 def match(saved: StateDict, own: StateDict) -> Match:
-    """Returns what of `saved` fits `own`: nested dicts of arrays."""
+    """Compares nested dicts of arrays: the parts of `saved` that fit `own`."""
     theirs, mine = dict(_leaves(saved)), dict(_leaves(own))
     result = Match()
     for path, leaf in mine.items():
@@ -64,7 +64,7 @@ def check(where: str, problems: list[str], hint: str | None = None) -> None:
 
 
 def merged(own: StateDict, saved: StateDict, paths: Collection[Path]) -> StateDict:
-    """Returns `own` with what `saved` has at `paths`."""
+    """Returns a copy of `own` with the values of `saved` at `paths`."""
     result = _copied(own)
     for path in paths:
         *parents, name = path
@@ -86,7 +86,7 @@ def as_numbers(value: Any) -> np.ndarray | None:
 
 
 def problems_with_names(saved: Collection[str], own: Collection[str]) -> list[str]:
-    """Returns what is missing in `saved`, and what is unexpected there."""
+    """Returns one problem for each name that `saved` lacks or has in excess."""
     missing = [f"missing {name!r}" for name in own if name not in saved]
     return missing + [f"unexpected {name!r}" for name in saved if name not in own]
 

@@ -18,7 +18,7 @@ def checked(where: str, generator: np.random.Generator, state: Any) -> Any:
         state: The saved state.
 
     Raises:
-        CheckpointMismatchError: If the generator cannot have this state.
+        CheckpointMismatchError: If the generator cannot be in this state.
     """
     bits: Any = type(generator.bit_generator)()
     kind = type(bits).__name__

@@ -1,4 +1,4 @@
-"""Plans of restores, and reports of restores."""
+"""Plans and reports of restores."""
 
 import dataclasses
 from collections.abc import Callable, Collection
@@ -9,17 +9,20 @@ from tflearner.checkpoint.matching import Match
 
 @dataclasses.dataclass(frozen=True)
 class RestoreReport:
-    """Report of a restore, by path: "learner/rl_module/p0/000/kernel".
+    """A report of what a restore loaded, kept and ignored.
 
     Attributes:
-        loaded: What was replaced.
-        kept: What the checkpoint has not, or not in that shape, and so stayed.
-        ignored: What the checkpoint has and the object has not.
-        reset: Optimizers that start anew, since their variables are of another step.
+        loaded: Paths that were replaced, such as "learner/rl_module/p0/000/kernel".
+        kept: Paths that kept their values, because the checkpoint lacks them or has
+            another shape there.
+        ignored: Paths that only the checkpoint has.
+        reset: Optimizers that were reset, because not all of their weights were
+            restored.
         path: The directory of the step that was read.
-        skipped: Newer steps that are damaged, with `on_corrupt="previous"`.
+        skipped: Damaged newer steps that `on_corrupt="previous"` skipped.
         dropped: Settings of the machine that wrote the checkpoint, such as
-            "compile_cache". They have their defaults. Only `from_checkpoint` drops any.
+            "compile_cache", that have their defaults here. Only `from_checkpoint` drops
+            settings.
     """
 
     loaded: tuple[str, ...] = ()
@@ -32,7 +35,7 @@ class RestoreReport:
 
     @classmethod
     def of(cls, fits: Match) -> "RestoreReport":
-        """Returns the report of what was matched array by array."""
+        """Returns the report of a match of arrays."""
         return cls(
             loaded=tuple(map("/".join, fits.loaded)),
             kept=tuple(map("/".join, fits.kept)),
@@ -41,7 +44,7 @@ class RestoreReport:
 
     @classmethod
     def of_names(cls, saved: Collection[str], own: Collection[str]) -> "RestoreReport":
-        """Returns the report of a restore of what both have."""
+        """Returns the report of a restore of the names that both sides have."""
         return cls(
             loaded=tuple(name for name in own if name in saved),
             kept=tuple(name for name in own if name not in saved),
@@ -73,11 +76,12 @@ _PARTS = ("loaded", "kept", "ignored", "reset")
 
 @dataclasses.dataclass(frozen=True)
 class RestorePlan:
-    """Plan of a restore, made before anything is changed.
+    """A plan of a restore, made before anything is changed.
 
     Attributes:
-        problems: What does not fit, for whoever wants everything or nothing.
-        apply: Restores what fits, or nothing if it raises; returns what was done.
+        problems: The misfits; a strict restore requires that there are none.
+        apply: Restores the parts that fit and returns a report. If it raises, nothing
+            is changed.
     """
 
     problems: list[str]

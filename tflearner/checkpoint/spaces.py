@@ -1,4 +1,4 @@
-"""How files write down the spaces of gymnasium: as JSON arguments of their builders."""
+"""Describes the spaces of gymnasium as JSON arguments of their builders."""
 
 import math
 from typing import Any
@@ -31,7 +31,7 @@ def _of_box(space: gym.spaces.Box) -> dict[str, Any]:
 
 
 def _bound(bound: np.ndarray) -> Any:
-    """One number where all are the same: an image's bounds are 28,224 zeros and 255s."""
+    """Returns one number if all are equal, as in the 28,224 bounds of an image."""
     if not bound.size:
         return 0
     is_uniform = bool((bound == bound.flat[0]).all())
@@ -66,7 +66,7 @@ def _multi_binary(n: Any) -> gym.spaces.MultiBinary:
 
 
 def _spend_on_values(what: str, num: int) -> None:
-    """Takes memory for networks that read or return a number for each value."""
+    """Takes memory from the budget for networks with an input or output per value."""
     budget.spend(f"{what} of {num} values", 4 * num)
 
 

@@ -1,4 +1,4 @@
-"""A state as the contents of files, and back."""
+"""Converts a state to the contents of files, and back."""
 
 import dataclasses
 import hashlib
@@ -22,12 +22,12 @@ _KINDS = {COMPONENT_RL_MODULE: "weights", COMPONENT_OPTIMIZER: "slots"}
 
 @dataclasses.dataclass
 class StateFiles:
-    """The arrays of a state by file and key, and all the rest of it as JSON.
+    """The arrays of a state by file and key, and the rest of the state as JSON.
 
     Attributes:
-        numbers: The number in the file names of each module. {module id: n}
+        numbers: {module id: its number in file names}.
         arrays: {file name: {key: array}}.
-        tree: What `state.json` holds: "about" and "state".
+        tree: The content of `state.json`: "about" and "state".
     """
 
     numbers: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -38,7 +38,7 @@ class StateFiles:
         """Returns {file name: pieces of its contents}.
 
         Raises:
-            CheckpointError: For too many numbers outside of arrays.
+            CheckpointError: If there are too many numbers outside of arrays.
         """
         try:
             files = {STATE: [memoryview(strict_json.dumps(self.tree))]}
@@ -50,7 +50,7 @@ class StateFiles:
             raise CheckpointError("state", str(error), hint=hint) from error
 
     def modules(self) -> dict[str, dict[str, Any]]:
-        """Returns {module id: number, count and hash of the spec of its weights}."""
+        """Returns {module id: its number, and the count and hash of its weights}."""
         return {mid: self._module(number) for mid, number in self.numbers.items()}
 
     def non_finite(self) -> Iterator[str]:
@@ -72,7 +72,7 @@ class StateFiles:
         return {"n": number, "spec_sha256": digest, "tensors": len(weights)}
 
     def _put(self, path: Path, array: np.ndarray) -> list[str]:
-        """Files an array; returns its file, its key and what else a reader needs."""
+        """Assigns an array to a file; returns file, key and, if needed, the dtype."""
         name, path = self._file_of(path)
         own = self.arrays.setdefault(name, {})
         readable = "/".join(path).encode("utf-8", "backslashreplace").decode()
@@ -85,7 +85,7 @@ class StateFiles:
         return [name, key] if unnamed is None else [name, key, unnamed]
 
     def _file_of(self, path: Path) -> tuple[str, Path]:
-        """The file for an array, and the part of its path that stays to be its key."""
+        """Returns an array's file, and the part of its path that becomes its key."""
         for at, component in enumerate(path[:-2]):
             if component in _KINDS:
                 number = self.numbers.setdefault(path[at + 1], len(self.numbers))
@@ -98,10 +98,10 @@ def encode(state: dict, about: dict) -> StateFiles:
 
     Args:
         state: Nested values, see `state_tree`.
-        about: The same without arrays.
+        about: Nested values without arrays.
 
     Raises:
-        CheckpointError: Names the path of what cannot be stored.
+        CheckpointError: If a value cannot be stored; names its path.
     """
     for name, value in (("state", state), ("about", about)):
         if type(value) is not dict:
@@ -117,7 +117,7 @@ def encode(state: dict, about: dict) -> StateFiles:
 def decode(
     data: dict[str, np.ndarray], numbers: dict[str, int]
 ) -> tuple[dict, dict, StateFiles]:
-    """Returns state, about and files.
+    """Converts the contents of files back to a state, `about` and a `StateFiles`.
 
     Args:
         data: {file name: contents}. uint8 [N] each.

@@ -1,6 +1,7 @@
-"""Nested Python values as JSON, and back, exact in type and bits.
+"""Converts nested Python values to JSON and back, exact in type and bits.
 
-What JSON has stands for itself. The rest is an object with one key that begins with `$`:
+Values that JSON has are written as they are. Any other value is an object with one key
+that begins with `$`:
 
     {"$tuple": [1, 2]}    {"$set": [..]}    {"$frozenset": [..]}
     {"$dict": [[key, value], ..]}    keys that are no strings, or begin with "$"
@@ -34,25 +35,25 @@ _MAX_EQUAL_HASHES = 64  # -1 and -2 have one hash, so tuples of n of them have 2
 
 
 def to_json(value: Any, path: Path, put: Callable[[Path, np.ndarray], Any]) -> Any:
-    """Returns what `from_json` makes `value` of.
+    """Converts nested values to JSON, for `from_json`.
 
     Args:
-        value: The nested values. What is made of them stands one level deep.
-        path: Where they are, for error messages.
+        value: The nested values, which will stand one level deep in a file.
+        path: Their path, for error messages.
         put: Takes an array and returns JSON that says where it went.
 
     Raises:
-        CheckpointError: Names the path of what cannot be stored.
+        CheckpointError: If a value cannot be stored; names its path.
     """
     return _Writer(put).write(value, path, depth=2)
 
 
 def from_json(node: Any, take: Callable[[Any], np.ndarray]) -> Any:
-    """Returns the nested values.
+    """Converts JSON back to nested values.
 
     Args:
-        node: From `to_json`.
-        take: Returns the array of what `put` returned.
+        node: The result of `to_json`.
+        take: Takes a result of `put` and returns the array.
 
     Raises:
         ValueError, TypeError, KeyError: If `to_json` never made `node`.
@@ -190,7 +191,7 @@ def _read_dict(pairs: list) -> dict:
 
 
 def _check_hashes(items: list) -> None:
-    """Refuses ints that were chosen so that a dict or set of them takes hours."""
+    """Refuses ints with equal hashes, of which a dict or set would take hours."""
     hashes = np.fromiter(map(hash, items), np.int64, len(items))
     _, counts = np.unique(hashes, return_counts=True)
     if counts.max(initial=0) > _MAX_EQUAL_HASHES:

@@ -1,4 +1,4 @@
-"""One step on disk: how it is committed, and how it is read."""
+"""Commits a step to disk and reads it back."""
 
 import contextlib
 import dataclasses
@@ -38,9 +38,9 @@ class Checkpoint:
     Attributes:
         path: The directory of the step.
         step: Its number.
-        state: What was saved: the same types, the same bits.
-        about: What was said on how to rebuild the object.
-        manifest: What the manifest says: sizes, hashes, versions, modules.
+        state: The saved state, exact in type and bits.
+        about: The description that rebuilds the object.
+        manifest: The content of the manifest: sizes, hashes, versions, modules.
         skipped: The directories of newer steps that are damaged, newest first.
     """
 
@@ -78,7 +78,7 @@ def is_debris(name: str) -> bool:
 
 
 def trash(path: pathlib.Path) -> None:
-    """Removes a step; whoever looks finds all of it or nothing.
+    """Removes a step; a reader finds all of it or nothing.
 
     Args:
         path: The directory of the step.
@@ -89,7 +89,7 @@ def trash(path: pathlib.Path) -> None:
 
 
 def _hide(path: pathlib.Path) -> pathlib.Path:
-    """Gives a step a name under which it counts as deleted."""
+    """Renames a step so that it counts as deleted."""
     suffix = path.name.removeprefix("step-")
     hidden = path.with_name(f".trash-{suffix}-{files.random_suffix()}")
     files.rename(path, hidden)
@@ -98,7 +98,7 @@ def _hide(path: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def hashed(contents: dict[str, list[memoryview]]) -> Iterator[Digests]:
-    """Gives {file name: hash}, each worked out by another thread meanwhile."""
+    """Yields {file name: hash}; another thread computes each hash meanwhile."""
     with ThreadPoolExecutor(2) as pool:
         yield {name: pool.submit(_sha256, own) for name, own in contents.items()}
 
@@ -110,14 +110,14 @@ def commit(
     digests: Digests,
     **facts: Any,
 ) -> pathlib.Path:
-    """Writes a step; it is there, complete and durable, or not at all.
+    """Writes a step, either completely and durably or not at all.
 
     Args:
         run: The directory of the run, locked by the caller.
         step: A number that is not taken.
         contents: {file name: pieces}.
         digests: {file name: hash}, see `hashed`.
-        **facts: What else the manifest says, see `manifest.build`.
+        **facts: The other arguments of `manifest.build`.
 
     Returns:
         The directory of the step.
@@ -140,7 +140,7 @@ def commit(
         files.sync_directory(stage)
         files.rename(stage, target)
     except BaseException:
-        with contextlib.suppress(OSError):  # The first error is the one that counts.
+        with contextlib.suppress(OSError):  # The first error is the one to report.
             files.remove(stage)
         raise
     try:
@@ -152,11 +152,11 @@ def commit(
 
 
 def _take_back(target: pathlib.Path, cause: BaseException) -> None:
-    """Removes a step that is complete, but may be gone after a power cut."""
+    """Removes a step that is complete but not yet durable."""
     try:
         hidden = _hide(target)
     except OSError:
-        what = f"saved, and perhaps not for good: {cause}"
+        what = f"saved, but a power cut may lose it: {cause}"
         raise CheckpointError(f"checkpoint {target}", what, unchanged=False) from cause
     with contextlib.suppress(OSError):
         files.sync_directory(target.parent)
@@ -171,16 +171,16 @@ def _sha256(pieces: list[memoryview]) -> str:
 
 
 def read(path: pathlib.Path, *, allow_nonfinite: bool = False) -> Checkpoint:
-    """Reads one step, and checks every byte of it on the way.
+    """Reads one step and checks every byte of it.
 
     Args:
         path: The directory of the step.
-        allow_nonfinite: Whether NaN and infinite numbers in arrays are welcome.
+        allow_nonfinite: Whether arrays may hold NaN and infinite numbers.
 
     Raises:
-        CheckpointCorruptError: If it is not what was written.
-        CheckpointVersionError: If it was written in a format unknown here.
-        NonFiniteStateError: If it has numbers that are not finite.
+        CheckpointCorruptError: If the files differ from what was written.
+        CheckpointVersionError: If this version does not know the format.
+        NonFiniteStateError: If an array has non-finite numbers.
     """
     with _refusing(path):
         facts, data = _checked_bytes(path)
@@ -197,9 +197,9 @@ def check_finite(parts: StateFiles, where: str, *, finite: bool = True) -> None:
     """Raises `NonFiniteStateError` for NaN and infinite numbers in arrays.
 
     Args:
-        parts: What to look through.
-        where: What errors are about.
-        finite: What a manifest says of it.
+        parts: The arrays to check.
+        where: The name of the checkpoint in errors.
+        finite: Whether the manifest says that all numbers are finite.
     """
     faults = list(parts.non_finite())
     if not finite and not faults:
@@ -207,11 +207,11 @@ def check_finite(parts: StateFiles, where: str, *, finite: bool = True) -> None:
     if faults:
         more = f"; and {len(faults) - 3} arrays more" if len(faults) > 3 else ""
         got = "; ".join(faults[:3]) + more
-        raise NonFiniteStateError(where, got, hint="allow_nonfinite=True takes it")
+        raise NonFiniteStateError(where, got, hint="allow_nonfinite=True accepts it")
 
 
 def _checked_bytes(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The manifest of a step and {file name: contents}, as they were written."""
+    """Returns the checked manifest of a step, and {file name: contents}."""
     found = {name: files.size_of(path / name) for name in files.names(path)}
     size = found.pop(manifest.NAME, None)
     if size is None:
@@ -243,7 +243,7 @@ def _checked_bytes(path: pathlib.Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def _check_holes(path: pathlib.Path, sizes: dict[str, int]) -> None:
-    """Refuses sparse files, which take far more memory than they take of a disk."""
+    """Refuses sparse files, which need far more memory than disk space."""
     holes = {name: files.bytes_in_holes(path / name) for name in sizes}
     written = sum(sizes.values()) - sum(holes.values())
     if sum(holes.values()) > written // 2 + _MAX_HOLES:
@@ -256,14 +256,14 @@ def _check_holes(path: pathlib.Path, sizes: dict[str, int]) -> None:
 
 @contextlib.contextmanager
 def _refusing(path: pathlib.Path) -> Iterator[None]:
-    """Names the directory in whatever goes wrong while its bytes are read."""
+    """Turns errors in reading a directory into checkpoint errors that name it."""
     where = f"checkpoint {path}"
     try:
         yield
     except CheckpointError:
         raise
     except OSError as error:
-        # Others, as too many open files, say nothing about what is on the disk.
+        # Others, such as too many open files, say nothing about the data on the disk.
         damage = error.errno in (errno.EIO, errno.ELOOP, errno.ENXIO, errno.ENOENT)
         kind = CheckpointCorruptError if damage else CheckpointError
         raise kind(where, str(error)) from error

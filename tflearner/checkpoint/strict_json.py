@@ -1,4 +1,4 @@
-"""JSON with limits: what is not plainly valid is refused, at little cost."""
+"""JSON with limits: invalid or oversized text is refused at little cost."""
 
 import collections
 import json
@@ -20,7 +20,7 @@ _LEVELS[[*_OPENING]], _LEVELS[[*_CLOSING]] = 1, -1
 
 
 def dumps(value: Any, max_names: int = MAX_NAMES) -> bytes:
-    """Returns ASCII without line breaks that `loads` accepts.
+    """Returns a value as JSON that `loads` accepts: ASCII without line breaks.
 
     Args:
         value: The value.

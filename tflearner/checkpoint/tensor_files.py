@@ -1,4 +1,4 @@
-"""Arrays as safetensors files, and back.
+"""Converts arrays to safetensors files and back.
 
 A file is the length of its header (8 bytes, little-endian), the header in JSON,
 
@@ -67,11 +67,11 @@ def name_of_unnamed(dtype: np.dtype) -> str | None:
 
 
 def with_dtype(array: np.ndarray, name: str | None = None) -> np.ndarray:
-    """Returns an array as it was before it was stored.
+    """Returns a stored array with its original dtype.
 
     Args:
-        array: What the file holds.
-        name: What `name_of_unnamed` said.
+        array: The array in the file.
+        name: The result of `name_of_unnamed`.
     """
     if name is not None:
         dtype = DTYPES[name]
@@ -144,7 +144,7 @@ def _item_bytes(array: np.ndarray) -> int:
 
 
 def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
-    """The parsed header, and where the tensors start."""
+    """Returns the parsed header, and the offset of the first tensor."""
     length = int.from_bytes(data[:_LENGTH_BYTES].tobytes(), "little")
     start = _LENGTH_BYTES + length
     begin = data[_LENGTH_BYTES : _LENGTH_BYTES + 1].tobytes()
@@ -154,7 +154,7 @@ def _header(data: np.ndarray) -> tuple[dict[str, Any], int]:
 
 
 def _checked(key: str, entry: Any) -> tuple[np.dtype, list[int], list[int]]:
-    """The dtype, shape and offsets of one tensor."""
+    """Returns the checked dtype, shape and offsets of one tensor."""
     fault = _fault(entry)
     if fault:
         raise ValueError(f"tensor {key[:80]!r} has {fault}")
@@ -162,7 +162,7 @@ def _checked(key: str, entry: Any) -> tuple[np.dtype, list[int], list[int]]:
 
 
 def _fault(entry: Any) -> str | None:
-    """Returns the fault of a tensor as the header describes it."""
+    """Returns the fault in a tensor's header entry; `None` if it is valid."""
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         return "not exactly a dtype, a shape and data_offsets"
     name, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
