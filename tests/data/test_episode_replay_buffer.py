@@ -451,9 +451,9 @@ BAD_EPISODES = {
         "'bad', column 'observations': got items of unequal shapes",
     ),
     "structure": (bad_episode(observations=[{"a": 1}, {"a": 2}]), "a dict"),
-    "unlike items": (
+    "unequal items": (
         bad_episode(observations=[{"a": 1}, {"b": 2}]),
-        "unlike structure",
+        "unequal structure",
     ),
     "texts": (bad_episode(observations=["x", "y"]), "got <U1"),
     "kind of action": (bad_episode(actions=np.zeros(1, np.float32)), "'actions'"),
@@ -462,7 +462,7 @@ BAD_EPISODES = {
     "ragged rewards": (bad_episode(rewards=[[1.0, 2.0], [1.0]][:1]), "'rewards'"),
     "end without a step": (
         SingleAgentEpisode("bad", observations=[np.float32(0)], terminated=True),
-        "an end without a step",
+        "the end of an episode without its last step",
     ),
     "many agents": (MultiAgentEpisode(), "single_agent_episodes"),
     "no episode": ("x", "a str"),

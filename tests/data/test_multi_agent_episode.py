@@ -319,7 +319,7 @@ def test_nothing_goes_before_the_reset():
         lambda: MultiAgentEpisode().cut(),
         lambda: MultiAgentEpisode("e").concat_episode(MultiAgentEpisode("e")),
     ):
-        with pytest.raises(UsageError, match="no reset before it"):
+        with pytest.raises(UsageError, match="an unreset episode"):
             call()
     with pytest.raises(BatchError, match="want one for at least one agent"):
         MultiAgentEpisode().add_env_reset({})
@@ -445,7 +445,7 @@ def test_validate_finds_columns_and_clocks_that_do_not_fit():
         broken.validate()
     broken = episode.copy()
     broken._observed_at["black"] = [1, 1]
-    with pytest.raises(BatchError, match="agent 'black'.*want 2 ascending ones"):
+    with pytest.raises(BatchError, match="agent 'black'.*want 2 ascending steps"):
         broken.validate()
 
 
@@ -609,7 +609,7 @@ def test_concat_refuses_other_chunks_and_changes_nothing():
     other_board.add_env_step({"white": 4}, {"black": 13}, {"black": 1.0})
     other_board.agent_episodes["black"].observations.data[0] = 99
     for other, match in [
-        (chess(3).cut(), "want one of the same id_"),
+        (chess(3).cut(), "got a chunk of .*, want one of"),
         (episode[2:], "a chunk from env_t=2, want one from env_t=3"),
         (less, r"a chunk without \['white'\]"),
         (other_board, "another first observation"),

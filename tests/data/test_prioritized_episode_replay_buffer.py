@@ -173,8 +173,8 @@ def test_priorities_can_be_updated_again_and_all_rows_may_have_left():
     [
         ([1.0, 2.0], r"float64 \(2,\), want one number for each of the 3"),
         (np.ones((2, 3)), r"\(2, 3\)"),
-        ([1.0, np.nan, np.inf], "2 that are not finite in float32, the first at 1"),
-        ([1.0, 2.0, 1e39], "1 that are not finite in float32, the first at 2"),
+        ([1.0, np.nan, np.inf], "2 non-finite in float32, the first at 1"),
+        ([1.0, 2.0, 1e39], "1 non-finite in float32, the first at 2"),
         (["a", "b", "c"], "<U1"),
         ([True, False, True], "bool"),
         (None, "object"),
@@ -192,7 +192,7 @@ def test_bad_errors_are_refused_and_nothing_is_changed(errors, match):
 
 
 def test_errors_need_a_batch_before():
-    with pytest.raises(UsageError, match="no batch to update.*sample"):
+    with pytest.raises(UsageError, match="a call before sample"):
         make().update_priorities([1.0])
 
 

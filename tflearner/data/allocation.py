@@ -1,4 +1,4 @@
-"""Large arrays of zeros, refused before they are made if there is no room for them."""
+"""Allocates large arrays of zeros, after checking that there is room for them."""
 
 import contextlib
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 from tflearner.errors import ConfigError
 
-# Where Linux says how much memory a container may have, in both versions of cgroups.
+# Files with the memory limit of a Linux container, in both versions of cgroups.
 _LIMITS = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -22,7 +22,7 @@ _LIMITS = (
 
 @functools.cache
 def machine_memory() -> int:
-    """Returns the bytes of memory there are, used ones included: of the container, too."""
+    """Returns the total memory of the machine or its container, in bytes."""
     try:
         found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, ValueError, OSError):  # Windows.
@@ -34,10 +34,10 @@ def machine_memory() -> int:
 
 
 def free_disk(directory: str) -> int:
-    """Returns the bytes that are free in a directory, which is made if need be.
+    """Returns the free bytes on a directory's disk; makes a missing directory.
 
     Raises:
-        ConfigError: If it cannot be made.
+        ConfigError: If the directory cannot be made.
     """
     try:
         os.makedirs(directory, exist_ok=True)
@@ -49,12 +49,12 @@ def free_disk(directory: str) -> int:
 
 
 def num_bytes(shape: Sequence[int], dtype: np.dtype) -> int:
-    """Returns the size of an array."""
+    """Returns the size of an array in bytes."""
     return math.prod(shape) * dtype.itemsize
 
 
 def as_text(size: int) -> str:
-    """Returns a number of bytes for people.
+    """Formats a number of bytes with a unit.
 
     >>> as_text(2_400_000)
     '2.4 MB'
@@ -66,14 +66,14 @@ def as_text(size: int) -> str:
 
 
 def check_room(where: str, need: int, limit: int, of: str, hint: str) -> None:
-    """Raises `ConfigError` if there is no room.
+    """Raises `ConfigError` if an allocation would exceed a limit.
 
     Args:
-        where: The setting that makes it so large.
-        need: How many bytes are needed.
-        limit: How many there are.
-        of: What has that many: "this machine's memory".
-        hint: What to do about it.
+        where: The setting that determines the size.
+        need: The bytes to allocate.
+        limit: The available bytes.
+        of: The name of the limit, such as "this machine's memory".
+        hint: Advice for the error.
     """
     if need > limit:
         raise ConfigError(
@@ -89,11 +89,11 @@ def zeros(
     Args:
         shape: Its shape.
         dtype: Its dtype.
-        directory: Where to keep it in a file without a name, whose room is reserved at
-            once and free again when the array goes; `None` keeps it in memory.
+        directory: The directory of an unnamed file that holds the array. Its space is
+            reserved at once and freed with the array. `None` uses memory.
 
     Raises:
-        ConfigError: If the system refuses to make it.
+        ConfigError: If the system refuses the allocation.
     """
     size = num_bytes(shape, dtype)
     try:

@@ -1,7 +1,7 @@
-"""Arrays that need not be copied again: aligned for TensorFlow, packed in place.
+"""Arrays aligned for TensorFlow, which uses them without a copy.
 
-TensorFlow computes on memory that begins at a multiple of 64 bytes and copies what does
-not; NumPy's own large arrays begin 16 bytes behind one.
+TensorFlow computes on memory that begins at a multiple of 64 bytes, and copies other
+memory. NumPy's own large arrays begin 16 bytes after such an address.
 """
 
 import math
@@ -14,7 +14,7 @@ ALIGNMENT = 64
 
 
 def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Returns an aligned array [*shape] of numbers that mean nothing yet."""
+    """Returns an aligned, uninitialised array [*shape]."""
     dtype = np.dtype(dtype)
     if dtype.hasobject:
         return np.empty(shape, dtype)
@@ -25,34 +25,34 @@ def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
 
 
 def is_aligned(array: np.ndarray) -> bool:
-    """Whether an array begins at a multiple of 64 bytes."""
+    """Returns whether an array begins at a multiple of 64 bytes."""
     return array.ctypes.data % ALIGNMENT == 0
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the rows of all arrays one after the other, in one aligned array.
+    """Concatenates arrays along the first axis into one aligned array.
 
     Raises:
-        ValueError: If the arrays are unlike.
+        ValueError: If the arrays differ in shape or dtype.
     """
     shape = (sum(map(len, parts)), *parts[0].shape[1:])
     return np.concatenate(parts, out=empty(shape, np.result_type(*parts)))
 
 
 def pack(array: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Moves rows to the front, in place and without a second array of that size.
+    """Moves rows to the front of an array, in place.
 
     >>> pack(np.arange(8), np.array([0, 1, 4, 5, 6]))
     array([0, 1, 4, 5, 6])
 
     Args:
-        array: What is changed; contiguous.
-        kept: Which rows to keep. int [M], ascending.
+        array: The array to change; contiguous.
+        kept: Indices of the rows to keep. int [M], ascending.
 
     Returns:
-        The rows that are kept: a view of the first M.
+        The rows kept: a view of the first M.
     """
-    # NumPy moves overlapping runs of a flat array as they are; of others it makes a copy.
+    # NumPy moves overlapping runs of a flat array in place; other arrays it copies.
     flat, width = array.reshape(-1), math.prod(array.shape[1:])
     starts = np.flatnonzero(np.diff(kept, prepend=-2) != 1).tolist()
     for start, stop in zip(starts, [*starts[1:], len(kept)]):

@@ -1,4 +1,4 @@
-"""Keeps the steps of episodes, and draws from them what a learner trains on."""
+"""A replay buffer of episodes, from which train batches are drawn uniformly."""
 
 import os
 from collections.abc import Sequence
@@ -27,12 +27,12 @@ from tflearner.types import StateDict
     machine={"memmap_dir": None},
 )
 class EpisodeReplayBuffer(Checkpointable):
-    """Keeps the newest observations and draws transitions from them, all alike likely.
+    """Replay buffer that stores episodes and draws transitions uniformly.
 
-    Episodes are added as they come: whole ones, or chunks with the same `id_`, each of
-    which starts with the last observation of the one before. Every observation is
-    stored once, with the dtype of its space, and transitions over several steps are put
-    together when they are drawn, across chunks.
+    Add episodes whole, or in chunks with one `id_`, each of which starts with the last
+    observation of the previous chunk. Every observation is stored once, with the dtype
+    of its space. Transitions over several steps, across chunks too, are assembled when
+    they are drawn. When the buffer is full, new observations replace the oldest ones.
 
     >>> import gymnasium as gym
     >>> buffer = EpisodeReplayBuffer(
@@ -57,20 +57,19 @@ class EpisodeReplayBuffer(Checkpointable):
     ([1.0, 1.0, 1.5, 1.5], [1.0, 1.0, 2.0, 2.0])
 
     Args:
-        capacity: How many observations to keep; the oldest go first. An episode of T
-            steps takes T + 1.
-        observation_space: What the module sees: the space of the episodes'
-            observations.
-        action_space: What the module chooses: the space of the episodes' actions.
-        memmap_dir: A directory on a disk in which to keep observations and actions, for
-            buffers larger than the memory. Their room is reserved at once, in files
-            without a name, and free again when the buffer goes.
-        seed: Makes what is drawn repeatable.
+        capacity: The number of observations to keep. An episode of T steps takes T + 1.
+        observation_space: The space of the episodes' observations, as the module sees
+            them.
+        action_space: The space of the episodes' actions, as the module chooses them.
+        memmap_dir: A directory on a disk for observations and actions, for buffers
+            larger than the memory. The space is reserved at once, in unnamed files, and
+            freed with the buffer.
+        seed: Seed of the draws; `None` draws differently each time.
 
     Raises:
-        ConfigError: If there is less memory, or room on the disk, than it will need.
-        SpaceError: If a space has parts that are not of numbers with a fixed shape.
-        UsageError: If the capacity is no int of at least 2.
+        ConfigError: If memory or disk space is too small for a full buffer.
+        SpaceError: If a part of a space is not an array of numbers with a fixed shape.
+        UsageError: If the capacity is not an int of at least 2.
     """
 
     def __init__(
@@ -98,11 +97,11 @@ class EpisodeReplayBuffer(Checkpointable):
 
     @property
     def nbytes(self) -> int:
-        """The bytes it has when it is full, those on a disk included."""
+        """The bytes of the full buffer, in memory and on disk."""
         return sum(self._nbytes())
 
     def _nbytes(self) -> tuple[int, int]:
-        """Returns the bytes of observations and actions, and of all the rest."""
+        """Returns the bytes of observations and actions, and of everything else."""
         return TransitionStore.nbytes_of(
             self.capacity, self._observations, self._actions
         )
@@ -129,7 +128,7 @@ class EpisodeReplayBuffer(Checkpointable):
         allocation.check_room(where, memory, limit, "this machine's memory", hint)
 
     def describe(self) -> str:
-        """Returns in a few words how much it keeps, and where."""
+        """Returns the buffer's capacity, size and place as a short text."""
         text = f"{self.capacity:,} observations, {allocation.as_text(self.nbytes)}"
         return text if self.memmap_dir is None else f"{text} in {self.memmap_dir}"
 
@@ -142,31 +141,32 @@ class EpisodeReplayBuffer(Checkpointable):
         return len(self)
 
     def get_num_episodes(self) -> int:
-        """Returns the number of episodes of which there is an observation.
+        """Returns the number of episodes with at least one stored observation.
 
-        One of which chunks were missing counts once for each part.
+        An episode with missing chunks counts once for each contiguous part.
         """
-        # The newest row of every part is the one on which nothing follows.
+        # The newest row of every part is the only one without a successor.
         return self._store.num_rows - self._store.num_transitions
 
     def get_added_timesteps(self) -> int:
-        """Returns the number of steps that were ever added."""
+        """Returns the number of steps added so far, removed ones included."""
         return self._store.num_steps_added
 
     def get_sampled_timesteps(self) -> int:
-        """Returns the number of rows that were ever drawn."""
+        """Returns the number of rows drawn so far."""
         return self._num_sampled
 
     def add(self, episodes: SingleAgentEpisode | Sequence[SingleAgentEpisode]) -> None:
-        """Adds episodes, or chunks of such: all of them, or after an error none.
+        """Adds episodes or chunks of episodes; after an error none of them is added.
 
-        A chunk goes on from the last one of its `id_` if it starts where that one ended
-        (`t_started`). Otherwise, and if that place was overwritten, it starts anew: its
-        steps are as good as others, but not joined to those before. Lookback is left
-        out; so are infos and what modules put out besides actions.
+        A chunk continues the previous chunk of its `id_` if it starts at the step where
+        that one ended (`t_started`) and that step is still stored. Otherwise it starts
+        a new part: its steps can be drawn, but are not joined to earlier ones.
+        Lookback, infos and the extra outputs of modules are not stored.
 
         Args:
-            episodes: In growing or NumPy form; those of one id in their order.
+            episodes: Episodes in growing or NumPy form; chunks of one id in their
+                order.
 
         Raises:
             BatchError: If a column does not fit its space or the number of steps.
@@ -181,13 +181,13 @@ class EpisodeReplayBuffer(Checkpointable):
             self._note_changes(changed)
 
     def _checked(self, episode: Any) -> Chunk | None:
-        """Returns the chunk of an episode; `None` if it was not even reset."""
+        """Returns an episode as a checked chunk; `None` if it was not reset."""
         if not isinstance(episode, SingleAgentEpisode):
             raise BatchError(
                 f"{type(self).__name__}.add()",
                 f"a {type(episode).__name__}",
                 "SingleAgentEpisodes",
-                "of a MultiAgentEpisode, add what `single_agent_episodes()` returns, "
+                "of a MultiAgentEpisode, add `episode.single_agent_episodes()`, "
                 "to one buffer per module",
             )
         where, lookback = f"episode {episode.id_!r}, column", episode.rewards.lookback
@@ -197,9 +197,9 @@ class EpisodeReplayBuffer(Checkpointable):
             if episode.is_done:
                 raise BatchError(
                     f"episode {episode.id_!r}",
-                    "an end without a step",
+                    "the end of an episode without its last step",
                     "the step that ended it",
-                    "add it together with the steps before",
+                    "add it together with the previous steps",
                 )
             if not episode.is_reset:
                 return None
@@ -222,10 +222,10 @@ class EpisodeReplayBuffer(Checkpointable):
         )
 
     def end_episodes(self) -> None:
-        """Closes all episodes that are not done, as truncated without a further step.
+        """Marks all open episodes as truncated.
 
-        To be called when their environments are reset for another reason than their
-        end: what they go on with does not follow on what is here.
+        Call it when environments are reset before their episodes have ended: later
+        steps do not follow on the stored ones.
         """
         self._store.end_episodes()
 
@@ -236,26 +236,27 @@ class EpisodeReplayBuffer(Checkpointable):
         n_step: int | tuple[int, int] = 1,
         gamma: float = 0.99,
     ) -> dict[str, Any]:
-        """Draws transitions, independently of each other.
+        """Draws transitions uniformly and independently of each other.
 
             rewards = r_0 + gamma r_1 + .. + gamma^(n - 1) r_(n - 1)
 
-        n is `n_step`, or less where the episode, or what is here of it, ends before.
+        n is `n_step`, or less where the stored part of the episode ends earlier.
 
         Args:
-            num_items: How many, N; more than there are if need be.
-            n_step: Over how many steps they go; a pair draws the number for each row,
-                uniformly from the first to the second, both included.
+            num_items: The number of transitions, N. It may exceed the number of steps.
+            n_step: The number of steps of a transition. A pair draws the number for
+                each row, uniformly from the first to the second, both included.
             gamma: Discount per step.
 
         Returns:
-            Fresh arrays: "obs" and "new_obs" [N, ...] of `observation_space`, before
-            the first and behind the last of the n steps; "actions" [N, ...], the first;
-            "rewards" float32 [N]; "terminateds" and "truncateds" bool [N], of the last;
-            "n_step" float32 [N], the number of steps n; "weights" float32 [N], all 1.
+            New arrays by column. "obs" and "new_obs" [N, ...]: the observations before
+            the first and after the last of the n steps. "actions" [N, ...]: the first
+            action. "rewards" float32 [N]: the sum above. "terminateds" and "truncateds"
+            bool [N]: the flags of the last step. "n_step" float32 [N]: n. "weights"
+            float32 [N]: all 1.
 
         Raises:
-            UsageError: If there is nothing to draw from, or an argument is impossible.
+            UsageError: If the buffer is empty, or an argument is out of range.
         """
         batch, _ = self._sample(num_items, n_step, gamma)
         weights = arrays.empty((num_items,), np.float32)
@@ -263,7 +264,7 @@ class EpisodeReplayBuffer(Checkpointable):
         return batch | {Columns.WEIGHTS: weights}
 
     def _sample(self, num_items: Any, n_step: Any, gamma: Any) -> tuple[dict, Any]:
-        """Returns the columns but for the weights, and the slots they are from."""
+        """Returns the columns except the weights, and the slots of the rows."""
         num = check_count("num_items", num_items)
         low, high = check_range("n_step", n_step)
         if high >= self.capacity:
@@ -293,19 +294,19 @@ class EpisodeReplayBuffer(Checkpointable):
         self._num_sampled += num
         return batch, slots
 
-    # What a buffer with other probabilities changes.
+    # Methods that a buffer with other probabilities overrides.
 
     def _draw(self, num: int) -> np.ndarray:
-        """Returns the slots of the rows that make the next batch. int64 [num]."""
+        """Returns the slots of the rows of the next batch. int64 [num]."""
         return self._store.draw(num, self._rng)
 
     def _note_changes(self, slots: list[np.ndarray]) -> None:
-        """Is told of all slots that were overwritten or got a successor."""
+        """Receives the slots that were overwritten or got a successor."""
 
     # State.
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
-        """Returns copies of all that is here, and of where the random numbers are."""
+        """Returns a copy of the contents and of the random generator's state."""
         return {
             "transitions": transition_state.get_state(self._store),
             "num_sampled": self._num_sampled,
@@ -313,11 +314,11 @@ class EpisodeReplayBuffer(Checkpointable):
         }
 
     def set_state(self, state: StateDict) -> None:
-        """Replaces everything, so that it goes on exactly as the saved buffer.
+        """Restores the contents and the random generator's state.
 
         Raises:
-            CheckpointMismatchError: If it is not the state of a buffer with the same
-                capacity and spaces; nothing is changed then.
+            CheckpointMismatchError: If the state belongs to a buffer with another
+                capacity or other spaces; nothing is changed then.
         """
         self._check_state(state)
         self._take_state(state)
@@ -343,7 +344,7 @@ class EpisodeReplayBuffer(Checkpointable):
     def _plan_restore(self, state, component):
         if component:
             return super()._plan_restore(state, component)
-        # Without the copy of the present state that restoring part by part would take.
+        # Without the copy of the current state that the base class makes.
         problems = []
         try:
             self._check_state(state)
@@ -377,7 +378,7 @@ def _rewards(where: str, rewards: Any) -> np.ndarray:
     try:
         array = np.asarray(rewards)
     except ValueError as error:
-        raise BatchError(where, f"unlike items ({error})", "numbers") from error
+        raise BatchError(where, f"unequal items ({error})", "numbers") from error
     if array.ndim != 1 or array.dtype.kind not in KINDS:
         raise BatchError(
             where,

@@ -23,16 +23,16 @@ Episode = SingleAgentEpisode | MultiAgentEpisode
 
 
 class ShardBatchIterator:
-    """Yields `num_shards` batches, each with its part of every module's rows.
+    """Splits a batch into `num_shards` batches.
 
-    A part is the next ceil(rows / num_shards) rows, or as many as there are left: the
-    last shards may have fewer, or none. Modules with sequences are split in whole ones.
-    Environment steps are shared out in the same way, so that they add up. Arrays are
-    shared with the batch, not copied.
+    Each shard has the next ceil(rows / num_shards) rows of every module; the last
+    shards may have fewer or none. Modules with sequences are split into whole
+    sequences. Environment steps are split in the same way, so that they add up. Arrays
+    are shared with the batch, not copied.
 
     Args:
-        batch: What to split.
-        num_shards: Into how many.
+        batch: The batch to split.
+        num_shards: The number of shards.
 
     Raises:
         BatchError: When iterated, if a module's columns have unequal lengths.
@@ -60,11 +60,11 @@ class ShardBatchIterator:
 
 
 class ShardEpisodesIterator:
-    """Yields `num_shards` lists of episodes with as equal numbers of steps as possible.
+    """Splits episodes into `num_shards` lists with nearly equal numbers of steps.
 
-    The longest episodes come first, each into the shard that has the fewest steps. What
-    does not fit there is cut off and goes into the next one. So every shard has
-    steps // num_shards steps, or a few more in the last ones; none is lost.
+    The longest episodes come first, each into the shard with the fewest steps. If an
+    episode does not fit, the rest of it goes into the next shard. So every shard has
+    steps // num_shards steps, the last ones one more.
 
     >>> episode = SingleAgentEpisode(
     ...     observations=[0] * 8, actions=[0] * 7, rewards=[0] * 7, len_lookback_buffer=0
@@ -74,11 +74,11 @@ class ShardEpisodesIterator:
     [[(0, 3)], [(3, 7)]]
 
     Args:
-        episodes: What to split: episodes of one agent, in agent steps, or of many, in
-            environment steps. They and the list are left as they are.
-        num_shards: Into how many.
-        len_lookback_buffer: How many steps a piece that was cut off keeps as lookback;
-            by default as many as its episode has.
+        episodes: Episodes of one agent, split by agent steps, or of many agents, split
+            by environment steps. They are not changed.
+        num_shards: The number of shards.
+        len_lookback_buffer: The lookback steps of a part that was cut off; by default
+            as many as its episode has.
 
     Raises:
         UsageError: If `num_shards` is not an int >= 1.
@@ -120,11 +120,11 @@ class ShardEpisodesIterator:
 
 
 class ShardObjectRefIterator:
-    """Yields `num_shards` parts of a list, in order; the first ones may be one longer.
+    """Splits a list into `num_shards` contiguous parts of nearly equal length.
 
     Args:
-        object_refs: What to split, whatever it holds.
-        num_shards: Into how many.
+        object_refs: A list of any objects.
+        num_shards: The number of parts. The first ones may be one longer.
 
     Raises:
         UsageError: If `num_shards` is not an int >= 1.
@@ -150,13 +150,13 @@ def plan_batch(
     num_total_minibatches: int = 0,
     rng: np.random.Generator | None = None,
 ) -> MinibatchPlan:
-    """Returns the minibatch plan of a batch; `minibatch_size` counts rows.
+    """Plans the minibatches of a batch; `minibatch_size` counts rows.
 
-    Modules with sequences are planned in whole sequences: as many as hold about
-    `minibatch_size` rows.
+    Modules with sequences get whole sequences, as many as hold about `minibatch_size`
+    rows.
 
     Raises:
-        BatchError: If there is no module, one without rows or one with columns of
+        BatchError: If there is no module, a module has no rows, or its columns have
             unequal lengths.
         UsageError: If a size or count is not an int, or too small.
     """
@@ -179,16 +179,17 @@ def plan_batch(
 
 
 class MiniBatchCyclicIterator:
-    """Yields the minibatches of a plan, each a `MultiAgentBatch` with all modules.
+    """Yields the minibatches of several epochs over a batch.
 
-    The `env_steps` of a minibatch are those of the whole batch. The batch is left as it
-    is; iterating again yields the same minibatches.
+    Each minibatch is a `MultiAgentBatch` with all modules; its `env_steps` are those of
+    the whole batch. The batch is not changed, and iterating again yields the same
+    minibatches.
 
     Args:
-        batch: What to take the minibatches from.
+        batch: The batch.
         num_epochs: As in `plan_minibatches`.
-        minibatch_size: How many rows of each module make a minibatch; for modules with
-            sequences as many sequences as hold about that many.
+        minibatch_size: The rows of each module in a minibatch. Modules with sequences
+            get as many sequences as hold about that many rows.
         shuffle_batch_per_epoch: As `shuffle` in `plan_minibatches`.
         num_total_minibatches: As in `plan_minibatches`.
         rng: As in `plan_minibatches`.
@@ -230,11 +231,11 @@ class MiniBatchCyclicIterator:
 
 
 class MiniBatchDummyIterator:
-    """Yields the batch itself, once, whatever else it is given.
+    """Yields the whole batch once, in place of minibatches.
 
     Args:
-        batch: What to yield.
-        **kwargs: Settings of the other iterator, without effect here.
+        batch: The batch.
+        **kwargs: Ignored: settings of `MiniBatchCyclicIterator`.
     """
 
     def __init__(self, batch: MultiAgentBatch, **kwargs: Any):
@@ -245,7 +246,7 @@ class MiniBatchDummyIterator:
 
 
 def _taken(batch: SampleBatch, part: slice) -> SampleBatch:
-    """Returns a part of a batch: of its sequences if it has any, else of its rows."""
+    """Returns a slice of a batch's sequences if it has any, else of its rows."""
     view = SampleBatch(batch)
     if view.has_sequences:
         view.enable_slicing_by_batch_id()

@@ -1,8 +1,9 @@
-"""One column of an episode, with some items in front that are only history.
+"""A column of an episode whose first items are only history.
 
 A column has two forms: a list with one item per step, which can grow, or arrays with
-one row per step (a dict or tuple of arrays for such spaces). Arrays are never written
-to: a change makes new ones, so columns may share them with each other and the caller.
+one row per step (a dict or tuple of arrays for Dict and Tuple spaces). Arrays are never
+written to. A change makes new ones, so columns may share arrays with each other and the
+caller.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +22,13 @@ class LookbackBuffer:
     """A column whose first `lookback` items are history: reachable, but not counted.
 
     Indices from 0 upwards count from the first item after the history. Negative ones
-    count from the end, as in a list, and may reach into the history; or, where
-    `neg_index_as_lookback` is set, from the end of the history: -1 is its last item.
+    count from the end, as in a list, and may reach into the history. With
+    `neg_index_as_lookback` they count from the end of the history: -1 is its last item.
 
     Args:
         data: The items, history included: a list, or arrays with a leading axis.
-        lookback: How many items are history.
-        space: The gymnasium space of one item; tells what a missing item looks like.
+        lookback: The number of items that are history.
+        space: The gymnasium space of one item, which gives missing items their form.
     """
 
     __slots__ = ("data", "lookback", "space")
@@ -55,13 +56,14 @@ class LookbackBuffer:
         neg_index_as_lookback: bool = False,
         fill: Any = None,
     ) -> Any:
-        """Returns one item for an int, otherwise a column in this buffer's form.
+        """Returns one item for an int index, otherwise a column in this buffer's form.
 
         Args:
-            indices: Which items; `None` for all but the history.
+            indices: The indices of the items; `None` selects all except the history.
             neg_index_as_lookback: Whether -1 is the last item of the history.
             fill: A number that fills items out of range (a dict is used as it is).
-                Without it a slice is cut to what exists, and an int raises.
+                Without it, a slice returns the existing items, and an int out of range
+                raises.
 
         Raises:
             IndexError: If an int is out of range and there is no `fill`.
@@ -93,7 +95,7 @@ class LookbackBuffer:
         at_indices: Indices = None,
         neg_index_as_lookback: bool = False,
     ) -> None:
-        """Replaces items; all but the history if `at_indices` is `None`.
+        """Replaces items; all except the history if `at_indices` is `None`.
 
         Args:
             new_data: One item for an int, otherwise a column in either form.
@@ -121,7 +123,7 @@ class LookbackBuffer:
                 lambda leaf, value: _replaced(leaf, where, value),
                 self.data,
                 new,
-                check_types=False,  # Any kind of dict will do.
+                check_types=False,  # Any kind of dict is accepted.
             )
         elif isinstance(where, int):
             self.data[where] = new_data
@@ -136,7 +138,7 @@ class LookbackBuffer:
         return stacked(self.data) if self.data else zeros(self.space, 0)
 
     def _where(self, indices: Any, neg_index_as_lookback: bool) -> Any:
-        """Returns positions in `data`, maybe out of range: int, range or int array."""
+        """Converts indices to positions in `data`, maybe out of range."""
         total = num_rows(self.data)
         from_end = self.lookback if neg_index_as_lookback else total
         if isinstance(indices, slice):
@@ -155,7 +157,7 @@ class LookbackBuffer:
         return index + np.where(index >= 0, self.lookback, from_end)
 
     def _filled(self, where: np.ndarray, fill: Any) -> Any:
-        """Returns the items at these positions, and `fill` where there is none."""
+        """Returns the items at some positions, and `fill` where there is no item."""
         exists = (where >= 0) & (where < num_rows(self.data))
         if isinstance(self.data, list):
             blank = self._blank(fill)
@@ -190,7 +192,7 @@ class LookbackBuffer:
             raise BatchError(
                 "new data of an episode column",
                 f"{num_rows(new_data)} items",
-                f"{want}, one for each that is replaced",
+                f"{want} items",
             )
 
 
@@ -209,7 +211,7 @@ def num_rows(data: Any) -> int:
 
 
 def rows(data: Any, index: Any) -> Any:
-    """Returns items by a position, a slice (a view of arrays) or an index array."""
+    """Returns items by position, slice (a view of arrays) or index array."""
     if isinstance(data, np.ndarray):
         return data[index]
     if not isinstance(data, list):
@@ -232,7 +234,7 @@ def stacked(items: list) -> Any:
         raise BatchError(
             "an episode column",
             f"items of unequal shapes {sorted({np.shape(item) for item in items})}",
-            "items that can be stacked",
+            "items of one shape",
         ) from error
 
 
@@ -244,9 +246,9 @@ def unstacked(data: Any) -> list:
 
 
 def joined(front: Any, back: Any) -> Any:
-    """Returns two columns as a new one in the form of the first.
+    """Concatenates two columns in the form of the first.
 
-    An array that has no rows says nothing about shape and dtype and gives way.
+    An array without rows takes the shape and dtype of the other.
     """
     if isinstance(front, list):
         return front + unstacked(back)
@@ -257,7 +259,7 @@ def joined(front: Any, back: Any) -> Any:
         return tree.map_structure(_concatenated, front, back, check_types=False)
     except (TypeError, ValueError) as error:
         raise BatchError(
-            "two parts of an episode", f"unlike arrays ({error})"
+            "two parts of an episode", f"unequal arrays ({error})"
         ) from error
 
 
@@ -280,7 +282,7 @@ def _replaced(leaf: np.ndarray, position: Any, value: Any) -> np.ndarray:
 
 
 def zeros(space: Any, num: int) -> Any:
-    """Returns `num` rows of zeros for a space."""
+    """Returns a column of `num` zero items for a space."""
 
     def zeros_of(leaf: Any, path: str) -> np.ndarray:
         shape = getattr(leaf, "shape", None) or ()
@@ -290,10 +292,10 @@ def zeros(space: Any, num: int) -> Any:
 
 
 def map_leaves(function: Callable[[Any, str], Any], space: Any, path: str = "") -> Any:
-    """Returns the results of a function of each leaf and its path, nested as items are.
+    """Applies a function to each leaf of a space; the results are nested like items.
 
     Duck-typed, so that data need no environment library: a part with `spaces` is a dict
-    or a tuple of parts, and any other one is a leaf.
+    or a tuple of parts, and any other part is a leaf.
 
     Args:
         function: The function of a leaf and its path, such as "['camera'][0]".
@@ -309,6 +311,6 @@ def map_leaves(function: Callable[[Any, str], Any], space: Any, path: str = "") 
 
 
 def check_slice(where: str, slice_: Any) -> None:
-    """Raises `UsageError` for an index that is no slice, or one with a step."""
+    """Raises `UsageError` unless an index is a slice without a step."""
     if not isinstance(slice_, slice) or slice_.step not in (None, 1):
         raise UsageError(where, f"index {slice_!r}", "a slice without a step")

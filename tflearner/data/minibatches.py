@@ -1,4 +1,4 @@
-"""Plans the minibatches of a whole update: the indices of the rows of each."""
+"""Plans the minibatches of an update, as row indices."""
 
 import zlib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class MinibatchPlan(NamedTuple):
 
     Attributes:
         indices: `{module id: int32 [num_minibatches, items per minibatch]}`.
-        num_minibatches: How many there are; the same for all modules.
+        num_minibatches: The number of minibatches, equal for all modules.
     """
 
     indices: dict[ModuleID, np.ndarray]
@@ -34,11 +34,11 @@ def plan_minibatches(
     num_total_minibatches: int = 0,
     rng: np.random.Generator | None = None,
 ) -> MinibatchPlan:
-    """Returns minibatches that take every module through its items, again and again.
+    """Plans minibatches that take every module through its items for some epochs.
 
-    Each minibatch has exactly `minibatch_size` items of each module. A module goes on
-    to its next epoch in the middle of a minibatch, and one with few items starts over
-    until the others are done: there are
+    Each minibatch has exactly `minibatch_size` items of each module. A module may begin
+    its next epoch in the middle of a minibatch, and a module with few items makes more
+    epochs until the others are done: there are
 
         max over modules of ceil(num_epochs * num_items / minibatch_size)
 
@@ -50,23 +50,23 @@ def plan_minibatches(
            [4, 0]], dtype=int32)
 
     Args:
-        num_items: How many rows each module has, or sequences if it has sequences.
-        minibatch_size: How many of them make a minibatch, for all or for each module.
-        num_epochs: How often to go through the items.
-        shuffle: Whether each epoch of a module has an order of its own, the first one
-            included. Modules with no more items than a minibatch stay in order.
-        num_total_minibatches: If above 0, the number of minibatches, whatever
-            `num_epochs` says.
-        rng: Makes the orders; by default a fresh generator.
+        num_items: The number of rows of each module, or of sequences if it has any.
+        minibatch_size: The items per minibatch: one number, or one per module.
+        num_epochs: The number of passes through the items.
+        shuffle: Whether each epoch of a module has its own random order. Modules with
+            no more items than a minibatch stay in order.
+        num_total_minibatches: If above 0, the number of minibatches in place of
+            `num_epochs`.
+        rng: The generator of the orders; by default a new one.
 
     Raises:
-        BatchError: If there is no module, or one without items.
+        BatchError: If there is no module, or a module has no items.
         UsageError: If a size or count is not an int, or too small.
     """
     check_count("num_epochs", num_epochs)
     check_count("num_total_minibatches", num_total_minibatches, at_least=0)
     if not num_items:
-        raise BatchError("batch", "no modules", "at least one")
+        raise BatchError("batch", "0 modules", "at least 1")
     sizes = {}
     for module_id, items in num_items.items():
         if items < 1:
@@ -93,12 +93,12 @@ def plan_minibatches(
 def count_minibatches(
     num_items: Mapping[ModuleID, int], sizes: Mapping[ModuleID, int], num_epochs: int
 ) -> int:
-    """Returns how many minibatches take every module through its items.
+    """Returns the number of minibatches that take every module through its items.
 
     Args:
-        num_items: Rows, or sequences, of each module.
-        sizes: How many of them make a minibatch.
-        num_epochs: How often to go through them.
+        num_items: The number of rows, or of sequences, of each module.
+        sizes: The items of each module per minibatch.
+        num_epochs: The number of passes through the items.
     """
     most = 0
     for module_id, items in num_items.items():
@@ -126,19 +126,19 @@ def check_fits(num_minibatches: int, size: int) -> None:
 
 
 def items_per_minibatch(num_seqs: int, rows: int, minibatch_size: int) -> int:
-    """Returns how many sequences hold about `minibatch_size` rows, at least one.
+    """Returns the number of sequences with about `minibatch_size` rows; at least 1.
 
-    From 8 on it is the nearest number with three binary digits, such as 8, 10, 12, 14,
-    16, 20: a step for a fixed number of sequences takes 28 % less time than one for any
-    number (LSTM, 64 units, 20 steps), so that there should be few of them.
+    From 8 on it is the nearest number with three significant binary digits, such as 8,
+    10, 12, 14, 16, 20. So there are few different numbers: a step for a fixed number of
+    sequences takes 28 % less time than one for any number (LSTM, 64 units, 20 steps).
 
     >>> items_per_minibatch(num_seqs=70, rows=1300, minibatch_size=640)
     32
 
     Args:
-        num_seqs: How many sequences there are.
-        rows: How many rows they have together, padding excluded; at least 1.
-        minibatch_size: How many rows a minibatch should have.
+        num_seqs: The number of sequences.
+        rows: The number of their rows, without padding; at least 1.
+        minibatch_size: The number of rows that a minibatch should have.
     """
     number = max(1, num_seqs * minibatch_size // rows)
     unit = 1 << max(0, number.bit_length() - 3)
@@ -146,12 +146,12 @@ def items_per_minibatch(num_seqs: int, rows: int, minibatch_size: int) -> int:
 
 
 def _rng_of(module_id: ModuleID, seed: int) -> np.random.Generator:
-    # Each module has its own, so that its order does not depend on who else learns.
+    # One generator per module, so that its order does not depend on other modules.
     return np.random.default_rng([seed, zlib.crc32(str(module_id).encode())])
 
 
 def _order(items: int, length: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Returns `length` indices that run through all items again and again: int32."""
+    """Returns indices that pass through all items repeatedly. int32 [length]."""
     # Shuffled as int64: 10 epochs of 2,048 rows take 0.35 ms, and 0.56 ms as int32.
     epochs = np.broadcast_to(np.arange(items), (-(-length // items), items))
     if rng is not None:

@@ -23,23 +23,23 @@ ALL = "__all__"  # The key that ends the episode for all agents.
 
 
 class MultiAgentEpisode:
-    """A trajectory of an environment with agents that come, act and go when they like.
+    """A trajectory of several agents that may join, act and leave at different times.
 
-    Each agent has an episode of its own, in `agent_episodes`. Beside it stands, for each
-    of its observations, the environment step at which it came; that is all that connects
-    the agents' clocks with the environment's. `len()` counts environment steps.
+    Each agent has a `SingleAgentEpisode` of its own, in `agent_episodes`. For each of
+    its observations the episode also stores the environment step, which connects the
+    agent's steps with those of the environment. `len()` counts environment steps.
 
     A step of an agent begins with its action and is complete with its next observation.
-    Until then it is *hanging*, over as many environment steps as it takes: its rewards
-    add up, and it is not part of the agent's episode yet. Three more rules:
+    Until then the step is *hanging*, over one or more environment steps: its rewards
+    add up, and it is not part of the agent's episode. Three more rules:
 
-    * If the agent or the episode ends and no observation comes with it, the hanging step
-      is completed with the agent's last observation and info once more. After a
-      termination that observation counts for nothing. After a truncation it stands in
-      for the one that is missing; RLlib raises there.
-    * A reward that comes when no step is hanging goes to the agent's next step; if there
-      is none, to its last one; and if it never acts, to nobody.
-    * Where an episode is cut or sliced, a step belongs to the part in which it is
+    * If the agent or the episode ends without an observation, the agent's last
+      observation and info complete the hanging step. After a termination that
+      observation has no effect. After a truncation it replaces the missing one; RLlib
+      raises there.
+    * A reward without a hanging step is added to the agent's next step, or to its last
+      one if there is no next. If the agent never acts, it is ignored.
+    * If an episode is cut or sliced, a step belongs to the part in which it is
       completed. That part starts with the observation on which the agent acted.
 
     >>> episode = MultiAgentEpisode()
@@ -55,12 +55,13 @@ class MultiAgentEpisode:
     [('white', 2), ('black', 1)]
 
     Args:
-        id_: What chunks of one episode have in common; random by default.
-        agent_to_module_mapping_fn: Called with an agent's id and this episode when the
-            agent's first observation comes; returns the id of the module that acts for
-            it from then on. By default that is the default module.
-        observation_space: The gymnasium spaces of observations by agent; for filling.
-        action_space: The gymnasium spaces of actions by agent; for filling.
+        id_: The episode's id, shared by all its chunks; random by default.
+        agent_to_module_mapping_fn: Function of an agent's id and this episode that
+            returns the id of the module that acts for the agent. It is called once per
+            agent, at its first observation. By default the default module acts for all.
+        observation_space: Gymnasium spaces of observations by agent, used to fill
+            items.
+        action_space: Gymnasium spaces of actions by agent, used to fill items.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class MultiAgentEpisode:
         self.observation_space = observation_space or {}
         self.action_space = action_space or {}
         self.env_t_started = 0  # Environment steps before this chunk.
-        self.env_t = 0  # The same with those of this chunk.
+        self.env_t = 0  # Environment steps up to the end of this chunk.
         self.is_terminated = False
         self.is_truncated = False
         self.agent_episodes: dict[AgentID, SingleAgentEpisode] = {}
@@ -86,7 +87,7 @@ class MultiAgentEpisode:
         self._hanging_rewards: dict[AgentID, float] = {}
 
     def __len__(self) -> int:
-        """Returns the number of environment steps, without those before this chunk."""
+        """Returns the number of environment steps of this chunk."""
         return self.env_t - self.env_t_started
 
     def __repr__(self) -> str:
@@ -98,7 +99,7 @@ class MultiAgentEpisode:
 
     @property
     def agent_ids(self) -> list[AgentID]:
-        """The agents that got an observation so far, in the order of their first one."""
+        """The agents with an observation so far, in the order of their first one."""
         return list(self.agent_episodes)
 
     @property
@@ -108,7 +109,7 @@ class MultiAgentEpisode:
 
     @property
     def is_reset(self) -> bool:
-        """Whether there was a reset."""
+        """Whether the episode was reset."""
         return bool(self.agent_episodes) or self.env_t > 0
 
     @property
@@ -126,10 +127,11 @@ class MultiAgentEpisode:
         return sum(len(episode) for episode in self.agent_episodes.values())
 
     def module_for(self, agent_id: AgentID) -> ModuleID:
-        """Returns the module that acts for an agent: fixed from its first observation on.
+        """Returns the id of the module that acts for an agent.
 
         Raises:
-            BatchError: If `agent_to_module_mapping_fn` returned no module id.
+            BatchError: If `agent_to_module_mapping_fn` returns anything but a module
+                id.
         """
         if agent_id in self.agent_episodes:
             return str(self.agent_episodes[agent_id].module_id)
@@ -145,7 +147,7 @@ class MultiAgentEpisode:
         return module_id
 
     def get_agents_to_act(self) -> list[AgentID]:
-        """Returns the agents that are not done and have not acted on what they saw."""
+        """Returns the agents that have an observation to act on."""
         return [
             agent_id
             for agent_id, episode in self.agent_episodes.items()
@@ -153,21 +155,21 @@ class MultiAgentEpisode:
         ]
 
     def get_agents_that_stepped(self) -> list[AgentID]:
-        """Returns the agents whose last observation came with the last step or reset."""
+        """Returns the agents that got an observation in the last step or reset."""
         return [a for a, times in self._observed_at.items() if times[-1] == self.env_t]
 
     def single_agent_episodes(self) -> list[SingleAgentEpisode]:
-        """Returns the agents' episodes that have complete steps: what is trained on.
+        """Returns the agents' episodes that have complete steps, as used in training.
 
-        Each has its `agent_id`, `module_id` and `multi_agent_episode_id`.
+        Each has an `agent_id`, a `module_id` and a `multi_agent_episode_id`.
         """
         return [episode for episode in self.agent_episodes.values() if len(episode)]
 
     def validate(self) -> None:
-        """Checks that the columns and clocks of all agents fit together.
+        """Checks that the columns and environment steps of all agents agree.
 
         Raises:
-            BatchError: If they do not; names the agent or the column.
+            BatchError: If they disagree; names the agent or the column.
         """
         for agent_id, episode in self.agent_episodes.items():
             episode.validate()
@@ -177,7 +179,7 @@ class MultiAgentEpisode:
                 raise BatchError(
                     f"episode {self.id_!r}, agent {agent_id!r}",
                     f"observations at environment steps {times}",
-                    f"{want} ascending ones, one for each observation",
+                    f"{want} ascending steps, one for each observation",
                 )
 
     # Growing.
@@ -185,13 +187,13 @@ class MultiAgentEpisode:
     def add_env_reset(
         self, observations: MultiAgentDict, infos: MultiAgentDict | None = None
     ) -> None:
-        """Takes what `env.reset()` returned, by agent; nothing is copied.
+        """Adds the results of `env.reset()` by agent, without copying.
 
-        Agents without an observation come in later; infos of such agents are left out.
+        Agents without an observation join later; their infos are ignored.
 
         Raises:
             BatchError: If there is no observation, or an argument is not a dict.
-            UsageError: If the episode is reset already.
+            UsageError: If the episode was reset before.
         """
         where = f"episode {self.id_!r}.add_env_reset()"
         if self.is_reset:
@@ -220,25 +222,26 @@ class MultiAgentEpisode:
         truncateds: MultiAgentDict | None = None,
         extra_model_outputs: MultiAgentDict | None = None,
     ) -> None:
-        """Takes what one `env.step(actions)` returned, by agent; nothing is copied.
+        """Adds the results of one `env.step(actions)` by agent, without copying.
 
         Args:
-            observations: What agents saw after this step. The first one of an agent
-                makes it join; infos without an observation are left out.
-            actions: What was chosen for agents that had seen something.
-            rewards: What agents got in this step.
+            observations: Observations after this step. An agent joins with its first
+                one. Infos without an observation are ignored.
+            actions: Actions of the agents that had an observation to act on.
+            rewards: Rewards of this step.
             infos: The info dicts that came with the observations.
-            terminateds: For which agents the task ended; "__all__" for the episode. If
-                neither dict has that key, it is over when all agents so far are done.
-            truncateds: For which agents, or "__all__", it was broken off.
-            extra_model_outputs: By agent that acts, what its module computed along with
-                the action; the same names in each step of an agent.
+            terminateds: Whether the task ended, by agent; "__all__" for the episode. If
+                neither dict has that key, the episode ends when all its agents are
+                done.
+            truncateds: Whether it was cut off, by agent; "__all__" for the episode.
+            extra_model_outputs: By acting agent, the other outputs of its module,
+                {name: value}. The names are equal in all steps of an agent.
 
         Raises:
-            BatchError: If an agent acts without having seen something new, sees twice
-                without acting, gets anything although it is done, or acts and sees the
-                result but gets no reward; if an argument is not a dict; or if the names
-                in an agent's `extra_model_outputs` changed.
+            BatchError: If an agent acts without a new observation, gets two
+                observations without acting, gets data after its end, or completes a
+                step without a reward. Also if an argument is not a dict, or the names
+                in `extra_model_outputs` differ between steps.
             UsageError: If the episode is done, not reset or in NumPy form.
         """
         where = f"episode {self.id_!r}.add_env_step()"
@@ -278,7 +281,7 @@ class MultiAgentEpisode:
     def _begun(
         self, agent_id: AgentID, observation: Any, info: dict | None
     ) -> SingleAgentEpisode:
-        """Returns a new episode of an agent that saw this first."""
+        """Returns the new episode of an agent with its first observation."""
         episode = SingleAgentEpisode(
             observation_space=self.observation_space.get(agent_id),
             action_space=self.action_space.get(agent_id),
@@ -290,12 +293,12 @@ class MultiAgentEpisode:
         return episode
 
     def _join(self, new: dict[AgentID, SingleAgentEpisode]) -> None:
-        """Lets agents in whose episodes have begun now."""
+        """Adds agents whose episodes have just begun."""
         self.agent_episodes |= new
         self._observed_at |= {agent_id: [self.env_t] for agent_id in new}
 
     def _complete(self, agent_id: AgentID, observation: Any, info: Any) -> None:
-        """Makes an agent's hanging step, and what it got for it, part of its episode."""
+        """Moves an agent's hanging step, with its rewards, into the agent's episode."""
         action, extra = self._hanging.pop(agent_id)
         self.agent_episodes[agent_id].add_env_step(
             observation,
@@ -307,7 +310,7 @@ class MultiAgentEpisode:
         self._observed_at[agent_id].append(self.env_t)
 
     def _end(self, terminateds: Mapping, truncateds: Mapping) -> None:
-        """Ends the agents' episodes that are over, and this one if all are."""
+        """Ends the agents' episodes that are over, and this one if all are over."""
         for agent_id, episode in self.agent_episodes.items():
             terminated, truncated = (
                 bool(flags.get(agent_id) or flags.get(ALL))
@@ -332,8 +335,8 @@ class MultiAgentEpisode:
                 self.is_truncated = not self.is_terminated
 
     def to_numpy(self) -> "MultiAgentEpisode":
-        """Turns all agents' columns into arrays, in place; returns the episode."""
-        # All are turned before the first is replaced: an error changes nothing.
+        """Converts all agents' columns to arrays in place and returns the episode."""
+        # All are converted before the first is replaced: an error changes nothing.
         self.agent_episodes = {
             agent_id: episode.copy().to_numpy()
             for agent_id, episode in self.agent_episodes.items()
@@ -350,13 +353,14 @@ class MultiAgentEpisode:
         env_steps: bool = True,
         neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
-        """Returns observations by agent: one for an int, otherwise a list or arrays.
+        """Returns observations by agent: one for an int index, else a list or arrays.
 
-        Agents that have none there are left out.
+        Agents without an observation at these indices are omitted.
 
         Args:
-            indices: Which ones: an int, a slice or a list of ints; `None` for all.
-                Negative indices count from the end and reach into the lookback.
+            indices: An int, a slice or a list of ints; `None` selects all except the
+                lookback. Negative indices count from the end and reach into the
+                lookback.
             agent_ids: One agent or several; by default all.
             env_steps: Whether the indices count environment steps. Then 0 is the
                 observation of the reset (or of the step before this chunk), and -1 that
@@ -378,7 +382,7 @@ class MultiAgentEpisode:
         env_steps: bool = True,
         neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
-        """Returns infos by agent, always in lists; as `get_observations`."""
+        """Returns infos by agent; arguments as for `get_observations`."""
         where = indices, neg_index_as_lookback
         return self._get("get_infos", 1, where, agent_ids, env_steps)
 
@@ -390,10 +394,11 @@ class MultiAgentEpisode:
         env_steps: bool = True,
         neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
-        """Returns actions of complete steps by agent; as `get_observations`.
+        """Returns actions of complete steps by agent.
 
-        By environment steps, what belongs to a step of an agent is found where the step
-        began: index 0 stands for the actions on observations 0.
+        Arguments are those of `get_observations`. An environment step as index finds
+        the actions that were taken in it: index 0 stands for the actions on
+        observations 0.
         """
         where = indices, neg_index_as_lookback
         return self._get("get_actions", 0, where, agent_ids, env_steps)
@@ -406,7 +411,7 @@ class MultiAgentEpisode:
         env_steps: bool = True,
         neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
-        """Returns the summed rewards of agents' steps; as `get_actions`."""
+        """Returns summed rewards of agents' steps; arguments as in `get_actions`."""
         where = indices, neg_index_as_lookback
         return self._get("get_rewards", 0, where, agent_ids, env_steps)
 
@@ -419,18 +424,19 @@ class MultiAgentEpisode:
         env_steps: bool = True,
         neg_index_as_lookback: bool = False,
     ) -> dict[AgentID, Any]:
-        """Returns what modules computed by agent, and by name if `key` is `None`.
+        """Returns extra model outputs by agent.
 
-        The rest is as in `get_actions`.
+        Arguments are those of `get_actions`, and `key`, the name of an output. Without
+        it the outputs are nested by name.
 
         Raises:
-            KeyError: If an agent that is asked for has no such output.
+            KeyError: If a selected agent has no output of that name.
         """
         method, where = "get_extra_model_outputs", (indices, neg_index_as_lookback)
         return self._get(method, 0, where, agent_ids, env_steps, key)
 
     def get_return(self) -> float:
-        """Returns the sum of all agents' rewards of complete steps."""
+        """Returns the sum of all agents' rewards in complete steps."""
         return sum(episode.get_return() for episode in self.agent_episodes.values())
 
     def _get(
@@ -442,7 +448,7 @@ class MultiAgentEpisode:
         env_steps: bool,
         *args: Any,
     ) -> dict[AgentID, Any]:
-        """Returns what a method of the agents' episodes returns for these indices.
+        """Calls a getter of the agents' episodes and returns its results by agent.
 
         Args:
             extra_items: 1 for columns with one item more than there are steps, else 0.
@@ -472,7 +478,7 @@ class MultiAgentEpisode:
         return items
 
     def _env_steps(self, extra_items: int) -> LookbackBuffer:
-        """Returns a column's environment steps; the lookback of the earliest agent."""
+        """Returns the environment steps of a column, with the longest lookback."""
         now = self.env_t_started
         first = min((times[0] for times in self._observed_at.values()), default=now)
         first = min(first, now)
@@ -481,10 +487,10 @@ class MultiAgentEpisode:
     # Parts and joins.
 
     def cut(self, len_lookback_buffer: int = 0) -> "MultiAgentEpisode":
-        """Returns the chunk that continues this one: no steps yet, in growing form.
+        """Returns a new empty chunk that continues this episode, in growing form.
 
-        It has the agents that are not done, each with its last observation, its hanging
-        step and, as lookback, its own last `len_lookback_buffer` steps.
+        The chunk has the agents that are not done. Each has its last observation, its
+        hanging step and, as lookback, its last `len_lookback_buffer` steps.
 
         Raises:
             UsageError: If the episode is done or not reset.
@@ -503,17 +509,17 @@ class MultiAgentEpisode:
     def slice(
         self, slice_: Slice, *, len_lookback_buffer: int | None = None
     ) -> "MultiAgentEpisode":
-        """Returns some of the environment steps, in the same form, sharing arrays.
+        """Returns a range of environment steps as an episode, sharing arrays.
 
-        Agents that were done before, or came after that, are not part of it.
+        Agents that were done before the range or joined after it are omitted.
 
         Args:
-            slice_: Which steps, lookback excluded; `episode[2:5]` does the same.
-            len_lookback_buffer: How many of each agent's own steps before them to keep as
-                lookback, as far as they exist; by default as many as it has here.
+            slice_: The environment steps, lookback excluded, as in `episode[2:5]`.
+            len_lookback_buffer: The number of each agent's earlier steps to keep as
+                lookback, if they exist; by default as many as in this episode.
 
         Raises:
-            UsageError: If it is not a slice or has a step other than 1.
+            UsageError: If `slice_` is not a slice or has a step other than 1.
         """
         lookback_buffer.check_slice(f"episode {self.id_!r}", slice_)
         first, last, _ = slice_.indices(len(self))
@@ -534,13 +540,13 @@ class MultiAgentEpisode:
         return self.slice(slice_)
 
     def copy(self) -> "MultiAgentEpisode":
-        """Returns an episode that changes independently; arrays are shared until then."""
+        """Returns a copy that changes independently; arrays are shared."""
         return self.slice(Slice(None))
 
     def _chunk(
         self, agent_episodes: dict[AgentID, SingleAgentEpisode], begin: int, end: int
     ) -> "MultiAgentEpisode":
-        """Returns the environment steps from `begin` to `end` with these parts."""
+        """Returns a chunk of the environment steps from `begin` to `end`."""
         chunk = type(self)(
             self.id_,
             agent_to_module_mapping_fn=self.agent_to_module_mapping_fn,
@@ -564,12 +570,12 @@ class MultiAgentEpisode:
         return chunk
 
     def concat_episode(self, other: "MultiAgentEpisode") -> None:
-        """Appends the chunk that follows on this one; in NumPy form if either is.
+        """Appends the next chunk; the episode is in NumPy form if either is.
 
         Raises:
-            UsageError: If this episode is done or not reset, or the other one, as a whole
-                or for one of the agents, is not what follows on it.
-            BatchError: If arrays have other shapes or kinds.
+            UsageError: If this episode is done or not reset, or `other` is not its next
+                chunk, for one agent or for all.
+            BatchError: If arrays differ in shape or kind.
         """
         self._check_open("concat_episode")
         where = f"episode {self.id_!r}.concat_episode()"
@@ -579,7 +585,11 @@ class MultiAgentEpisode:
         ]
         got_t = f"a chunk from env_t={other.env_t_started}"
         for fits, got, want in (
-            (other.id_ == self.id_, f"a chunk of {other.id_!r}", "one of the same id_"),
+            (
+                other.id_ == self.id_,
+                f"a chunk of {other.id_!r}",
+                f"one of {self.id_!r}",
+            ),
             (other.env_t_started == self.env_t, got_t, f"one from env_t={self.env_t}"),
             (not missing, f"a chunk without {missing}", "all agents that are not done"),
         ):
@@ -625,10 +635,10 @@ class MultiAgentEpisode:
 
     @classmethod
     def from_state(cls, state: StateDict, **kwargs: Any) -> "MultiAgentEpisode":
-        """Returns the episode that `get_state` described.
+        """Returns an episode made from a state of `get_state`.
 
         Args:
-            state: What `get_state` returned.
+            state: The result of `get_state`.
             **kwargs: Mapping and spaces, as for the constructor.
         """
         episode = cls(state["id_"], **kwargs)
@@ -650,7 +660,7 @@ class MultiAgentEpisode:
         if self.is_done or not self.is_reset:
             raise UsageError(
                 f"episode {self.id_!r}.{method}()",
-                "an episode that is done" if self.is_done else "no reset before it",
+                "an episode that is done" if self.is_done else "an unreset episode",
                 "an episode that is reset and not done",
             )
 
@@ -661,7 +671,7 @@ class MultiAgentEpisode:
         rewards: MultiAgentDict,
         extra: MultiAgentDict,
     ) -> None:
-        """Checks that each agent may do, and may be given, what comes with a step."""
+        """Checks that each agent may get the data of a step."""
         for agent_id in {**observations, **actions, **rewards}:
             episode = self.agent_episodes.get(agent_id)
             acts, sees = agent_id in actions, agent_id in observations

@@ -1,4 +1,4 @@
-"""The data of an offline algorithm: episodes, columns, or batches one by one."""
+"""The data of an offline algorithm: episodes, columns, or an iterator of batches."""
 
 import copy
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ _EPISODE = SingleAgentEpisode | MultiAgentEpisode
 
 
 class OfflineData:
-    """Says what given data are, and draws some of them.
+    """Recognises the kind of given data, and draws from them.
 
     Args:
-        data: A list of episodes; or a batch as for `update_from_batch`; or anything that
-            `update_from_iterator` takes. Not changed.
+        data: A list of episodes, a batch as for `update_from_batch`, or an iterable as
+            for `update_from_iterator`. Not changed.
 
     Attributes:
         kind: `EPISODES`, `COLUMNS` or `BATCHES`.
         data: The data; episodes in NumPy form.
-        num_steps: How many steps there are; 0 of batches, which come one by one.
+        num_steps: The number of steps; 0 for batches, which come one by one.
     """
 
     def __init__(self, data: Any):
@@ -44,14 +44,15 @@ class OfflineData:
         else:
             self.kind = BATCHES
         if self.kind != BATCHES and not self.num_steps:
-            raise UsageError("data", "no step", "episodes or columns with some")
+            raise UsageError("data", "0 steps", "episodes or columns with steps")
 
     def drawn(self, num_steps: int, rng: np.random.Generator) -> list[Any]:
-        """Returns episodes drawn at random, each at most once.
+        """Draws episodes at random, each at most once.
 
         Args:
-            num_steps: They have so many steps together, or are all there are.
-            rng: Draws them.
+            num_steps: The least number of steps that the episodes have together, if
+                there are as many.
+            rng: The random generator.
         """
         if num_steps >= self.num_steps:
             return self.data
@@ -61,13 +62,14 @@ class OfflineData:
         return [self.data[index] for index in order[:number]]
 
     def get_spaces(self) -> tuple[gym.Space, gym.Space]:
-        """Returns an observation space and an action space that the data fit in.
+        """Returns an observation space and an action space that fit the data.
 
-        Those of the first episode, if it knows them; otherwise Boxes without bounds, and
-        as many actions as there are different numbers up to the largest.
+        If the first episode has spaces, these are returned. Otherwise observations get
+        a Box, from 0 to 255 if they are uint8, else without bounds. Integer actions get
+        a Discrete, others a Box without bounds.
 
         Raises:
-            SpaceError: If they cannot be told from the data.
+            SpaceError: If the data do not determine the spaces.
         """
         if self.kind == EPISODES and isinstance(self.data[0], SingleAgentEpisode):
             first = self.data[0]
@@ -129,7 +131,7 @@ def _space_of(arrays: list[Any]) -> gym.Space:
 def _unknown(what: str, found: Any) -> SpaceError:
     return SpaceError(
         f"data, {what}",
-        f"{type(found).__name__}, whose space nobody told",
+        f"a {type(found).__name__} and an unknown space",
         "arrays of numbers",
         "name the spaces: config.environment(observation_space=..., action_space=...)",
     )

@@ -1,4 +1,4 @@
-"""Draws steps more often the more their last TD error was."""
+"""A replay buffer that draws steps with large TD errors more often."""
 
 import os
 from typing import Any
@@ -20,7 +20,7 @@ EPSILON = 1e-6  # So that a step without error is drawn again; RLlib's number.
 
 
 class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
-    """Draws transitions in proportion to their priorities, and weighs them for it.
+    """Replay buffer that draws transitions in proportion to their priorities.
 
     The proportional variant of Schaul et al., 2016, Prioritized Experience Replay,
     https://arxiv.org/abs/1511.05952, equations (1) and, in section 3.4, that of w:
@@ -29,24 +29,24 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         P(i) = p_i^alpha / sum_k p_k^alpha
         w_i = (N P(i))^-beta / max_k (N P(k))^-beta = (min_k p_k^alpha / p_i^alpha)^beta
 
-    A new step gets the largest priority there was so far, 1 at first. The largest
-    weight is that of all steps that are here, where the paper takes those of the batch.
-    Rows are drawn independently of each other, as RLlib does; the paper takes one from
-    each of N equal parts of the sum.
+    A new step gets the largest priority seen so far, 1 at first. Weights are divided by
+    the largest weight of all stored steps; in the paper, by that of the batch. Rows are
+    drawn independently of each other, as in RLlib; the paper draws one from each of N
+    equal parts of the sum.
 
         batch = buffer.sample(32, beta=0.5)
         ...  # An update with batch["weights"] that computes TD errors.
         buffer.update_priorities(td_errors)
 
     Args:
-        capacity: As in `EpisodeReplayBuffer`, as what is not listed here.
-        alpha: How much priorities count, from 0, not at all, to 1. The paper's default.
-        beta: How much of the bias this brings is corrected, from 0 to 1: full
-            correction. The paper anneals it from 0.4 to 1.
-        **kwargs: The rest of what `EpisodeReplayBuffer` takes.
+        capacity: As in `EpisodeReplayBuffer`, like the arguments not listed here.
+        alpha: The exponent of priorities, from 0 (uniform) to 1. The paper's default.
+        beta: The correction of the bias by the weights, from 0 (none) to 1 (full). The
+            paper anneals it from 0.4 to 1.
+        **kwargs: Other arguments of `EpisodeReplayBuffer`.
 
     Raises:
-        ConfigError: As `EpisodeReplayBuffer`, as the other errors.
+        ConfigError: As in `EpisodeReplayBuffer`, like the other errors.
         UsageError: Also if `alpha` or `beta` is not a number from 0 to 1.
     """
 
@@ -72,7 +72,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         )
         self._tree = SumTree(self.capacity)  # Holds p^alpha by slot.
         self._largest = 1.0
-        # The positions of the rows that were drawn last.
+        # The positions of the rows of the last batch.
         self._drawn = np.empty(0, np.int64)
 
     def _nbytes(self):
@@ -91,8 +91,9 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
 
         Args:
             num_items: As in `EpisodeReplayBuffer.sample`.
-            n_step: The same. The priority is that of the step at which it starts.
-            gamma: The same.
+            n_step: As in `EpisodeReplayBuffer.sample`. The priority of a transition is
+                that of its first step.
+            gamma: As in `EpisodeReplayBuffer.sample`.
             beta: Replaces the buffer's own for this batch.
 
         Returns:
@@ -100,7 +101,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
             to 1.
 
         Raises:
-            UsageError: If there is nothing to draw from, or an argument is impossible.
+            UsageError: If the buffer is empty, or an argument is out of range.
         """
         exponent = self.beta if beta is None else check_fraction("beta", beta)
         batch, slots = self._sample(num_items, n_step, gamma)
@@ -110,22 +111,22 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
         return batch | {Columns.WEIGHTS: weights}
 
     def update_priorities(self, td_errors: Any) -> None:
-        """Sets the priorities of the rows that were drawn last.
+        """Sets the priorities of the rows of the last batch.
 
-        Rows that were overwritten since are passed over. Of several errors for one row
-        the last one counts.
+        Rows that were overwritten since are skipped. If a row occurs several times, its
+        last error counts.
 
         Args:
             td_errors: One for each row of the last batch, in its order. float [N], or
                 any shape with as many numbers.
 
         Raises:
-            BatchError: If they are not as many, or not all finite in float32.
-            UsageError: If nothing was drawn yet.
+            BatchError: If their number differs, or one is non-finite in float32.
+            UsageError: If no batch was drawn yet.
         """
         where = f"{type(self).__name__}.update_priorities()"
         if not len(self._drawn):
-            raise UsageError(where, "no batch to update", "a call of sample() before")
+            raise UsageError(where, "a call before sample()", "a call after sample()")
         errors = np.asarray(td_errors)
         if errors.dtype.kind not in "fiu" or errors.size != len(self._drawn):
             raise BatchError(
@@ -139,10 +140,10 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
             first = int(np.flatnonzero(is_bad)[0])
             raise BatchError(
                 f"{where}, td_errors",
-                f"{np.count_nonzero(is_bad)} that are not finite in float32, the first "
+                f"{np.count_nonzero(is_bad)} non-finite in float32, the first "
                 f"at {first}",
                 "finite numbers",
-                "leave out updates whose loss is not finite",
+                "skip updates whose loss is non-finite",
             )
         priorities = errors + EPSILON
         is_here = self._drawn >= self._store.oldest
@@ -163,7 +164,7 @@ class PrioritizedEpisodeReplayBuffer(EpisodeReplayBuffer):
     # State.
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
-        """Returns what `EpisodeReplayBuffer` does, and the priorities."""
+        """Returns a copy of contents, priorities and the random generator's state."""
         slots = np.arange(self._store.num_rows)
         priorities = {
             "alpha": self.alpha,

@@ -1,4 +1,4 @@
-"""Train batches: columns of one module, and the modules of one update."""
+"""Train batches of one module, and of several modules."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from tflearner.types import ModuleID
 
 
 class SampleBatch(dict):
-    """The rows of one module: `{column: array [B, ...]}`.
+    """A train batch of one module: a dict of columns, arrays [B, ...].
 
     A column may be nested (a dict or tuple of arrays) and may be a tensor; lists become
     arrays, but infos stay a list. With a column `seq_lens` [S] the batch holds sequences:
@@ -25,8 +25,8 @@ class SampleBatch(dict):
 
     Args:
         *args: As for a dict.
-        _zero_padded: Whether sequences are padded with zeros to [S, T, ...]; by default
-            what the given batch says, otherwise False.
+        _zero_padded: Whether sequences are padded with zeros to [S, T, ...]. By default
+            as in a given `SampleBatch`, otherwise False.
         **kwargs: As for a dict.
     """
 
@@ -42,7 +42,7 @@ class SampleBatch(dict):
                 self[name] = np.asarray(column)
 
     def __len__(self) -> int:
-        """Returns the number of rows; those that pad sequences do not count."""
+        """Returns the number of rows, padding excluded."""
         if self.has_sequences:
             return int(np.sum(np.asarray(self[Columns.SEQ_LENS])))
         for name, column in self.items():
@@ -52,7 +52,7 @@ class SampleBatch(dict):
         return 0
 
     def __getitem__(self, key: Any) -> Any:
-        """Returns a column, or for a slice a new batch of these rows or sequences."""
+        """Returns a column by name, or a batch of rows or sequences by slice."""
         if not isinstance(key, slice):
             return super().__getitem__(key)
         if self.has_sequences and not self._slices_sequences:
@@ -73,15 +73,15 @@ class SampleBatch(dict):
 
     @property
     def has_sequences(self) -> bool:
-        """Whether there is a column `seq_lens`."""
+        """Whether the batch has a column `seq_lens`."""
         return self.get(Columns.SEQ_LENS) is not None
 
     @property
     def num_items(self) -> int:
-        """The number of what minibatches are made of: sequences if any, else rows.
+        """The number of sequences if the batch has any, otherwise of rows.
 
         Raises:
-            BatchError: If a column has another number of them.
+            BatchError: If a column has another number of sequences or rows.
         """
         num = len(self[Columns.SEQ_LENS]) if self.has_sequences else len(self)
         for name, column in self.items():
@@ -95,7 +95,7 @@ class SampleBatch(dict):
 
     @property
     def count(self) -> int:
-        """The number of rows, as `len()`."""
+        """The number of rows, padding excluded; equal to `len()`."""
         return len(self)
 
     def env_steps(self) -> int:
@@ -107,7 +107,7 @@ class SampleBatch(dict):
         return len(self)
 
     def columns(self, keys: Iterable[str]) -> list:
-        """Returns the columns of these names."""
+        """Returns columns by name, as a list."""
         return [self[key] for key in keys]
 
     def rows(self) -> Iterator[dict]:
@@ -116,15 +116,15 @@ class SampleBatch(dict):
             yield {name: _select(column, i) for name, column in self.items()}
 
     def enable_slicing_by_batch_id(self) -> None:
-        """Makes slices address sequences instead of rows."""
+        """Makes slices select sequences instead of rows."""
         self._slices_sequences = True
 
     def disable_slicing_by_batch_id(self) -> None:
-        """Makes slices address rows again."""
+        """Makes slices select rows, which is the default."""
         self._slices_sequences = False
 
     def take(self, indices: np.ndarray) -> "SampleBatch":
-        """Returns a new batch of these rows, or of these sequences if there are any.
+        """Returns a new batch of selected sequences if there are any, else rows.
 
         Args:
             indices: int [N], in any order, repeats allowed. Tensors become arrays.
@@ -132,12 +132,12 @@ class SampleBatch(dict):
         return self._selected(np.asarray(indices))
 
     def shuffle(self, rng: np.random.Generator | None = None) -> "SampleBatch":
-        """Permutes the rows, or the sequences, of all columns alike, in place.
+        """Permutes the sequences if there are any, else the rows, in place.
 
-        The batch gets new columns; the arrays it had are left as they are.
+        The batch gets new columns; its former arrays are not changed.
 
         Args:
-            rng: Makes the permutation; by default a fresh generator.
+            rng: The generator of the permutation; by default a new one.
 
         Returns:
             The batch itself.
@@ -149,23 +149,23 @@ class SampleBatch(dict):
         if self.has_sequences and not self.zero_padded:
             raise UsageError(
                 "SampleBatch.shuffle()",
-                "sequences that are not padded with zeros",
+                "sequences without zero padding",
                 f"columns [S, T, ...] beside {Columns.SEQ_LENS!r} [S]",
-                "construct a batch that has them with _zero_padded=True",
+                "construct the batch with _zero_padded=True",
             )
         rng = np.random.default_rng() if rng is None else rng
         self.update(self.take(rng.permutation(self.num_items)))
         return self
 
     def copy(self, shallow: bool = False) -> "SampleBatch":
-        """Returns a batch with arrays of its own; with `shallow`, one that shares them."""
+        """Returns a copy of the batch; with `shallow` it shares the arrays."""
         copied = SampleBatch(self)
         for name, column in self.items():
             copied[name] = column if shallow else _copied(column)
         return copied
 
     def as_multi_agent(self, module_id: ModuleID | None = None) -> "MultiAgentBatch":
-        """Returns this batch as that of one module, by default the default one."""
+        """Returns a `MultiAgentBatch` with this batch as that of one module."""
         return MultiAgentBatch({module_id or DEFAULT_MODULE_ID: self}, len(self))
 
     def _selected(self, index: slice | np.ndarray) -> "SampleBatch":
@@ -176,11 +176,11 @@ class SampleBatch(dict):
 
 
 class MultiAgentBatch:
-    """The batches of several modules that are trained together.
+    """A train batch of several modules that are trained together.
 
     Args:
         policy_batches: `{module id: columns}`; plain dicts become `SampleBatch`es.
-        env_steps: How many environment steps the rows come from.
+        env_steps: The number of environment steps that the rows come from.
     """
 
     def __init__(self, policy_batches: Mapping[ModuleID, Mapping], env_steps: int):
@@ -198,7 +198,7 @@ class MultiAgentBatch:
         if module_id not in self.policy_batches:
             raise UnknownModuleError(
                 f"module {module_id!r}",
-                "not in this batch",
+                "an unknown id",
                 f"one of {list(self.policy_batches)}",
                 did_you_mean(module_id, self.policy_batches),
             )
@@ -226,13 +226,13 @@ class MultiAgentBatch:
         return self
 
     def copy(self) -> "MultiAgentBatch":
-        """Returns a batch with arrays of its own."""
+        """Returns a copy of the batch, with new arrays."""
         copies = {mid: batch.copy() for mid, batch in self.policy_batches.items()}
         return MultiAgentBatch(copies, self.count)
 
 
 def concat_samples(samples: Sequence[SampleBatch]) -> SampleBatch:
-    """Returns the rows (or sequences) of all batches as one batch; empty ones drop out.
+    """Concatenates the rows or sequences of batches; empty batches are skipped.
 
     Raises:
         BatchError: If the batches differ in their columns, in the columns' shapes (the
@@ -254,15 +254,15 @@ def concat_samples(samples: Sequence[SampleBatch]) -> SampleBatch:
         try:
             joined[name] = _concatenated([batch[name] for batch in samples])
         except (TypeError, ValueError) as error:
-            raise BatchError(f"column {name!r}", f"unlike arrays ({error})") from error
+            raise BatchError(f"column {name!r}", f"unequal arrays ({error})") from error
     return joined
 
 
 def concat_multi_agent_batches(batches: Sequence[MultiAgentBatch]) -> MultiAgentBatch:
-    """Returns the rows of all batches, module by module, as one batch.
+    """Concatenates batches module by module.
 
     Raises:
-        BatchError: As `concat_samples`.
+        BatchError: As in `concat_samples`.
     """
     by_module: dict[ModuleID, list[SampleBatch]] = {}
     for batch in batches:
@@ -273,7 +273,7 @@ def concat_multi_agent_batches(batches: Sequence[MultiAgentBatch]) -> MultiAgent
 
 
 def _is_countable(name: str) -> bool:
-    """Returns whether a column has one row per step, whatever the batch holds."""
+    """Returns whether a column has one row per step."""
     return name not in (Columns.INFOS, Columns.SEQ_LENS) and not name.startswith(
         (Columns.STATE_IN, Columns.STATE_OUT)
     )
@@ -286,7 +286,7 @@ def _shapes(column: Any) -> list[tuple]:
 
 
 def _select(column: Any, index: Any) -> Any:
-    """Returns what is at an int, a slice or an index array; `None` stays `None`."""
+    """Returns rows by int, slice or index array; `None` stays `None`."""
     if column is None:
         return None
     if isinstance(column, list):

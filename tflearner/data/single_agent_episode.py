@@ -18,14 +18,15 @@ Slice = slice  # In the class below `slice` is a method.
 class SingleAgentEpisode:
     """A trajectory of one agent: T steps and the T + 1 observations around them.
 
-    It has two forms. The growing one keeps lists and takes steps; the NumPy one keeps
-    arrays with one row per step, is what training reads, and takes no more steps. Given
-    any arrays, the constructor makes the NumPy form and keeps them as they are, without
-    copying; no method ever writes into them, so slices and copies share them.
+    An episode has two forms. The growing form keeps lists and takes further steps. The
+    NumPy form keeps arrays with one row per step; training reads it, and it takes no
+    more steps. If a column is given as an array, the constructor makes the NumPy form
+    without copying arrays. No method writes into arrays, so slices and copies share
+    them.
 
-    An episode may be a part (chunk) of a longer one: it starts at `t_started`, and may
-    carry the last steps before that as lookback, which `len()` and indices from 0 upwards
-    leave out.
+    An episode may be a part (chunk) of a longer one, starting at `t_started`. The last
+    steps before that may be kept as lookback, which `len()` and indices from 0 upwards
+    exclude.
 
     >>> episode = SingleAgentEpisode()
     >>> episode.add_env_reset(observation=0)
@@ -36,26 +37,27 @@ class SingleAgentEpisode:
     array([0, 1])
 
     Args:
-        id_: What chunks of one episode have in common; random by default.
-        observations: Lookback + T + 1 of them, a list or (nested) arrays, as all columns.
-        observation_space: The gymnasium space of one observation; for filling.
-        actions: Lookback + T of them.
-        action_space: The gymnasium space of one action; for filling.
-        rewards: Lookback + T of them.
+        id_: The episode's id, shared by all its chunks; random by default.
+        observations: Lookback + T + 1 observations. Every column is a list or (nested)
+            arrays.
+        observation_space: Gymnasium space of one observation, used to fill items.
+        actions: Lookback + T actions.
+        action_space: Gymnasium space of one action, used to fill items.
+        rewards: Lookback + T rewards.
         infos: Lookback + T + 1 dicts, always a list; empty dicts by default.
         terminated: Whether the task ended with the last observation.
-        truncated: Whether the episode was broken off there.
-        extra_model_outputs: By name, lookback + T items of what the module computed.
-        t_started: The number of steps before the first one (lookback excluded); 0 by
-            default.
-        len_lookback_buffer: How many of the given steps are lookback; "auto", as in
-            RLlib, for all of them. Give 0 with data that are the episode itself.
+        truncated: Whether the episode was cut off after the last observation.
+        extra_model_outputs: By name, lookback + T further outputs of the module.
+        t_started: The number of steps before this chunk; 0 by default.
+        len_lookback_buffer: The number of given steps that are lookback; "auto", as in
+            RLlib, makes all of them lookback. Pass 0 if the data are the episode
+            itself.
         agent_id: The agent's name in a multi-agent environment.
         module_id: The module that acts for this agent.
-        multi_agent_episode_id: The id of the episode that this one is part of.
+        multi_agent_episode_id: The id of the `MultiAgentEpisode` with this episode.
 
     Raises:
-        BatchError: If the lengths of the columns do not fit together.
+        BatchError: If the columns' lengths disagree.
         UsageError: If the lookback is not a count, or all steps of a finished episode
             would be lookback.
     """
@@ -97,13 +99,13 @@ class SingleAgentEpisode:
         self.extra_model_outputs = {
             key: LookbackBuffer(column, lookback) for key, column in extra.items()
         }
-        # Made when asked for: a dict per step costs more than all the rest.
+        # Made on first use: a dict per step costs more than everything else.
         self._infos = None if infos is None else LookbackBuffer(list(infos), lookback)
         self._unify_forms()
         self.validate()
 
     def _unify_forms(self) -> None:
-        """Makes all columns lists of this episode's own, or if one is arrays, arrays."""
+        """Converts all columns to arrays if one is an array, else to own lists."""
         extra = self.extra_model_outputs.values()
         buffers = [self.observations, self.actions, self.rewards, *extra]
         lists = [b for b in buffers if b.data is None or isinstance(b.data, list)]
@@ -118,7 +120,7 @@ class SingleAgentEpisode:
                 raise UsageError(
                     "SingleAgentEpisode(len_lookback_buffer='auto')",
                     f"a finished episode whose {steps} steps would all be lookback",
-                    "steps of its own",
+                    "at least 1 step after the lookback",
                     "pass len_lookback_buffer=0",
                 )
             return steps
@@ -140,7 +142,7 @@ class SingleAgentEpisode:
 
     @property
     def infos(self) -> LookbackBuffer:
-        """The info dicts: one per observation."""
+        """The info dicts, one per observation."""
         if self._infos is None:
             num = lookback_buffer.num_rows(self.observations.data)
             self._infos = LookbackBuffer(
@@ -150,7 +152,7 @@ class SingleAgentEpisode:
 
     @property
     def t(self) -> int:
-        """The number of steps since the reset, those before this chunk included."""
+        """The number of steps since the reset, including those before this chunk."""
         return self.t_started + len(self)
 
     @property
@@ -160,7 +162,7 @@ class SingleAgentEpisode:
 
     @property
     def is_reset(self) -> bool:
-        """Whether there is a first observation."""
+        """Whether the episode was reset, so that it has an observation."""
         return len(self.observations) > 0
 
     @property
@@ -169,10 +171,11 @@ class SingleAgentEpisode:
         return not isinstance(self.observations.data, list)
 
     def validate(self) -> None:
-        """Checks that the columns' lengths fit together.
+        """Checks that the columns' lengths agree.
 
         Raises:
-            BatchError: If they do not; names the first column that does not fit.
+            BatchError: If they disagree; names the first column that is too short or
+                long.
         """
         steps = lookback_buffer.num_rows(self.rewards.data)
         states = lookback_buffer.num_rows(self.observations.data)
@@ -199,10 +202,10 @@ class SingleAgentEpisode:
     # Growing.
 
     def add_env_reset(self, observation: Any, infos: dict | None = None) -> None:
-        """Takes what `env.reset()` returned; the observation is kept, not copied.
+        """Adds the results of `env.reset()`, without copying.
 
         Raises:
-            UsageError: If the episode is reset already, or in NumPy form.
+            UsageError: If the episode was reset before, or is in NumPy form.
         """
         self._check_growing("add_env_reset")
         if self.is_reset:
@@ -226,21 +229,21 @@ class SingleAgentEpisode:
         truncated: bool = False,
         extra_model_outputs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Takes what one `env.step(action)` returned; nothing is copied.
+        """Adds the results of one `env.step(action)`, without copying.
 
         Args:
-            observation: What followed on the action.
-            action: What the module chose.
-            reward: What the environment gave for it.
+            observation: The observation after the action.
+            action: The module's action.
+            reward: The reward of the action.
             infos: The info dict that came with the observation.
             terminated: Whether the task ended with this observation.
-            truncated: Whether the episode was broken off there.
-            extra_model_outputs: By name, what the module computed along with the action;
-                the same names in each step.
+            truncated: Whether the episode was cut off after this observation.
+            extra_model_outputs: Further outputs of the module by name, equal names in
+                each step.
 
         Raises:
             UsageError: If the episode is done, not reset or in NumPy form, or the names
-                in `extra_model_outputs` changed.
+                in `extra_model_outputs` differ between steps.
         """
         self._check_growing("add_env_step")
         self._check_open("add_env_step")
@@ -263,7 +266,7 @@ class SingleAgentEpisode:
         self.is_truncated = bool(truncated)
 
     def to_numpy(self) -> "SingleAgentEpisode":
-        """Turns all columns but the infos into arrays, in place; returns the episode."""
+        """Converts all columns except infos to arrays in place; returns the episode."""
         extra = self.extra_model_outputs.values()
         buffers = [self.observations, self.actions, self.rewards, *extra]
         # All are stacked before the first is replaced: an error changes nothing.
@@ -272,7 +275,7 @@ class SingleAgentEpisode:
             buffer.data = data
         return self
 
-    # Reading. `None` stands for all items but the lookback.
+    # Reading. `None` stands for all items except the lookback.
 
     def get_observations(
         self,
@@ -281,15 +284,16 @@ class SingleAgentEpisode:
         neg_index_as_lookback: bool = False,
         fill: Any = None,
     ) -> Any:
-        """Returns one observation for an int, otherwise a list or arrays of them.
+        """Returns one observation for an int index, else a list or arrays of them.
 
         Args:
-            indices: Which ones: an int, a slice or a list of ints; `None` for all but
-                the lookback. Negative ones count from the end and reach into the lookback.
-            neg_index_as_lookback: Whether negative ones count from the end of the
-                lookback instead: -1 is the item before the first one.
-            fill: A number that fills items out of range. Without it a slice is cut to
-                what exists, and an int out of range raises.
+            indices: An int, a slice or a list of ints; `None` selects all except the
+                lookback. Negative indices count from the end and reach into the
+                lookback.
+            neg_index_as_lookback: Whether negative indices count from the end of the
+                lookback instead: -1 is the item before item 0.
+            fill: A number that fills items out of range. Without it, a slice returns
+                the existing items, and an int out of range raises.
 
         Raises:
             IndexError: If an int is out of range and there is no `fill`.
@@ -303,7 +307,7 @@ class SingleAgentEpisode:
         neg_index_as_lookback: bool = False,
         fill: dict | None = None,
     ) -> Any:
-        """Returns infos, always in lists; as `get_observations`, with a dict to fill."""
+        """Returns infos; arguments as for `get_observations`, with a dict as `fill`."""
         return self.infos.get(indices, neg_index_as_lookback, fill)
 
     def get_actions(
@@ -313,7 +317,7 @@ class SingleAgentEpisode:
         neg_index_as_lookback: bool = False,
         fill: Any = None,
     ) -> Any:
-        """Returns actions; as `get_observations`."""
+        """Returns actions; arguments as for `get_observations`."""
         return self.actions.get(indices, neg_index_as_lookback, fill)
 
     def get_rewards(
@@ -323,7 +327,7 @@ class SingleAgentEpisode:
         neg_index_as_lookback: bool = False,
         fill: Any = None,
     ) -> Any:
-        """Returns rewards; as `get_observations`."""
+        """Returns rewards; arguments as for `get_observations`."""
         return self.rewards.get(indices, neg_index_as_lookback, fill)
 
     def get_extra_model_outputs(
@@ -334,12 +338,13 @@ class SingleAgentEpisode:
         neg_index_as_lookback: bool = False,
         fill: Any = None,
     ) -> Any:
-        """Returns what the module computed, by name if `key` is `None`.
+        """Returns extra model outputs.
 
-        The rest is as in `get_observations`.
+        Arguments are those of `get_observations`, and `key`, the name of an output.
+        Without it the outputs are returned by name.
 
         Raises:
-            KeyError: If there is no such output.
+            KeyError: If there is no output of that name.
         """
         if key is None:
             return {
@@ -358,7 +363,7 @@ class SingleAgentEpisode:
         """Returns the sum of the rewards, without the lookback."""
         return float(np.sum(self.get_rewards(), dtype=np.float64))
 
-    # Changing. `None` stands for all items but the lookback.
+    # Changing. `None` stands for all items except the lookback.
 
     def set_observations(
         self,
@@ -366,11 +371,11 @@ class SingleAgentEpisode:
         at_indices: Indices = None,
         neg_index_as_lookback: bool = False,
     ) -> None:
-        """Replaces observations; arrays given before are left as they were.
+        """Replaces observations, without writing into the former arrays.
 
         Args:
-            new_data: One observation for an int, otherwise a list or arrays of them.
-            at_indices: Which ones, as in `get_observations`; all of them must exist.
+            new_data: One observation for an int index, else a list or arrays of them.
+            at_indices: Indices as in `get_observations`; all of them must exist.
             neg_index_as_lookback: As in `get_observations`.
 
         Raises:
@@ -385,7 +390,7 @@ class SingleAgentEpisode:
         at_indices: Indices = None,
         neg_index_as_lookback: bool = False,
     ) -> None:
-        """Replaces actions; as `set_observations`."""
+        """Replaces actions; arguments as for `set_observations`."""
         self.actions.set(new_data, at_indices, neg_index_as_lookback)
 
     def set_rewards(
@@ -394,7 +399,7 @@ class SingleAgentEpisode:
         at_indices: Indices = None,
         neg_index_as_lookback: bool = False,
     ) -> None:
-        """Replaces rewards; as `set_observations`."""
+        """Replaces rewards; arguments as for `set_observations`."""
         self.rewards.set(new_data, at_indices, neg_index_as_lookback)
 
     def set_extra_model_outputs(
@@ -404,9 +409,9 @@ class SingleAgentEpisode:
         at_indices: Indices = None,
         neg_index_as_lookback: bool = False,
     ) -> None:
-        """Replaces outputs of the module; as `set_observations`.
+        """Replaces extra model outputs; arguments as for `set_observations`.
 
-        A new name makes a new column; its lookback is filled with zeros.
+        A new `key` makes a new column, whose lookback is filled with zeros.
         """
         if key in self.extra_model_outputs:
             self.extra_model_outputs[key].set(
@@ -428,10 +433,10 @@ class SingleAgentEpisode:
     # Parts and joins.
 
     def cut(self, len_lookback_buffer: int = 0) -> "SingleAgentEpisode":
-        """Returns the chunk that continues this one: no steps yet, in growing form.
+        """Returns a new empty chunk that continues this episode, in growing form.
 
-        It starts with this chunk's last observation, and its first `len_lookback_buffer`
-        items are this chunk's last ones.
+        The chunk starts with the last observation of this one. Its lookback is the last
+        `len_lookback_buffer` steps of this one.
 
         Raises:
             UsageError: If the episode is done or not reset.
@@ -462,15 +467,15 @@ class SingleAgentEpisode:
     def slice(
         self, slice_: Slice, *, len_lookback_buffer: int | None = None
     ) -> "SingleAgentEpisode":
-        """Returns some of the steps as an episode of the same form, sharing arrays.
+        """Returns a range of steps as an episode of the same form, sharing arrays.
 
         Args:
-            slice_: Which steps, lookback excluded; `episode[2:5]` does the same.
-            len_lookback_buffer: How many steps before them to keep as lookback, as far as
-                they exist; by default as many as this episode has.
+            slice_: The steps, lookback excluded, as in `episode[2:5]`.
+            len_lookback_buffer: The number of earlier steps to keep as lookback, if
+                they exist; by default as many as in this episode.
 
         Raises:
-            UsageError: If it is not a slice or has a step other than 1.
+            UsageError: If `slice_` is not a slice or has a step other than 1.
         """
         lookback_buffer.check_slice(f"episode {self.id_!r}", slice_)
         start, stop, _ = slice_.indices(len(self))
@@ -499,21 +504,21 @@ class SingleAgentEpisode:
         return self.slice(slice_)
 
     def copy(self) -> "SingleAgentEpisode":
-        """Returns an episode that changes independently; arrays are shared until then."""
+        """Returns a copy that changes independently; arrays are shared."""
         return self.slice(Slice(None))
 
     def concat_episode(self, other: "SingleAgentEpisode") -> None:
-        """Appends the chunk that follows on this one; keeps this one's form.
+        """Appends the next chunk of this episode, and keeps the form.
 
         Raises:
-            UsageError: If this episode is done or not reset, or the other one has another
-                id, does not start where this one ends or has other extra model outputs.
-            BatchError: If its arrays have other shapes or kinds.
+            UsageError: If this episode is done or not reset, or `other` has another id,
+                does not start where this one ends or has other extra model outputs.
+            BatchError: If arrays differ in shape or kind.
         """
         self._check_open("concat_episode")
         where = f"episode {self.id_!r}.concat_episode()"
         if other.id_ != self.id_:
-            raise UsageError(where, f"a chunk of {other.id_!r}", "one of the same id_")
+            raise UsageError(where, f"a chunk of {other.id_!r}", f"one of {self.id_!r}")
         if other.t_started != self.t:
             raise UsageError(
                 where, f"a chunk from t={other.t_started}", f"one from t={self.t}"
@@ -588,13 +593,13 @@ class SingleAgentEpisode:
         observation_space: Any = None,
         action_space: Any = None,
     ) -> "SingleAgentEpisode":
-        """Returns the episode that `get_state` described, with these spaces."""
+        """Returns an episode made from a state of `get_state`."""
         return cls(
             **state, observation_space=observation_space, action_space=action_space
         )
 
     def _chunk(self, **columns: Any) -> "SingleAgentEpisode":
-        """Returns an episode with other data that belongs to the same id."""
+        """Returns an episode with this episode's id and other data."""
         return type(self)(
             self.id_,
             observation_space=self.observations.space,
@@ -618,13 +623,13 @@ class SingleAgentEpisode:
         if self.is_done or not self.is_reset:
             raise UsageError(
                 f"episode {self.id_!r}.{method}()",
-                "an episode that is done" if self.is_done else "no reset before it",
+                "an episode that is done" if self.is_done else "an unreset episode",
                 "an episode that is reset and not done",
             )
 
 
 def _unshared(data: Any) -> Any:
-    """Returns a list's copy, and arrays as they are: nobody writes into those."""
+    """Returns a copy of a list; arrays, which are never written to, as they are."""
     return list(data) if isinstance(data, list) else data
 
 

@@ -1,4 +1,4 @@
-"""Takes columns of nested observations or actions apart, one array per leaf."""
+"""Splits columns of nested observations or actions into one array per leaf."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,10 +15,10 @@ class Leaf(NamedTuple):
     """One array in every item of a space.
 
     Attributes:
-        number: Where it stands among the leaves.
-        path: How to find it in an item: "['camera'][0]"; "" if it is the item itself.
-        shape: Its shape in one item.
-        dtype: Its dtype.
+        number: The position among the leaves.
+        path: The path in an item, such as "['camera'][0]"; "" for the item itself.
+        shape: The shape in one item.
+        dtype: The dtype.
     """
 
     number: int
@@ -32,10 +32,10 @@ class SpaceLeaves:
 
     Args:
         space: The gymnasium space.
-        name: What errors call it.
+        name: The name of the space in errors.
 
     Raises:
-        SpaceError: If a part of it is not of numbers with a fixed shape.
+        SpaceError: If a part of the space is not an array of numbers with a fixed shape.
     """
 
     def __init__(self, space: Any, name: str):
@@ -52,14 +52,14 @@ class SpaceLeaves:
                 f"{self._name}{path}",
                 f"{space!r}",
                 "a Box, Discrete, MultiDiscrete or MultiBinary, or a Dict or Tuple of "
-                "such",
+                "these",
             )
         leaf = Leaf(len(self.leaves), path, tuple(shape), np.dtype(dtype))
         self.leaves.append(leaf)
         return leaf
 
     def nest(self, leaves: list[np.ndarray]) -> Any:
-        """Returns arrays, one per leaf, in the structure of the space."""
+        """Nests arrays, one per leaf, in the structure of the space."""
         return _nested(self._template, leaves)
 
     def arrays(self, where: str, column: Any, num: int) -> list[np.ndarray]:
@@ -68,9 +68,9 @@ class SpaceLeaves:
         Arrays that fit are returned as they are.
 
         Args:
-            where: What errors call the column.
+            where: The name of the column in errors.
             column: A list with one item per row, or (nested) arrays.
-            num: How many rows it should have.
+            num: The number of rows that it should have.
 
         Raises:
             BatchError: If structure, shape or dtype do not fit.
@@ -81,7 +81,7 @@ class SpaceLeaves:
             except BatchError as error:
                 raise BatchError(where, error.got, error.want) from error
             except (KeyError, TypeError, ValueError) as error:
-                got = f"items of unlike structure ({error})"
+                got = f"items of unequal structure ({error})"
                 raise BatchError(where, got, "items of one structure") from error
         found: list[np.ndarray] = []
         self._collect(where, column, self._template, num, found)
@@ -119,7 +119,7 @@ def _nested(template: Any, leaves: list[np.ndarray]) -> Any:
 
 
 def _fitting(where: str, array: Any, leaf: Leaf, num: int) -> np.ndarray:
-    """Returns the array with the leaf's dtype; refuses a dtype that would lose numbers."""
+    """Casts an array to a leaf's dtype; refuses a cast that would lose numbers."""
     is_array = isinstance(array, np.ndarray)
     if is_array and array.shape == (num, *leaf.shape):
         if array.dtype == leaf.dtype:
@@ -135,6 +135,6 @@ def _fitting(where: str, array: Any, leaf: Leaf, num: int) -> np.ndarray:
         where,
         f"{array.dtype} {array.shape}" if is_array else f"a {type(array).__name__}",
         f"{leaf.dtype} {(num, *leaf.shape)}",
-        "episodes hold what the module sees and does: give the buffer the module's "
+        "episodes hold the module's observations and actions: pass the module's "
         "observation_space and action_space",
     )

@@ -1,4 +1,4 @@
-"""State of a ring of transitions in a checkpoint, checked before it is restored."""
+"""Saves, checks and restores the state of a `TransitionStore`."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ HINT = "it is the state of a buffer with other settings, or of another kind"
 
 
 def get_state(store: TransitionStore) -> StateDict:
-    """Returns copies of all rows that are there, and what is known of them."""
+    """Returns a copy of the stored rows and their bookkeeping."""
     num = store.num_rows
     return {
         "capacity": store.capacity,
@@ -32,12 +32,14 @@ def get_state(store: TransitionStore) -> StateDict:
 
 
 def set_state(store: TransitionStore, state: StateDict) -> None:
-    """Replaces everything by a state that was checked."""
+    """Replaces the contents of a store by a checked state."""
     num, before = min(state["num_added"], store.capacity), store.num_rows
     for name in ("observations", "actions"):
         for leaf, saved in zip(getattr(store, name), state[name], strict=True):
             leaf[:num] = saved
-            leaf[num:before] = 0  # What ends a chunk has no action: it would stay.
+            leaf[num:before] = (
+                0  # The last row of a chunk has no action to overwrite it.
+            )
     for name in COLUMNS:
         column = getattr(store, name)
         column[:num] = state[name]
@@ -49,12 +51,12 @@ def set_state(store: TransitionStore, state: StateDict) -> None:
 
 
 def check(where: str, store: TransitionStore, state: Any) -> None:
-    """Raises `CheckpointMismatchError` unless a state fits, and is one that can be.
+    """Raises `CheckpointMismatchError` unless a state is consistent and fits a store.
 
     Args:
-        where: What the error calls the state.
-        store: What it should fit.
-        state: From `get_state`, maybe of a store unlike this one.
+        where: The name of the state in errors.
+        store: The store.
+        state: The result of `get_state`, maybe of another store.
     """
     if not isinstance(state, dict):
         refuse(where, _kind(state), "a dict")
@@ -111,7 +113,7 @@ def _check_open(where: str, state: StateDict, num: int) -> None:
         id_, position, t = entry
         check_count(where, position)
         check_count(where, t)
-        # The slot: a ring that is not full has them where their positions are.
+        # In a ring that is not full, slots and positions are equal.
         is_there = before < position < end
         if not is_there or state["links"][position % max(num, 1)] != NONE:
             refuse(where, f"{entry!r}", "the last rows of episodes, in order")
@@ -122,13 +124,13 @@ def _check_open(where: str, state: StateDict, num: int) -> None:
 
 
 def check_count(where: str, value: Any) -> None:
-    """Raises `CheckpointMismatchError` for what is no int, or below 0."""
+    """Raises `CheckpointMismatchError` unless a value is an int of at least 0."""
     if type(value) is not int or not 0 <= value < 2**62:
         refuse(where, f"{value!r}", "an int >= 0")
 
 
 def check_array(where: str, array: Any, like: np.ndarray, num: int) -> None:
-    """Raises `CheckpointMismatchError` unless it holds `num` rows like those of `like`."""
+    """Raises `CheckpointMismatchError` unless an array has `num` rows like `like`."""
     want = (num, *like.shape[1:])
     is_array = isinstance(array, np.ndarray)
     if not is_array or array.shape != want or array.dtype != like.dtype:
@@ -141,7 +143,7 @@ def check_array(where: str, array: Any, like: np.ndarray, num: int) -> None:
 
 
 def refuse(where: str, got: str, want: str, hint: str | None = None) -> None:
-    """Raises `CheckpointMismatchError`."""
+    """Raises `CheckpointMismatchError` with the given text."""
     raise CheckpointMismatchError(where, got, want, hint)
 
 

@@ -1,4 +1,4 @@
-"""A ring of observations in order of arrival, linked to transitions."""
+"""A ring buffer of observations, linked to transitions."""
 
 import math
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ from tflearner.data import allocation, arrays
 from tflearner.data.space_leaves import SpaceLeaves
 from tflearner.types import EpisodeID
 
-NONE = -1  # The link of a row on which nothing follows.
+NONE = -1  # The link of a row without a successor.
 
 
 class Chunk(NamedTuple):
-    """A part of an episode, checked.
+    """A checked part of an episode.
 
     Attributes:
-        id_: The episode's.
-        t_started: The number of steps before it.
-        observations: Per leaf [T + 1, ...].
-        actions: Per leaf [T, ...].
+        id_: The id of the episode.
+        t_started: The number of steps before the chunk.
+        observations: One array per leaf. [T + 1, ...].
+        actions: One array per leaf. [T, ...].
         rewards: float32 [T].
         terminated: Whether the last step ended the task.
-        truncated: Whether the episode was broken off after it.
+        truncated: Whether the episode was cut off after the last step.
     """
 
     id_: EpisodeID
@@ -36,11 +36,11 @@ class Chunk(NamedTuple):
 
 
 class OpenEpisode(NamedTuple):
-    """An episode that may go on.
+    """An episode that may continue.
 
     Attributes:
         position: The position of its last row.
-        t: The number of steps before that.
+        t: The number of steps before that row.
     """
 
     position: int
@@ -48,29 +48,29 @@ class OpenEpisode(NamedTuple):
 
 
 class TransitionStore:
-    """Keeps the newest `capacity` rows; a row is one observation.
+    """Keeps the newest `capacity` observations, and links them to transitions.
 
-    Rows of several episodes interleave as they arrive. The row whose observation was
-    followed by an action also has that action, the reward, both flags and a link to the
-    row with the next observation: together they are a transition. Every observation is
-    so stored once, and a transition that goes on in a later chunk finds its successor
-    wherever that came to lie.
+    Each observation is one row; rows of several episodes interleave as they arrive. A
+    row with an action also has the reward, both flags and a link to the row with the
+    next observation: together they are a transition. So every observation is stored
+    once, and a transition finds its successor in a later chunk, too.
 
     Rows are numbered in order of arrival, their *position*, and row p lies in *slot*
     p mod capacity. A successor arrives later than the row before it, so it also leaves
-    later: the link of a row that is there never points to one that was overwritten.
+    later: the link of a stored row never points to an overwritten one.
 
     Args:
-        capacity: How many rows to keep; at least 2.
+        capacity: The number of rows to keep; at least 2.
         observations: The leaves of the observations.
         actions: The leaves of the actions.
-        directory: Where to keep observations and actions in files; in memory if `None`.
+        directory: The directory of files with observations and actions; `None` keeps
+            them in memory.
 
     Attributes:
-        num_added: How many rows were ever added: the position of the next one.
-        num_steps_added: How many steps were ever added.
-        num_transitions: How many rows have a successor.
-        open: The episodes that may go on, by id, in the order of their last rows.
+        num_added: The number of rows added so far: the position of the next one.
+        num_steps_added: The number of steps added so far.
+        num_transitions: The number of stored rows with a successor.
+        open: The episodes that may continue, by id, in the order of their last rows.
         links: The slots of the rows' successors; arbitrary in slots without a row. int
             [capacity].
     """
@@ -101,7 +101,7 @@ class TransitionStore:
     def nbytes_of(
         capacity: int, observations: SpaceLeaves, actions: SpaceLeaves
     ) -> tuple[int, int]:
-        """Returns the bytes of the observations and actions, and of all the rest."""
+        """Returns the bytes of observations and actions, and of everything else."""
         of_leaves = sum(
             math.prod(leaf.shape) * leaf.dtype.itemsize
             for leaf in [*observations.leaves, *actions.leaves]
@@ -111,19 +111,19 @@ class TransitionStore:
 
     @property
     def num_rows(self) -> int:
-        """How many rows there are."""
+        """The number of stored rows."""
         return min(self.num_added, self.capacity)
 
     @property
     def oldest(self) -> int:
-        """The position of the oldest row that is there."""
+        """The position of the oldest stored row."""
         return max(0, self.num_added - self.capacity)
 
     def append(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
         """Adds a part of an episode.
 
-        It goes on from the row that is open under its id if that is as many steps from
-        the start as the chunk says, and starts anew otherwise.
+        The chunk continues the open episode of its id if that ends at `t_started`.
+        Otherwise it starts a new part.
 
         Returns:
             The slots that were overwritten, and those that got a successor.
@@ -151,15 +151,15 @@ class TransitionStore:
         return written, linked
 
     def end_episodes(self) -> None:
-        """Lets no episode go on; nothing will follow on their last rows."""
+        """Closes all episodes; their last rows get no successors."""
         self.open.clear()
 
     def draw(self, num: int, rng: np.random.Generator) -> np.ndarray:
-        """Returns the slots of transitions, each drawn uniformly from all of them.
+        """Draws the slots of transitions uniformly.
 
         Args:
-            num: How many; there must be a transition.
-            rng: Where the random numbers come from.
+            num: The number of slots. The store must have a transition.
+            rng: The random generator.
 
         Returns:
             int64 [num].
@@ -168,8 +168,8 @@ class TransitionStore:
         share = self.num_transitions / num_rows
         found = np.empty(0, np.int64)
         if share > 0.1:
-            # Rows without a successor are drawn and thrown away. So many more are drawn
-            # that too few remain in less than one of 1,000 batches.
+            # Drawn rows without a successor are dropped. Enough are drawn that too few
+            # remain in less than one of 1,000 batches.
             num_drawn = int((num + 5 * math.sqrt(num)) / share) + 16
             found = rng.integers(num_rows, size=num_drawn)
             found = found[self._has_link(found)][:num]
@@ -180,7 +180,7 @@ class TransitionStore:
         return found
 
     def positions(self, slots: np.ndarray) -> np.ndarray:
-        """Returns the positions of rows that are there. int64 [M]."""
+        """Returns the positions of stored rows. int64 [M]."""
         return self.oldest + (slots - self.oldest) % self.capacity
 
     def transitions(
@@ -190,17 +190,17 @@ class TransitionStore:
 
             reward = r_0 + gamma r_1 + .. + gamma^(n - 1) r_(n - 1)
 
-        n is the given number of steps, or as many as there are up to the end of the
-        episode or of what is stored of it.
+        n is the given number of steps, or less where the stored part of the episode
+        ends earlier.
 
         Args:
-            slots: Where they start: rows with a successor. int [B].
-            num_steps: How many steps: an int, or int [B].
-            most: The largest of them.
+            slots: The first rows; each has a successor. int [B].
+            num_steps: The number of steps: an int, or int [B].
+            most: The largest number of steps.
             gamma: Discount per step.
 
         Returns:
-            Fresh arrays: OBS and NEXT_OBS (lists of leaves) and ACTIONS (as well), REWARDS
+            New arrays: OBS, NEXT_OBS and ACTIONS (each a list of leaves), REWARDS
             float32 [B], TERMINATEDS and TRUNCATEDS bool [B], N_STEP float32 [B].
         """
         last = slots
@@ -260,7 +260,7 @@ class TransitionStore:
         return self.links[slots] != NONE
 
     def _forget_what_left(self) -> None:
-        """Forgets open episodes whose last row was overwritten: the first ones."""
+        """Removes the open episodes whose last row was overwritten: the first ones."""
         oldest = self.oldest
         while self.open:
             id_ = next(iter(self.open))
@@ -274,7 +274,7 @@ def _link_dtype(capacity: int) -> np.dtype:
 
 
 def _taken(leaves: list[np.ndarray], slots: np.ndarray) -> list[np.ndarray]:
-    """Returns rows of all leaves in fresh aligned arrays."""
+    """Returns rows of all leaves in new aligned arrays."""
     slots = slots.astype(np.int64, copy=False)
     taken = []
     for leaf in leaves:
