@@ -220,7 +220,9 @@ def check_columns(
 def _rows_of(arrays: ColumnDict) -> Layout:
     """Returns the layout of a stateless module's columns, at least one."""
     reference = Columns.OBS if Columns.OBS in arrays else next(iter(arrays))
-    leaf, _ = sequences.first_leaf(arrays[reference])
+    leaf = arrays[reference]
+    while not isinstance(leaf, np.ndarray):
+        leaf = next(iter(leaf.values())) if isinstance(leaf, Mapping) else leaf[0]
     return Layout(ROWS, leaf.shape[:1], reference)
 
 

@@ -208,11 +208,11 @@ def _reference(
     names = [c for c in (Columns.OBS, *arrays) if c in arrays and c not in PER_SEQUENCE]
     if not names:
         raise BatchError(where, f"columns {[*arrays]}", f"at least {Columns.OBS!r}")
-    first, _ = first_leaf(arrays[names[0]])
+    first, _ = _first_leaf(arrays[names[0]])
     if specs.get(Columns.SEQ_LENS) is None:
         return names[0], first, ROWS
     for name in names:
-        leaf, spec = first_leaf(arrays[name], specs.get(name))
+        leaf, spec = _first_leaf(arrays[name], specs.get(name))
         for shape in getattr(spec, "shapes", None) or ():
             if leaf.ndim - len(shape) in (1, 2):
                 return name, leaf, ROWS if leaf.ndim - len(shape) == 1 else STEPS
@@ -222,8 +222,7 @@ def _reference(
     return names[0], first, STEPS if first.ndim > 1 and fits else ROWS
 
 
-def first_leaf(nest: Column, spec: Any = None) -> tuple[np.ndarray, Any]:
-    """Returns the first array in a nest of arrays, and its part of a nested spec."""
+def _first_leaf(nest: Column, spec: Any = None) -> tuple[np.ndarray, Any]:
     while not isinstance(nest, np.ndarray):
         items = nest.items() if isinstance(nest, Mapping) else enumerate(nest)
         key, nest = next(iter(items))

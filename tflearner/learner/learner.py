@@ -412,11 +412,13 @@ class Learner(LearnerState):
         settings = UpdateSettings(
             num_epochs, minibatch_size, shuffle_batch_per_epoch, num_total_minibatches
         )
-        lost = self._lost()
+        lost = None
 
         def batches():
+            nonlocal lost
             found = episodes
             if not train_batch.are_episodes(episodes):
+                lost = self._lost()
                 found = lost.resolve_all(episodes)
                 lost.check(found)
             yield train_batch.from_episodes(
@@ -429,7 +431,8 @@ class Learner(LearnerState):
             )
 
         self._update_from(batches(), settings, timesteps)
-        self.log_lost(lost)
+        if lost is not None:
+            self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     def update_from_iterator(
@@ -472,18 +475,21 @@ class Learner(LearnerState):
         if num_iters is not None:
             check_count("num_iters", num_iters)
         settings = UpdateSettings(minibatch_size=minibatch_size)
-        lost = self._lost()
+        lost = None
 
         def batches():
+            nonlocal lost
             for item in items_of(iterator, num_iters):
                 found = train_batch.ready(item)
                 if found is None:
+                    lost = lost or self._lost()
                     found = lost.resolve_item(item)
                 if found is not LOST:
                     yield train_batch.from_columns(found, self.module)
 
         self._update_from(batches(), settings, timesteps, of_iterator=True)
-        self.log_lost(lost)
+        if lost is not None:
+            self.log_lost(lost)
         return self.metrics.reduce(return_stats_obj=return_stats)
 
     @in_turn
