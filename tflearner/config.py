@@ -224,8 +224,8 @@ class AlgorithmConfig(Settings):
     max_non_finite_updates_in_a_row: int | None = field(
         default=100, metadata=TRAINING | or_none(at_least(1))
     )
-    """Gradient steps in a row, from update to update, that "skip" leaves out of a module
-    before it raises `NonFiniteUpdateError`; `None` never raises."""
+    """Skipped gradient steps in a row of one module, across updates, after which
+    `NonFiniteUpdateError` is raised; `None` never raises."""
     never_skip_update: bool = field(default=False, metadata=TRAINING | A_BOOL)
     """Whether an update without data still runs the hooks around it."""
     batch_checks: str = field(

@@ -139,10 +139,10 @@ class NumericError(TFLearnerError, ArithmeticError):
 
 
 class NonFiniteUpdateError(NumericError):
-    """Gradient steps in a row that were left out: a loss or gradients were not finite.
+    """Too many skipped gradient steps in a row: a loss or gradients were not finite.
 
     Attributes:
-        module_id: The module that left them out; its weights are as they were.
+        module_id: The module that skipped them; its weights are as they were.
         num_steps: How many they are.
         minibatch: The number of the minibatch they began with; `None` if that was in an
             earlier batch.

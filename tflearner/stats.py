@@ -60,7 +60,7 @@ class Stats:
             needs `clear_on_reduce`.
         ema_coeff: The weight of a new value. 0.01 for a mean without a window.
         clear_on_reduce: Whether `reduce()` empties the metric. Always the case for
-            `reduce=None` without a finite window, which would grow for ever.
+            `reduce=None` without a finite window, which would grow without bound.
         throughput: Whether to measure the growth per second between two `reduce()`;
             only for sums without a window.
         name: What error messages call the metric.

@@ -551,7 +551,7 @@ def learner_digest(learner: Any) -> str:
 
 
 def run_digest(algo: Any) -> str:
-    """Returns a hash of all that a run goes on with: equal for runs that go on equally.
+    """Returns a hash of all that the rest of a run depends on: equal for equal runs.
 
     It covers the learner as `learner_digest` does, the environment runner, connectors,
     counters and, where there is one, the replay buffer. It excludes measured times, ids

@@ -51,7 +51,7 @@ class AlgorithmState(Checkpointable):
 
     Saving ends the running episodes, as truncated, and the next sampling resets every
     environment with a seed made from the run's seed and the number of saves: in this
-    run as in one that continues from the files. So both go on with the same data.
+    run as in one that resumes from the files. So both see the same data then.
 
     Args:
         config: The settings.
@@ -94,7 +94,7 @@ class AlgorithmState(Checkpointable):
             path: A directory of checkpoints, made if need be; by default "checkpoints"
                 in the directory of this run.
             keep: How many checkpoints to leave there; `None` leaves all.
-            background: Whether to write on a thread, so that training goes on as soon as
+            background: Whether to write on a thread, so that training continues once
                 the state is copied. An error is raised by the next `save`, which saves
                 all the same, or by `wait_until_saved` or `stop`.
 
@@ -211,7 +211,7 @@ class AlgorithmState(Checkpointable):
         Args:
             components: Which of "learner" and "env_runner", or paths below the learner
                 such as "learner/rl_module"; `None` is all of them.
-            not_components: Which of them to leave out.
+            not_components: Components to exclude.
         """
         parts = dict(self.get_checkpointable_components())
         selected = Components(components, not_components)

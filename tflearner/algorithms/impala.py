@@ -89,7 +89,7 @@ class IMPALAConfig(AlgorithmConfig):
     )
     """Bound on the weights of policy gradients; `None` has no bound."""
     broadcast_interval: int = field(default=1, metadata=TRAINING | at_least(1))
-    """Updates after which acting takes over the learner's weights."""
+    """Updates after which acting gets the learner's weights."""
 
     # --- training: objective ---
     vf_loss_coeff: float = field(default=0.5, metadata=TRAINING | finite(0.0))

@@ -172,7 +172,7 @@ class OfflineAlgorithm(Algorithm):
         return results, {"learn_s": time.perf_counter() - started}
 
     def _generator(self) -> np.random.Generator:
-        """Returns the generator of an iteration: a run that goes on draws the same."""
+        """Returns the generator of an iteration: a resumed run draws the same."""
         own = (self._iteration,)
         return np.random.default_rng(
             np.random.SeedSequence(self._run_seed, spawn_key=own)

@@ -352,11 +352,11 @@ class SACTfLearner(OffPolicyTfLearner):
         if isinstance(space, gym.spaces.Box):
             return -float(np.prod(space.shape))
         # RLlib's for discrete actions is -1, which no policy reaches: its temperature
-        # falls for ever. 0.98 is Christodoulou's.
+        # falls without end. 0.98 is Christodoulou's.
         if not is_masked(module.observation_space, space):
             return 0.98 * math.log(space.n)
         # Of all n actions it would be out of reach where some are forbidden, and the
-        # temperature would grow for ever.
+        # temperature would grow without end.
         allowed = tf.cast(observations[ACTION_MASK] != 0, tf.float32)
         number = tf.reduce_sum(allowed, -1)
         return 0.98 * tf.math.log(tf.where(number > 0.0, number, float(space.n)))

@@ -69,11 +69,11 @@ class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
     """Adds actions, rewards, both done flags and the outputs of the acting modules.
 
     Columns that are in the batch already are left alone. Artificial last rows repeat
-    the row before, with a reward of 0 and neither flag set. Modules may put out
-    different things: episodes that lack an output get `None` in its column. The states
+    the row before, with a reward of 0 and neither flag set. Modules may have
+    different outputs: episodes that lack an output get `None` in its column. The states
     of every step, which are large, are left to `AddStatesFromEpisodesToBatch`.
 
-    Writes: ACTIONS, REWARDS, TERMINATEDS, TRUNCATEDS and what the modules put out but
+    Writes: ACTIONS, REWARDS, TERMINATEDS, TRUNCATEDS and the modules' outputs but
     for STATE_OUT. [T, ...] or [T + 1, ...] per episode.
     """
 

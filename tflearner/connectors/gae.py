@@ -132,7 +132,7 @@ class StandardizeAdvantages(ConnectorV2):
 
     RLlib takes the artificial rows into mean and deviation as well.
 
-    Reads:  LOSS_MASK, if there is one; rows that it leaves out stay as they are.
+    Reads:  LOSS_MASK, if there is one; rows that it masks stay as they are.
     Writes: ADVANTAGES. float32 [N], or [S, L] for sequences.
     """
 

@@ -90,7 +90,7 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
     module put out as its state in the step before, which for a chunk's first sequence
     is the last step of the lookback.
 
-    Reads:  SEQ_LENS; episodes without are left out.
+    Reads:  SEQ_LENS; episodes without are skipped.
     Writes: STATE_IN. A nest of [S, ...] per episode, or `None`.
 
     Raises:

@@ -182,7 +182,7 @@ class LearnerGroup:
 
         Args:
             components: Components as "learner/rl_module"; `None` is all of them.
-            not_components: Which of them to leave out.
+            not_components: Components to exclude.
             **kwargs: As for `Learner.get_state`.
         """
         selected = Components(components, not_components)

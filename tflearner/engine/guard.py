@@ -113,7 +113,7 @@ class RevertingGuard(AskingGuard):
 
     def step(self, apply: Apply, gradients: Gradients) -> None:
         # A loss scale is not saved. Its optimizer lowers it after a step with infinite
-        # gradients; with the old value back it would stay too high for ever.
+        # gradients; with the old value back it would always stay too high.
         saved = [
             (record, variable, tf.identity(variable))
             for record in self._records

@@ -258,12 +258,12 @@ class EnvRunner(Checkpointable):
     ) -> StateDict:
         """Returns the random numbers' state, metrics, connectors' states and weights.
 
-        Environments have no state that could be read, so a runner that takes this over
-        starts new episodes, but with other seeds than this one began with.
+        Environments have no state that could be read, so a runner that restores this
+        state starts new episodes, but with other seeds than this one began with.
 
         Args:
             components: `"rl_module"` among them, or `None`, includes the weights.
-            not_components: What is left out all the same.
+            not_components: Components to exclude.
         """
         state = {
             RNG: self._rng.bit_generator.state,

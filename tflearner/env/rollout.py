@@ -33,7 +33,7 @@ class Cut(NamedTuple):
 class Rollout:
     """Keeps the steps of N environments until they are cut into episodes.
 
-    An episode that has not ended goes on in the next cut: the same id, a later
+    An episode that has not ended continues in the next cut: the same id, a later
     `t_started`, and the last steps before that as lookback.
 
     Args:
@@ -69,7 +69,7 @@ class Rollout:
         self._num_old = 0  # The steps that are in an earlier cut.
         self._finals: list[tuple[int, VectorStep]] = []  # With the index of the step.
         self._starts = [0] * num  # Index of the first step of the next cut.
-        # What earlier cuts have of the episodes that go on:
+        # What earlier cuts have of the episodes that continue:
         self._ids: list[str | None] = [None] * num
         self._lengths = [0] * num
         self._returns = [0.0] * num

@@ -1,7 +1,7 @@
 """Makes processes that learn together agree on each update before they take it.
 
 They exchange gradients in every step, so all of them have to take the same steps: with
-one step more, or one module more, a process would wait for the others for ever.
+one step more, or one module more, a process would never stop waiting for the others.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Checks a train batch at the door, before anything changes.
+"""Checks a train batch before anything changes.
 
 Every column is checked for its kind of dtype, shape, length and finite values; actions
 and discrete observations for their range. Errors name module, column and first bad row.

@@ -29,7 +29,7 @@ def first_bad_tensor(
 ) -> str:
     """Returns which tensor of a gradient step is the first that is not finite.
 
-    A step that was left out changed none of its module's weights, so that running the
+    A skipped step changed none of its module's weights, so that running the
     minibatch once more shows what happened. It runs line by line, in the order of a
     step, up to the gradients. Nothing is updated or logged; weights that a forward pass
     moves, and generators, are put back. What an own loss does besides, it does again.

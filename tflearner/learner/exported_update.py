@@ -1,6 +1,6 @@
 """Learning itself, exported: one gradient step that needs TensorFlow alone.
 
-A SavedModel with the endpoint `update` goes on training where its learner was:
+A SavedModel with the endpoint `update` resumes training where its learner was:
 
     loaded = tf.saved_model.load(path)
     metrics = loaded.update(columns)

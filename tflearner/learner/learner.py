@@ -216,7 +216,7 @@ class Learner(LearnerState):
         `compute_loss_for_module`.
 
         Args:
-            fwd_out: What `forward_train` put out, by module.
+            fwd_out: The outputs of `forward_train`, by module.
             batch: The columns, by module.
         """
         losses = {}
@@ -254,7 +254,7 @@ class Learner(LearnerState):
             module_id: The module.
             config: Its config.
             batch: Its columns.
-            fwd_out: What its `forward_train` put out.
+            fwd_out: The outputs of its `forward_train`.
         """
 
     def get_required_columns(self, module_id: ModuleID) -> Collection[str]:
@@ -262,7 +262,7 @@ class Learner(LearnerState):
         return (Columns.OBS,)
 
     def get_required_outputs(self, module_id: ModuleID) -> Collection[str]:
-        """Returns what `forward_train` must put out; a module without is refused."""
+        """Returns outputs that `forward_train` must have; it is refused without."""
         return ()
 
     def _check_module(self, module_id: ModuleID) -> None:
@@ -453,7 +453,7 @@ class Learner(LearnerState):
             iterator: Anything with `iter_batches()`, a `tf.data.Dataset`, or anything
                 that can be iterated over. Each item is a batch as
                 `update_from_batch` takes it, or {"batch": [such a batch]}; those that
-                are lost on the way are counted and left out.
+                are lost on the way are counted and skipped.
             timesteps: As for `update_from_batch`.
             minibatch_size: Rows of each item per gradient step; `None` takes one step
                 per item.

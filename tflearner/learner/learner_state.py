@@ -56,8 +56,8 @@ class LearnerState(ModuleOwner, Checkpointable):
             components: Which of "rl_module", "optimizer", "metrics_logger", "learner"
                 (what else the next update depends on) and "learner_connector" (if it
                 has a state), or one module as "rl_module/<id>"; `None` is all of them.
-            not_components: Which of them to leave out.
-            inference_only: Whether to leave out weights that acting does not need.
+            not_components: Components to exclude.
+            inference_only: Whether to exclude weights that acting does not need.
 
         Raises:
             UsageError: For a component that does not exist.

@@ -18,7 +18,7 @@ from tflearner.types import ModuleID, Tensor
 class OffPolicyTfLearner(TfLearner):
     """The base of learners that learn from transitions: batches or replayed ones.
 
-    Subclasses override `compute_loss_for_module` and put out the errors that a replay
+    Subclasses override `compute_loss_for_module` and output the errors that a replay
     buffer makes priorities of: `self.put_out_td_errors(module_id, errors, terms)`.
 
     A row is a transition over `n_step` steps: OBS, ACTIONS, the discounted sum of the
@@ -28,8 +28,8 @@ class OffPolicyTfLearner(TfLearner):
     Target networks follow with `tau` after every gradient step, in the traced loop, if
     `target_network_update_freq` is 0. Otherwise they do so after updates, whenever that
     many environment steps were sampled since the last time; an update that is not told
-    `timesteps` counts the steps it was trained on instead. In the loop, a step that was
-    left out because it was not finite moves no target network.
+    `timesteps` counts the steps it was trained on instead. In the loop, a step that is
+    skipped because it is not finite moves no target network.
     """
 
     config: Any

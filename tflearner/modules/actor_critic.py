@@ -24,12 +24,12 @@ from tflearner.types import Tensor
 class BCTfRLModule(TfRLModule):
     """A policy on top of an encoder: the default module of BC.
 
-    Puts out `ACTION_DIST_INPUTS`. With a recurrent encoder it takes sequences, OBS [S,
-    T, ...], and the state before each in STATE_IN, [S, ...]; it puts out [S, T, ...],
-    and the state after each in STATE_OUT.
+    Its output is `ACTION_DIST_INPUTS`. With a recurrent encoder it takes sequences, OBS
+    [S, T, ...], and the state before each in STATE_IN, [S, ...]. Outputs are [S, T,
+    ...], and the state after each is in STATE_OUT.
 
     Where observations hold an "action_mask", the actions it forbids have
-    `mask_spaces.FORBIDDEN` as their logits in whatever the module puts out: they are
+    `mask_spaces.FORBIDDEN` as their logits in the module's outputs: they are
     never taken, and losses are over the allowed ones.
     """
 
@@ -112,8 +112,8 @@ class BCTfRLModule(TfRLModule):
 class PPOTfRLModule(BCTfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
     """A policy and a value function on top of an encoder.
 
-    Puts out what `BCTfRLModule` does, and while training `VF_PREDS` as well. Values do
-    not depend on a mask of actions.
+    Its outputs are those of `BCTfRLModule`, and in training `VF_PREDS`. Values do not
+    depend on a mask of actions.
     """
 
     def setup(self) -> None:
@@ -151,7 +151,7 @@ class PPOTfRLModule(BCTfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
         return tf.squeeze(self.vf(embedding), -1)
 
     def get_non_inference_attributes(self) -> list[str]:
-        if self.is_stateful():  # The critic's state is part of what acting puts out.
+        if self.is_stateful():  # The critic's state is an output of acting, too.
             return ["vf"]
         return ["vf", "encoder.critic"]
 

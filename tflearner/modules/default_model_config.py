@@ -66,7 +66,7 @@ class DefaultModelConfig:
         log_std_clip_param: Bound on the absolute log standard deviation of continuous
             actions.
         free_log_std: Whether log standard deviations are trained as one vector, the
-            same for all observations, instead of being put out by the policy head.
+            same for all observations, instead of being outputs of the policy head.
         vf_share_layers: Whether policy and value function share the encoder.
         use_lstm: Whether an LSTM follows the dense layers.
         use_gru: Whether a GRU does; only one of both may be set.

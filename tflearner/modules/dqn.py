@@ -116,7 +116,7 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     weight that is not trained: `module.epsilon.assign(0.1)`. `ACTION_DIST_INPUTS` are
     values for the former and the logits of the epsilon-greedy policy for the latter.
 
-    In training it puts out, float32 [B, n] for n actions:
+    Its outputs in training, float32 [B, n] for n actions:
 
         qf_preds             Q(s, .)
         qf_next_preds        Q(s', .), with `double_q`

@@ -212,8 +212,8 @@ class RLModule(Checkpointable):
 
         Args:
             components: Which modules of several; `None` is all of them.
-            not_components: Which of them to leave out.
-            inference_only: Whether to leave out what acting does not need, see
+            not_components: Components to exclude.
+            inference_only: Whether to exclude what acting does not need, see
                 `InferenceOnlyAPI`.
         """
 

@@ -178,7 +178,7 @@ class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     `SquashedGaussian` and stay in [-1, 1]; `normalize_actions` stretches them to the
     bounds of the environment's Box.
 
-    In training it puts out, for continuous actions, float32 [B]:
+    Its outputs in training, for continuous actions, float32 [B]:
 
         qf_preds, qf_twin_preds   Q(s, a) of the actions taken, by both critics
         logp_resampled            log pi(b | s) of an action b drawn now

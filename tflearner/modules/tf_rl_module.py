@@ -88,7 +88,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
     does not track a `tf.Variable`.
 
     Layers follow their Keras dtype policies. Whatever these are, forward passes, values
-    and target networks put out float32, and weights keep the keys they have in float32.
+    and target networks return float32, and weights keep the keys they have in float32.
 
         class Linear(TfRLModule):
             def setup(self):

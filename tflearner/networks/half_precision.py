@@ -1,8 +1,8 @@
 """Half precision within modules, and float32 outputs.
 
 Under a Keras dtype policy such as "mixed_bfloat16" layers keep float32 weights, compute
-in 16 bits and put out what they computed. Losses, distributions, recorded states and
-connectors want float32, so modules convert once, on the way out.
+in 16 bits and return 16 bits. Losses, distributions, recorded states and connectors
+want float32, so modules convert their outputs once.
 """
 
 import functools
