@@ -401,7 +401,7 @@ def _check_settings(
         ),
         (
             is_inf and not clear_on_reduce,
-            "window=inf, which grows for ever",
+            "window=inf, which grows without bound",
             "clear_on_reduce=True with it",
         ),
         (

@@ -283,7 +283,7 @@ def random_episodes(
         observation_space: Space of the observations.
         action_space: Space of the actions.
         ends: Length and end of each episode; an end is "terminated", "truncated",
-            "both" or, for a chunk that goes on, "cut".
+            "both" or, for a chunk that continues, "cut".
         lookback: How many further steps each episode has in front, as lookback.
         seed: Where the random numbers start; the spaces' own are left alone.
     """
@@ -335,7 +335,7 @@ def random_multi_agent_episodes(
     Args:
         spaces: Observation and action space of each agent.
         ends: Length in environment steps and end of each episode; an end is
-            "terminated", "truncated", "both" or, for a chunk that goes on, "cut".
+            "terminated", "truncated", "both" or, for a chunk that continues, "cut".
         mapping_fn: Which module acts for an agent; the default module by default.
         see: The chance that an agent gets an observation in a step: below 1, agents join
             later, act at different times and have hanging steps.

@@ -141,7 +141,7 @@ def test_episodes_and_arrays_stay_as_they_are():
 def test_chunks_shorter_than_the_steps_are_refused():
     episodes = episodes_of()
     match = (
-        r"episodes\[2\] \('.*'\): got 4 steps of an episode that goes on, want at least "
+        r"episodes\[2\] \('.*'\): got 4 steps of an episode that continues, want at least "
         r"n_step=5.*longer fragments.*replay buffer"
     )
     with pytest.raises(BatchError, match=match):

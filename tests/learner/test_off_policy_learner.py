@@ -322,7 +322,7 @@ def test_chunks_that_are_too_short_are_refused():
     learner = make_learner(n_step=3)
     before = learner.get_state("rl_module")["rl_module"]
     with pytest.raises(
-        BatchError, match="2 steps of an episode that goes on.*n_step=3"
+        BatchError, match="2 steps of an episode that continues.*n_step=3"
     ):
         learner.update(episodes=random_episodes(OBS, DISCRETE, ends=[(2, "cut")]))
     tf.nest.map_structure(

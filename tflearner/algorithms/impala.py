@@ -314,7 +314,7 @@ def _values(module: Any, batch: dict[str, Any], embeddings: Any) -> tf.Tensor:
 
 
 def _check_is_closed(module_id: ModuleID, columns: dict[str, Any]) -> None:
-    """Raises `BatchError` for a sequence that goes on behind its last row."""
+    """Raises `BatchError` for a sequence that continues behind its last row."""
     last = np.arange(len(columns[Columns.SEQ_LENS])), columns[Columns.SEQ_LENS] - 1
     goes_on = columns[Columns.LOSS_MASK][last] & ~columns[Columns.TERMINATEDS][last]
     if goes_on.any():

@@ -137,7 +137,7 @@ class OffPolicyConfig(AlgorithmConfig):
         return DefaultModelConfig
 
     def training(self, **settings: Any):
-        """Sets how the learner learns; parts of `replay_buffer_config` may be left out."""
+        """Sets how the learner learns; `replay_buffer_config` may have some keys."""
         given = settings.get("replay_buffer_config")
         if isinstance(given, Mapping):
             kept: Any = self.replay_buffer_config

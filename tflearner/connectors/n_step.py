@@ -94,7 +94,7 @@ class NStepTransitions(ConnectorV2):
             if not episode.is_done and len(episode) < self.n_step:
                 raise BatchError(
                     name_of(episode, index),
-                    f"{len(episode)} steps of an episode that goes on",
+                    f"{len(episode)} steps of an episode that continues",
                     f"at least n_step={self.n_step}",
                     "sample longer fragments, or let a replay buffer join them",
                 )

@@ -87,7 +87,7 @@ class AddStatesFromEpisodesToBatch(ConnectorV2):
     """Adds the state in front of every sequence.
 
     That is the module's initial state at an episode's start, and elsewhere what the
-    module put out as its state in the step before, which for a chunk's first sequence
+    module returned as its state in the step before, which for a chunk's first sequence
     is the last step of the lookback.
 
     Reads:  SEQ_LENS; episodes without are skipped.

@@ -165,7 +165,7 @@ class LearnerGroup:
         Args:
             func: The function.
             **kwargs: Its keyword arguments; those that tell RLlib how to call learners
-                in other processes are left out.
+                in other processes are skipped.
         """
         for name in _OF_REMOTE_CALLS:
             kwargs.pop(name, None)

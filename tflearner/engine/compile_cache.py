@@ -8,8 +8,8 @@ from tflearner.errors import ConfigError, shown
 _FLAG = "--tf_xla_persistent_cache_directory="
 _TOO_LATE = (
     "compile_cache={!r} comes too late: TensorFlow had started in this process already, "
-    "and goes on as it began. Build the first learner with it before TensorFlow computes "
-    "anything."
+    "and keeps its settings. Build the first learner with it before TensorFlow "
+    "computes anything."
 )
 _directory: str | None = None
 _has_compiled = False

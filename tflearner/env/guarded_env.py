@@ -233,7 +233,7 @@ def _short(value: Any) -> str:
 def _portable(error: Exception) -> Exception:
     try:
         # Exceptions with arguments of their own are often sent but not received: the
-        # parent would get a TypeError, or wait for ever for what cannot be sent.
+        # parent would get a TypeError, or never stop waiting for what cannot be sent.
         ForkingPickler.loads(ForkingPickler.dumps(error))
     except Exception:  # noqa: BLE001 - pickling runs the user's code, too.
         error = RuntimeError(f"{type(error).__name__}: {error}")

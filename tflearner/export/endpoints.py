@@ -161,7 +161,7 @@ class Policy:
         module: A `TfRLModule`.
         env_to_module: The pipeline in front of it; `None` if observations come as the
             module sees them.
-        module_to_env: The pipeline behind it; `None` if the module puts out actions as
+        module_to_env: The pipeline behind it; `None` if the module outputs actions as
             the environment wants them.
     """
 
@@ -268,7 +268,7 @@ class Policy:
         """Returns the state after a step.
 
         Args:
-            of_module: The state that the module put out, if it has one.
+            of_module: The state that the module returned, if it has one.
             memory: The memories that `columns` returned.
             chosen: The module's actions.
         """
@@ -336,7 +336,7 @@ class Program:
     Attributes:
         policy: The module and its connectors.
         endpoints: The traced endpoints, `ACT_GREEDY` first.
-        left_out: Why other endpoints are left out, by name.
+        left_out: Why other endpoints are missing, by name.
         attributes: Further attributes of a SavedModel, such as lists of variables.
     """
 

@@ -120,7 +120,7 @@ def format_of(path: Any, format: str | None = None) -> str:
             staging.where_of(path),
             f"the suffix {suffix!r} for format={format!r}",
             f"a path that ends in {wanted!r}" if wanted else f"format={of_suffix!r}",
-            "the suffix decides if format= is left out",
+            "without format= the suffix decides",
         )
     return format
 

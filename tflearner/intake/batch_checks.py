@@ -165,7 +165,7 @@ def check_columns(
     """Returns the columns as NumPy arrays of the dtypes the learner trains on.
 
     float64 becomes float32 and int64 becomes int32; columns that only describe rows
-    (infos, ids) are left out. Those of a stateful module become sequences, see
+    (infos, ids) are ignored. Those of a stateful module become sequences, see
     `sequences`.
 
     Args:

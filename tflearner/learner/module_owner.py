@@ -449,7 +449,7 @@ class ModuleOwner(FormerNames, abc.ABC):
         """Returns whether the learner can train `module`.
 
         It can if a `TfRLModule` has the required interfaces, or brings its own loss. Others
-        ride along: they get no optimizer and are left out of updates.
+        stay in the learner: without an optimizer, and skipped by updates.
         """
         module, apis = module.unwrapped(), self.rl_module_required_apis()
         if not isinstance(module, TfRLModule):
@@ -486,7 +486,7 @@ class ModuleOwner(FormerNames, abc.ABC):
 
         Raises:
             ModuleError: If the id is invalid or taken, the specification is none, or
-                what the module puts out cannot be trained on.
+                the module's outputs cannot be trained on.
             ModuleBuildError: If the module's class raised an error of its own.
         """
         self._check_is_built()

@@ -320,7 +320,7 @@ class TfLearner(Learner):
                 raise LossError(
                     f"loss for module {module_id!r}",
                     f"no gradient for any of its {len(refs)} variables",
-                    "a loss computed from what forward_train put out",
+                    "a loss computed from the outputs of forward_train",
                     "look for tf.stop_gradient, NumPy or integer casts on the way",
                 )
 

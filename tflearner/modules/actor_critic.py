@@ -63,7 +63,7 @@ class BCTfRLModule(TfRLModule):
         if not self.is_stateful():
             embedding = self.encoder.embed_for_actor(batch[Columns.OBS])
             return {Columns.ACTION_DIST_INPUTS: self._masked_policy(embedding, batch)}
-        # The state of a separate value function goes on while acting, too: sequences
+        # The state of a separate value function moves on while acting, too: sequences
         # for training start from it.
         embedding, _, state = self.encoder(batch[Columns.OBS], _state_in(batch))
         return {

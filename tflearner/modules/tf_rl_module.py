@@ -366,7 +366,7 @@ class TfRLModule(RLModule, keras.layers.Layer):
     def _weights_by_key(
         self, *, inference_only: bool = False
     ) -> dict[str, keras.Variable]:
-        # What acting does not need is left out before numbering, so that the keys are
+        # What acting does not need is excluded before numbering, so that the keys are
         # those of a module that was built for acting.
         left_out = set(self._dropped)
         if inference_only:

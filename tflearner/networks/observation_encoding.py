@@ -32,7 +32,7 @@ class ObservationEncoding(CompositeLayer):
 
     Leaves of nested spaces go in the order of the space: gymnasium sorts the keys of a
     `dict`, and keeps the order of a list of pairs and of an `OrderedDict`. An
-    "action_mask" at the top is left out: see `mask_spaces`.
+    "action_mask" at the top is ignored: see `mask_spaces`.
 
     Args:
         space: Of single observations.

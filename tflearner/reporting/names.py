@@ -40,7 +40,7 @@ def flatten_result(result: ResultDict) -> dict[str, float]:
 
     Args:
         result: What `Algorithm.train()` returned. Leaves that are not single numbers
-            are left out.
+            are dropped.
 
     Returns:
         Name -> Python number; NaN where nothing was measured yet.
