@@ -1,1 +1,1 @@
-"""Many learners behind one interface."""
+"""The `LearnerGroup`: RLlib's interface to the learners of a run."""

@@ -1,4 +1,4 @@
-"""RLlib's interface to all learners of a run, for the one learner in this process."""
+"""RLlib's interface to the learners of a run, for one learner in this process."""
 
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from tflearner.types import ModuleID, ResultDict, StateDict
 
 
 class CallResult(NamedTuple):
-    """Result of one learner from `LearnerGroup.foreach_learner`.
+    """The result of one learner from `LearnerGroup.foreach_learner`.
 
     Attributes:
         value: The value.
@@ -32,15 +32,17 @@ class CallResult(NamedTuple):
 
 
 class LearnerGroup:
-    """Runs the learner of a config in this process, behind the interface of many.
+    """Builds a learner in this process and updates it, with RLlib's group interface.
 
         group = PPOConfig().build_learner_group(env=env)
         results = group.update(episodes=episodes, num_epochs=2, minibatch_size=64)[0]
         weights = group.get_weights()
 
     Args:
-        config: The settings; `learner_class` or the algorithm's default is built.
-        module_spec: What to build the module or modules from.
+        config: The settings. The learner's class is `learner_class` or the algorithm's
+            default.
+        module_spec: The specification of the module or modules; `None` uses the
+            config's.
         placement_group: Ignored; RLlib's signature has it.
     """
 
@@ -57,7 +59,7 @@ class LearnerGroup:
 
     @property
     def config(self) -> AlgorithmConfig:
-        """The learner's settings, with the modules added since."""
+        """The learner's settings, including modules that were added later."""
         return self._learner.config
 
     @property
@@ -67,11 +69,11 @@ class LearnerGroup:
 
     @property
     def is_remote(self) -> bool:
-        """Whether learners run in processes of their own."""
+        """Whether learners run in other processes."""
         return False
 
     def __len__(self) -> int:
-        """Returns the number of learners in processes of their own: 0."""
+        """Returns the number of learners in other processes: 0."""
         return 0
 
     def __bool__(self) -> bool:
@@ -90,22 +92,23 @@ class LearnerGroup:
         return_state: bool = False,
         **kwargs: Any,
     ) -> list[ResultDict]:
-        """Updates from exactly one kind of data.
+        """Updates the learner from exactly one kind of data.
 
         Args:
             batch: As for `Learner.update_from_batch`.
-            batches: A list of `MultiAgentBatch`es, joined to one.
-            batch_refs: The same as object references or functions that bring them.
+            batches: A list of `MultiAgentBatch`es, which are concatenated.
+            batch_refs: Object references to batches, or functions that return batches.
             episodes: As for `Learner.update_from_episodes`.
-            episodes_refs: The same as object references or functions.
+            episodes_refs: Object references to episodes, or functions that return
+                episodes.
             data_iterators: As for `Learner.update`.
-            async_update: Refused: there is no learner to wait for.
+            async_update: Must be False: the learner runs in this process.
             return_state: Whether the result holds the module's weights under
                 "_rl_module_state_after_update".
             **kwargs: As for the learner's update methods.
 
         Returns:
-            A list of the one learner's results.
+            A list with the learner's results.
 
         Raises:
             UsageError: Unless exactly one kind of data is given.
@@ -114,7 +117,7 @@ class LearnerGroup:
             raise UsageError(
                 "LearnerGroup.update(async_update=True)",
                 "a group whose learner runs in this process",
-                hint="leave async_update out",
+                hint="omit async_update",
             )
         given = {
             "batch": batch,
@@ -142,30 +145,30 @@ class LearnerGroup:
         return [results]
 
     def update_from_batch(self, batch: Any, **kwargs: Any) -> list[ResultDict]:
-        """Updates from a batch, as `update(batch=...)`."""
+        """Updates the learner from a batch; equal to `update(batch=...)`."""
         return self.update(batch=batch, **kwargs)
 
     def update_from_episodes(self, episodes: Any, **kwargs: Any) -> list[ResultDict]:
-        """Updates from episodes, as `update(episodes=...)`."""
+        """Updates the learner from episodes; equal to `update(episodes=...)`."""
         return self.update(episodes=episodes, **kwargs)
 
     def add_module(self, **kwargs: Any) -> MultiRLModuleSpec:
-        """Adds a module, see `Learner.add_module`."""
+        """Adds a module to the learner, see `Learner.add_module`."""
         return self._learner.add_module(**kwargs)
 
     def remove_module(self, module_id: ModuleID, **kwargs: Any) -> MultiRLModuleSpec:
-        """Removes a module, see `Learner.remove_module`."""
+        """Removes a module from the learner, see `Learner.remove_module`."""
         return self._learner.remove_module(module_id, **kwargs)
 
     def foreach_learner(
         self, func: Callable[..., Any], **kwargs: Any
     ) -> list[CallResult]:
-        """Calls `func(learner, **kwargs)`; returns results whose `get()` has the value.
+        """Calls `func(learner, **kwargs)` and returns a list with the `CallResult`.
 
         Args:
             func: The function.
-            **kwargs: Its keyword arguments; those that tell RLlib how to call learners
-                in other processes are skipped.
+            **kwargs: The function's keyword arguments. RLlib's options for calls in
+                other processes are ignored.
         """
         for name in _OF_REMOTE_CALLS:
             kwargs.pop(name, None)
@@ -178,10 +181,10 @@ class LearnerGroup:
         not_components: str | Collection[str] | None = None,
         **kwargs: Any,
     ) -> StateDict:
-        """Returns {"learner": the learner's state}.
+        """Returns the state: {"learner": the learner's state}.
 
         Args:
-            components: Components as "learner/rl_module"; `None` is all of them.
+            components: Components such as "learner/rl_module"; `None` selects all.
             not_components: Components to exclude.
             **kwargs: As for `Learner.get_state`.
         """
@@ -189,7 +192,7 @@ class LearnerGroup:
         for path in selected.paths():
             if path.split("/")[0] != COMPONENT_LEARNER:
                 raise UsageError(
-                    "components", repr(path), "paths as 'learner/rl_module'"
+                    "components", repr(path), "paths like 'learner/rl_module'"
                 )
         if not selected.include(COMPONENT_LEARNER):
             return {}
@@ -200,21 +203,21 @@ class LearnerGroup:
         return {COMPONENT_LEARNER: state}
 
     def set_state(self, state: StateDict, **kwargs: Any) -> dict[str, list]:
-        """Replaces what `state` holds, see `Learner.set_state`."""
+        """Restores the learner from `state`, see `Learner.set_state`."""
         if not isinstance(state, dict) or state.keys() - {COMPONENT_LEARNER}:
             got = [*state] if isinstance(state, dict) else repr(state)
             raise UsageError(
-                "set_state()", str(got), f"a dict of {COMPONENT_LEARNER!r}"
+                "set_state()", str(got), f"a dict with {COMPONENT_LEARNER!r}"
             )
         return self._learner.set_state(state.get(COMPONENT_LEARNER, {}), **kwargs)
 
     def get_weights(
         self, module_ids: ModuleID | Collection[ModuleID] | None = None
     ) -> StateDict:
-        """Returns the weights by module.
+        """Returns the learner's weights by module.
 
         Args:
-            module_ids: Of which modules; `None` is all of them.
+            module_ids: The ids of the modules; `None` selects all.
         """
         names = [module_ids] if isinstance(module_ids, str) else module_ids
         components: Any = COMPONENT_RL_MODULE
@@ -227,7 +230,7 @@ class LearnerGroup:
         self._learner.set_state({COMPONENT_RL_MODULE: weights})
 
     def get_stats(self) -> dict[str, Any]:
-        """Returns what a group of learners in other processes would be waiting for."""
+        """Returns RLlib's statistics of pending calls; no call is ever pending here."""
         return {
             "learner_group_ts_dropped_lifetime": 0,
             "actor_manager_num_outstanding_async_reqs": 0,

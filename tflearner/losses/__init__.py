@@ -1,1 +1,1 @@
-"""The mathematics: pure functions of arrays and tensors."""
+"""Loss functions and targets: pure functions of arrays and tensors."""

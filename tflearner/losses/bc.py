@@ -1,4 +1,4 @@
-"""The objective of behaviour cloning: the likelihood of actions somebody took.
+"""The objective of behaviour cloning: the likelihood of recorded actions.
 
 Pure functions of tensors. Shapes: `B` is the number of steps in a minibatch; [B, T]
 works as well. `float` is float32.
@@ -17,8 +17,8 @@ def bc_loss(
 
     Args:
         logp: Log-probability of the taken action, current policy. float [B].
-        weights: How much each step is worth imitating; `None` takes all alike. No
-            gradient flows into them. float [B].
+        weights: The weight of each step; `None` weights all equally. No gradient flows
+            into them. float [B].
         mask: True where a step counts; `None` counts every step. bool [B].
 
     Returns:
@@ -30,7 +30,7 @@ def bc_loss(
     given = {"logp": logp, "weights": weights, "mask": mask}
     checks.same_shape(**{name: x for name, x in given.items() if x is not None})
     if mask is not None:
-        # In front of the formula too: a NaN masked only in the mean leaves a finite
+        # Masked before the formula, too: a NaN masked only in the mean leaves a finite
         # loss with a NaN gradient.
         logp = reductions.zero_masked(logp, mask)
     return -reductions.masked_mean(logp if weights is None else weights * logp, mask)

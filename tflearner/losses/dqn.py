@@ -1,4 +1,4 @@
-"""The DQN objective: distances of action values, or of their distributions, from targets.
+"""The DQN objective: distances of action values or distributions from targets.
 
 Mnih et al., "Human-level control through deep reinforcement learning" (2015),
 https://doi.org/10.1038/nature14236; van Hasselt et al., "Deep Reinforcement Learning
@@ -20,13 +20,13 @@ from tflearner.types import Tensor
 
 
 class DQNLoss(NamedTuple):
-    """The objective and its terms, over the steps that count; scalars but `td_error`.
+    """The DQN loss and its terms over the unmasked steps; scalars except `td_error`.
 
     `q_selected_*` are of the values of the actions taken.
     """
 
     total: Tensor
-    td_error: Tensor  # What priorities are made of. [B], 0 where a step does not count.
+    td_error: Tensor  # For priorities. [B], 0 where a step is masked.
     q_selected_mean: Tensor
     q_selected_min: Tensor
     q_selected_max: Tensor
@@ -47,7 +47,7 @@ def dqn_loss(
     gamma: float,
     td_error_loss_fn: td.LossName = "huber",
 ) -> DQNLoss:
-    """Regresses the values of the actions taken on n-step targets.
+    """Returns the DQN loss: values of taken actions against n-step targets.
 
         a*     = argmax_a Q(s', a)       if `q_next` is given: double Q-learning
                  argmax_a Q_target(s', a)               otherwise
@@ -80,7 +80,7 @@ def dqn_loss(
     _check_rows(actions, rewards, terminateds, n_step, weights, mask, q_values)
     _check_values(q_values, q_target_next, q_next)
     if mask is not None:
-        # In front of the formula too: a NaN masked only in the mean leaves a finite
+        # Masked before the formula, too: a NaN masked only in the mean leaves a finite
         # loss with a NaN gradient.
         actions, rewards, n_step, weights = (
             reductions.zero_masked(column, mask)
@@ -116,7 +116,7 @@ def distributional_dqn_loss(
     v_min: float,
     v_max: float,
 ) -> DQNLoss:
-    """Fits the return distributions of the actions taken to projected targets (C51).
+    """Returns the C51 loss: return distributions of taken actions against targets.
 
         z_j    = v_min + j dz,  dz = (v_max - v_min) / (Z - 1)
         Tz_j   = clip(r + gamma^n (1 - terminated) z_j, v_min, v_max)
@@ -129,10 +129,10 @@ def distributional_dqn_loss(
 
     Args:
         q_logits: Logits of p(s, .) over the atoms, current network. float [B, A, Z].
-        q_values: Their expectations Q(s, .), for the metrics. float [B, A].
+        q_values: The expectations Q(s, .), for the metrics. float [B, A].
         q_target_next_probs: p_target(s', .), target network; anything where the episode
             terminated. float [B, A, Z].
-        q_target_next: Their expectations Q_target(s', .). float [B, A].
+        q_target_next: The expectations Q_target(s', .). float [B, A].
         q_next: Q(s', .), current network; `None` lets the target network choose a*.
             float [B, A].
         actions: Actions taken. int [B].
@@ -173,7 +173,7 @@ def distributional_dqn_loss(
     numbers = tf.range(num_atoms, dtype=q_logits.dtype)
     atoms = v_min + numbers * ((v_max - v_min) / (num_atoms - 1))
     flags = terminateds[..., tf.newaxis]
-    # All atoms of a terminated row move to its reward, so that only their sum matters.
+    # All atoms of a terminated row move to its reward, so only the sum matters.
     next_probs = tf.where(flags, tf.ones_like(next_probs) / num_atoms, next_probs)
     discounts = tf.pow(gamma, n_step)[..., tf.newaxis]
     moved = rewards[..., tf.newaxis] + tf.where(flags, 0.0, discounts * atoms)
@@ -202,8 +202,8 @@ def _check_values(q_values, q_target_next, q_next):
 
 
 def _of_actions(values: Tensor, actions: Tensor) -> Tensor:
-    """Picks what belongs to one action of each row: [B, A, ...] to [B, ...]."""
-    # Not a product with a one-hot tensor, where other actions' NaN would get through.
+    """Selects the entry of one action in each row: [B, A, ...] to [B, ...]."""
+    # A product with a one-hot tensor would let NaN of other actions through.
     return tf.gather(values, actions, batch_dims=len(actions.shape))
 
 
@@ -212,7 +212,7 @@ def _best_actions(q_target_next: Tensor, q_next: Tensor | None) -> Tensor:
 
 
 def _project(probs: Tensor, positions: Tensor, v_min: float, v_max: float) -> Tensor:
-    """Shares out the mass at each position among the two atoms around it. [B, Z]."""
+    """Splits the mass at each position between the two nearest atoms. [B, Z]."""
     num_atoms = probs.shape[-1]
     clipped = tf.clip_by_value(positions, v_min, v_max)
     # In units of dz; an atom's own number is its position. [B, Z].

@@ -17,7 +17,7 @@ from tflearner.types import Tensor
 
 
 class IMPALALoss(NamedTuple):
-    """The objective and its terms, all scalars averaged over the steps that count."""
+    """The IMPALA loss and its terms: scalars averaged over the unmasked steps."""
 
     total: Tensor
     policy: Tensor
@@ -35,20 +35,20 @@ def impala_loss(
     vf_loss_coeff: float,
     entropy_coeff: Tensor | float,
 ) -> IMPALALoss:
-    """Combines the paper's terms into one scalar to minimise.
+    """Returns the IMPALA loss from V-trace targets.
 
         policy = -mean(A logp)
         value  =  mean(0.5 (V - v)^2)
         total  =  policy + c_v value - c_e entropy
 
-    Advantages are taken as they are, not standardised. The paper sums over the steps of
-    a batch; the mean does not depend on their number.
+    Advantages are not standardised. The paper sums over the steps of a batch; the mean
+    does not depend on their number.
 
     Args:
         logp: Log-probability of the taken action, current policy. float [S, T].
         values: V, current network. float [S, T].
         entropy: Entropy of the current policy, in nats. float [S, T].
-        targets: Of these steps, see `vtrace`.
+        targets: The V-trace targets of these steps, from `vtrace`.
         mask: True where a step counts; `None` counts every step. bool [S, T].
         vf_loss_coeff: Weight c_v of the value term.
         entropy_coeff: Weight c_e of the entropy bonus.
@@ -68,7 +68,7 @@ def impala_loss(
         **({} if mask is None else {"mask": mask}),
     )
     if mask is not None:
-        # In front of the formula too: a NaN masked only in the mean leaves a finite
+        # Masked before the formula, too: a NaN masked only in the mean leaves a finite
         # loss with a NaN gradient.
         logp, values = (reductions.zero_masked(x, mask) for x in (logp, values))
     policy = -reductions.masked_mean(targets.advantages * logp, mask)

@@ -17,7 +17,7 @@ from tflearner.types import Tensor
 
 
 class MARWILLoss(NamedTuple):
-    """The objective and its terms, all scalars averaged over the steps that count."""
+    """The MARWIL loss and its terms: scalars averaged over the unmasked steps."""
 
     total: Tensor
     policy: Tensor
@@ -34,22 +34,22 @@ def marwil_loss(
     beta: float,
     vf_coeff: float,
 ) -> MARWILLoss:
-    """Combines the paper's terms into one scalar to minimise.
+    """Returns the MARWIL loss: weighted cloning and value regression.
 
         A      = V_target - V
         policy = -mean(exp(beta A / c) logp)
         value  =  0.5 mean(A^2)
         total  =  policy + c_v value
 
-    No gradient flows into the exponential, and nothing bounds it.
+    No gradient flows into the exponential, which is unbounded.
 
     Args:
         logp: Log-probability of the taken action, current policy. float [B].
         values: V, current network. float [B].
         value_targets: The discounted return from each step on. float [B].
         mask: True where a step counts; `None` counts every step. bool [B].
-        moving_average: c^2, with this minibatch in it: see `moved_average`. Scalar.
-        beta: How much better actions are preferred; 0 prefers none.
+        moving_average: c^2, this minibatch included, from `moved_average`. Scalar.
+        beta: The preference for better actions; 0 prefers none.
         vf_coeff: Weight c_v of the value term.
 
     Returns:
@@ -88,7 +88,7 @@ def moved_average(average: Tensor, mean_square: Tensor, rate: float) -> Tensor:
     Args:
         average: c^2 before a minibatch. Scalar.
         mean_square: mean(A^2) of the minibatch. Scalar.
-        rate: How far the average moves, 0 to 1.
+        rate: The rate of the moving average, from 0 to 1.
     """
     average = tf.convert_to_tensor(average)
     return average + rate * (tf.cast(mean_square, average.dtype) - average)

@@ -16,7 +16,7 @@ from tflearner.types import Tensor
 
 
 class PPOLoss(NamedTuple):
-    """The objective and its terms, all scalars averaged over the steps that count.
+    """The PPO loss and its terms: scalars averaged over the unmasked steps.
 
     `value_clip_fraction` is the share of steps whose squared value error is capped.
     """
@@ -46,7 +46,7 @@ def ppo_loss(
     entropy_coeff: Tensor | float,
     kl_coeff: Tensor | float,
 ) -> PPOLoss:
-    """Combines the paper's terms into one scalar to minimise.
+    """Returns the PPO loss.
 
         ratio  = exp(logp - logp_old)
         policy = -mean(min(ratio A, clip(ratio, 1 - clip, 1 + clip) A))         (7)
@@ -59,7 +59,7 @@ def ppo_loss(
 
     Args:
         logp: Log-probability of the taken action, current policy. float [B].
-        logp_old: The same under the policy that acted. float [B].
+        logp_old: Log-probability of the taken action, acting policy. float [B].
         advantages: Advantage estimates, already standardised. float [B].
         values: Value predictions, current network. float [B].
         value_targets: Regression targets for `values`. float [B].
@@ -70,7 +70,7 @@ def ppo_loss(
         vf_clip_param: Cap on the squared value error, in squared reward units.
         vf_loss_coeff: Weight c_v of the value term.
         entropy_coeff: Weight c_e of the entropy bonus.
-        kl_coeff: Weight c_kl of the KL penalty; the number 0 leaves it out.
+        kl_coeff: Weight c_kl of the KL penalty; the number 0 omits it.
 
     Returns:
         A `PPOLoss`.
@@ -90,7 +90,7 @@ def ppo_loss(
         **({} if mask is None else {"mask": mask}),
     )
     if mask is not None:
-        # In front of the formula too: a NaN masked only in the mean leaves a finite
+        # Masked before the formula, too: a NaN masked only in the mean leaves a finite
         # loss with a NaN gradient.
         logp, logp_old, advantages, values, value_targets = (
             reductions.zero_masked(tensor, mask)

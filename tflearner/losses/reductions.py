@@ -1,4 +1,4 @@
-"""Means and extremes over the steps that count."""
+"""Means and extremes over unmasked steps."""
 
 import tensorflow as tf
 
@@ -21,7 +21,7 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         weights = tf.cast(mask, values.dtype)
         values = zero_masked(values, mask)
     count = tf.maximum(tf.reduce_sum(weights), 1.0)
-    # A dot product is one kernel under XLA on CPU, where a mean is three.
+    # A dot product is one kernel under XLA on CPU; a mean is three.
     flat = tf.reshape(values, [-1]), tf.reshape(weights / count, [-1])
     return tf.tensordot(*flat, 1)
 
@@ -57,7 +57,7 @@ def masked_min(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
-    """Returns `values` with 0 where `mask` is False, whatever stood there.
+    """Returns `values` with 0 where `mask` is False, even in place of NaN.
 
     A masked step may hold anything, NaN included, and 0 * NaN is NaN.
 

@@ -1,4 +1,4 @@
-"""The SAC objective: soft critics, a policy that follows them, and the temperature.
+"""The SAC objective: critics, policy and temperature.
 
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications" (2018),
 https://arxiv.org/abs/1812.05905; equation numbers below refer to it. For discrete
@@ -6,8 +6,8 @@ actions: Christodoulou, "Soft Actor-Critic for Discrete Action Settings" (2019),
 https://arxiv.org/abs/1910.07207.
 
 As in RLlib, critics minimise the Huber loss, not the square of equation (5), and the
-temperature's loss has log(alpha) in place of alpha. Neither policy nor temperature feels
-the importance weights.
+temperature's loss has log(alpha) in place of alpha. Importance weights apply to the
+critics only.
 
 Pure functions of tensors: no config, no metrics, no variables. Shapes: `B` is the number
 of steps in a minibatch, `A` of discrete actions; [B, T] in place of [B] works as well.
@@ -23,7 +23,7 @@ from tflearner.types import Tensor
 
 
 class SACLoss(NamedTuple):
-    """The objective and its terms, over the steps that count; scalars but `td_error`.
+    """The SAC loss and its terms over the unmasked steps; scalars except `td_error`.
 
     `total` is the sum of `policy`, `qf`, `qf_twin` and `alpha`; each reaches parameters
     that the others do not. `q_*` are of the first critic and the actions taken.
@@ -34,7 +34,7 @@ class SACLoss(NamedTuple):
     qf: Tensor
     qf_twin: Tensor  # 0 without a twin.
     alpha: Tensor  # The loss, not the temperature.
-    td_error: Tensor  # What priorities are made of. [B], 0 where a step does not count.
+    td_error: Tensor  # For priorities. [B], 0 where a step is masked.
     td_error_mean: Tensor
     q_mean: Tensor
     q_min: Tensor
@@ -60,19 +60,19 @@ def continuous_sac_loss(
     mask: Tensor | None = None,
     gamma: float,
 ) -> SACLoss:
-    """Combines the terms of SAC for actions that were drawn from a density.
+    """Returns the SAC loss for continuous actions.
 
         target = r + gamma^n (1 - terminated) (Q_target(s', a') - alpha log pi(a'))
         qf     = mean(weight * huber(Q(s, a) - target))                        (5), (6)
         policy = mean(alpha log pi(b) - Q(s, b))                               (9)
         alpha  = -mean(log(alpha) (log pi(b) + target_entropy))                (18)
 
-    with a' and b drawn from the current policy at s' and s. `td_error` is
-    |Q(s, a) - target|, its mean over both critics if there is a twin.
+    with a' and b drawn from the current policy at s' and s. `td_error` is |Q(s, a) -
+    target|, averaged over both critics if there is a twin.
 
     Args:
         q: Q(s, a) of the actions taken, first critic. float [B].
-        q_twin: The same of the second critic, if there is one. float [B].
+        q_twin: Q(s, a), second critic; `None` if there is one critic. float [B].
         q_target_next: Q_target(s', a'), the minimum of the target critics; anything
             where the episode terminated. float [B].
         logp_next: log pi(a' | s'). float [B].
@@ -80,8 +80,7 @@ def continuous_sac_loss(
             policy through b and no critic. float [B].
         logp: log pi(b | s), with a gradient. float [B].
         log_alpha: Logarithm of the temperature. float scalar.
-        target_entropy: Entropy that the temperature keeps the policy at, in nats; one
-            number, or float [B].
+        target_entropy: The policy's target entropy, in nats; one number, or float [B].
         rewards: Discounted sum of n rewards. float [B].
         terminateds: True where the episode ended for good within n steps. bool [B].
         n_step: Number n of rewards in `rewards`. float [B].
@@ -111,7 +110,7 @@ def continuous_sac_loss(
     )
     critics = [q] if q_twin is None else [q, q_twin]
     if mask is not None:
-        # In front of the formula too: a NaN masked only in the mean leaves a finite
+        # Masked before the formula, too: a NaN masked only in the mean leaves a finite
         # loss with a NaN gradient.
         rewards, n_step, weights, q_target_next, logp_next = (
             reductions.zero_masked(column, mask)
@@ -154,7 +153,7 @@ def discrete_sac_loss(
     mask: Tensor | None = None,
     gamma: float,
 ) -> SACLoss:
-    """Combines the terms of SAC with expectations over all actions instead of samples.
+    """Returns the SAC loss for discrete actions, with expectations over all actions.
 
         target = r + gamma^n (1 - terminated)
                  sum_a pi(a | s') (Q_target(s', a) - alpha log pi(a | s'))
@@ -167,15 +166,14 @@ def discrete_sac_loss(
 
     Args:
         q: Q(s, .), first critic. float [B, A].
-        q_twin: The same of the second critic, if there is one. float [B, A].
+        q_twin: Q(s, .), second critic; `None` if there is one critic. float [B, A].
         q_target_next: Q_target(s', .), the minimum of the target critics; anything
             where the episode terminated. float [B, A].
         log_probs_next: log pi(. | s'). float [B, A].
         log_probs: log pi(. | s), with a gradient. float [B, A].
         actions: Actions taken. int [B].
         log_alpha: Logarithm of the temperature. float scalar.
-        target_entropy: Entropy that the temperature keeps the policy at, in nats; one
-            number, or float [B].
+        target_entropy: The policy's target entropy, in nats; one number, or float [B].
         rewards: Discounted sum of n rewards. float [B].
         terminateds: True where the episode ended for good within n steps. bool [B].
         n_step: Number n of rewards in `rewards`. float [B].
@@ -240,7 +238,7 @@ def discrete_sac_loss(
 def _expectation(log_probs: Tensor, values: Tensor) -> Tensor:
     """Averages over actions: [B, A] to [B]."""
     probs = tf.exp(log_probs)
-    # Of forbidden actions both may be infinite, and 0 * inf is NaN.
+    # For forbidden actions both may be infinite, and 0 * inf is NaN.
     possible = tf.where(probs > 0.0, values, tf.zeros_like(values))
     return tf.reduce_sum(probs * possible, axis=-1)
 
@@ -256,7 +254,7 @@ def _combine(
     weights: Tensor,
     mask: Tensor | None,
 ) -> SACLoss:
-    """Averages the terms of each row. All [B], but for the temperature's."""
+    """Averages the terms over rows. All are [B], except those of the temperature."""
     errors = [values - targets for values in critics]
     qf, *twin = (
         reductions.masked_mean(weights * td.huber(each), mask) for each in errors

@@ -1,4 +1,4 @@
-"""Temporal differences: bootstrapped targets and what distances from them cost.
+"""Temporal differences: bootstrapped targets and loss functions of the errors.
 
 Pure functions of tensors. Shapes: `B` is the number of steps in a minibatch; [B, T]
 works as well. `float` is float32.
@@ -20,13 +20,13 @@ def td_targets(
     n_step: Tensor,
     gamma: float,
 ) -> Tensor:
-    """Bootstraps n-step returns with the value of the state n steps on.
+    """Returns n-step targets, bootstrapped with the value of the state n steps on.
 
         target = r + gamma^n (1 - terminated) V(s_{t+n})
 
     Sutton and Barto, "Reinforcement Learning" (2018),
     http://incompleteideas.net/book/the-book-2nd.html, equation (7.1). Every row has its
-    own n, since the last rows of an episode look less far ahead. Truncation does not
+    own n, since the last rows of an episode have fewer steps ahead. Truncation does not
     stop the bootstrap.
 
     Args:
@@ -46,13 +46,13 @@ def td_targets(
     checks.same_shape(
         rewards=rewards, next_values=next_values, terminateds=terminateds, n_step=n_step
     )
-    # Not a factor of 0: critics may say NaN of states that do not exist.
+    # A factor of 0 would keep NaN, which critics may return for missing states.
     bootstrap = tf.where(terminateds, tf.zeros_like(next_values), next_values)
     return tf.stop_gradient(rewards + tf.pow(gamma, n_step) * bootstrap)
 
 
 def huber(errors: Tensor) -> Tensor:
-    """Grows like a square near 0 and linearly beyond, so that gradients are at most 1.
+    """Returns the Huber loss: a square near 0, linear beyond, with gradients up to 1.
 
         0.5 d^2   if |d| <= 1        |d| - 0.5   otherwise
 
@@ -73,7 +73,7 @@ def huber(errors: Tensor) -> Tensor:
 
 
 LossName = Literal["huber", "mse"]
-# By the names that configs give them; "mse" is d^2 without a factor of 0.5.
+# By name in configs; "mse" is d^2 without a factor of 0.5.
 LOSS_FUNCTIONS: dict[LossName, Callable[[Tensor], Tensor]] = {
     "huber": huber,
     "mse": tf.square,

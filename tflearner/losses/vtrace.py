@@ -17,12 +17,12 @@ from tflearner.types import Tensor
 
 
 class VTrace(NamedTuple):
-    """Targets of a policy and a value function; no gradient flows into either.
+    """V-trace targets of a policy and a value function, without gradients.
 
     Attributes:
         value_targets: v_s, 0 where a step does not count. float [S, T].
-        advantages: What weighs the log-probability of each action, its importance
-            weight included; 0 where a step does not count. float [S, T].
+        advantages: The weight of each action's log-probability, importance weight
+            included; 0 where a step does not count. float [S, T].
     """
 
     value_targets: Tensor
@@ -42,7 +42,7 @@ def vtrace(
     clip_rho_threshold: float | None = 1.0,
     clip_pg_rho_threshold: float | None = 1.0,
 ) -> VTrace:
-    """Returns what the current policy's steps would have returned, as an estimate.
+    """Estimates value targets and advantages of the current policy with V-trace.
 
         ratio_t = exp(logp_t - behaviour_logp_t)
         rho_t   = min(rho_clip, ratio_t)
@@ -52,24 +52,25 @@ def vtrace(
         A_t     = min(rho_pg_clip, ratio_t) (r_t + gamma v_{t+1} - V(x_t))
 
     Equation (1) stands in the recursive form of remark 1; `A` is section 4.2's. `gamma`
-    is 0 behind a terminated step. A step that does not count ends the recursion with its
-    value, as the artificial row does that closes an episode or a piece of one. (RLlib
-    gives that row a target of its own, which takes most of its value away.)
+    is 0 after a terminated step. A masked step ends the recursion with its value. So
+    does the artificial row that closes an episode or a part of one. (RLlib gives that
+    row a target of its own, which removes most of its value.)
 
     Args:
         logp: Log-probability of the taken action, current policy. float [S, T].
-        behaviour_logp: The same under the policy that acted. float [S, T].
+        behaviour_logp: Log-probability of the taken action, acting policy. float [S,
+            T].
         rewards: r_t. float [S, T].
         values: V(x_t), current network. float [S, T].
         terminateds: True where the step ended its episode for good. bool [S, T].
-        mask: True where a step counts; `None` counts every step. Steps that do not may
-            hold anything, but for the value of one that follows on a step that counts
+        mask: True where a step counts; `None` counts every step. Masked steps may hold
+            anything, except that the value must be valid if the step before it counts
             and did not terminate. bool [S, T].
-        bootstrap_values: V of the state behind the last step; `None`, which stands for
-            0, if no sequence needs it. float [S].
+        bootstrap_values: V of the state after the last step; `None` stands for 0, if no
+            sequence needs it. float [S].
         gamma: Discount per step.
-        clip_rho_threshold: Bound on rho, which decides towards whose values the targets
-            go: 1 stays near the policy that acted, `None` has no bound.
+        clip_rho_threshold: Bound on rho. With 1 the targets stay near the values of the
+            acting policy; `None` has no bound.
         clip_pg_rho_threshold: Bound on the importance weight of an advantage.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Keras callbacks, unmodified, around a training loop that is not Keras'.
+"""Runs Keras callbacks, unmodified, in the training loop of an algorithm.
 
 One reporting interval is one epoch of one batch.
 """
@@ -18,16 +18,16 @@ class CallbackModel:
     """The `model` of callbacks: weights, the optimizer and saving.
 
     Args:
-        get_weights: Returns the weights as a list of arrays.
-        set_weights: Takes such a list.
+        get_weights: Function that returns the weights as a list of arrays.
+        set_weights: Function that takes a list of arrays and sets the weights.
         optimizer: The Keras optimizer whose learning rate callbacks read and set.
         save_checkpoint: `Algorithm.save`, for callbacks that save the run.
 
     Attributes:
         stop_training: Set by a callback to end training after this interval.
         is_torn: Whether training was interrupted within an interval, which is not saved.
-        optimizer: As given.
-        save_checkpoint: As given.
+        optimizer: The optimizer passed to the constructor.
+        save_checkpoint: The function passed to the constructor.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CallbackModel:
         return self._get_weights()
 
     def set_weights(self, weights: list[np.ndarray]) -> None:
-        """Sets the weights from such a list."""
+        """Sets the weights from a list of arrays."""
         self._set_weights(weights)
 
     def __getattr__(self, name: str) -> Any:
@@ -72,9 +72,9 @@ class CallbackRunner:
         runner.end(logs)
 
     Args:
-        callbacks: Instances of `keras.callbacks.Callback`, or one.
-        model: What they find as their model.
-        params: What they find as their params: `epochs`, `steps` and `verbose`.
+        callbacks: Instances of `keras.callbacks.Callback`, or a single one.
+        model: The `model` of the callbacks.
+        params: The `params` of the callbacks: `epochs`, `steps` and `verbose`.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class CallbackRunner:
 
     @property
     def stop_training(self) -> bool:
-        """Whether a callback asked for the end of training."""
+        """Whether a callback requested the end of training."""
         return self._model.stop_training
 
     def break_off(self) -> None:
@@ -115,28 +115,28 @@ class CallbackRunner:
             callback.on_train_begin({})
 
     def epoch_begin(self, epoch: int) -> None:
-        """Calls the hooks of an epoch's begin, for a reporting interval."""
+        """Calls the hooks for the start of an epoch: one reporting interval."""
         for callback in self._callbacks:
             callback.on_epoch_begin(epoch, {})
         for callback in self._callbacks:
             callback.on_train_batch_begin(0, {})
 
     def epoch_end(self, epoch: int, logs: dict[str, float]) -> dict[str, float]:
-        """Calls the hooks of an epoch's end, for a reporting interval.
+        """Calls the hooks for the end of an epoch: one reporting interval.
 
         Args:
             epoch: Its number, from 0 in a new run.
             logs: Flat name -> number.
 
         Returns:
-            The logs with what callbacks added.
+            The logs, with the entries that callbacks added.
         """
         shared = _Logs(logs)
         # TerminateOnNaN listens to batches only.
         for callback in self._callbacks:
             callback.on_train_batch_end(0, shared)
         with warnings.catch_warnings():
-            if shared.has_unmeasured():  # Nobody has to act on it.
+            if shared.has_unmeasured():  # The user need not act on it.
                 warnings.filterwarnings("ignore", ".*which is not available")
             for callback in self._callbacks:
                 callback.on_epoch_end(epoch, shared)
@@ -149,7 +149,7 @@ class CallbackRunner:
 
 
 class _Logs(dict):
-    """Logs in which `get` does not see episode values that are still NaN.
+    """Logs whose `get` skips episode values that are still NaN.
 
     EarlyStopping would take NaN for the best value so far, which nothing can beat, and
     stop; CSVLogger needs the key from the first row on. Both ask with `get`.

@@ -11,26 +11,26 @@ from tflearner.reporting.output import warn
 
 
 class CheckpointCallback(keras.callbacks.Callback):
-    """Saves everything a run continues with, every so many iterations of `fit`.
+    """Keras callback that saves the run every few iterations of `fit`.
 
         algo.fit(100_000, callbacks=[tfl.CheckpointCallback("checkpoints", every=20)])
         algo = tfl.PPO.from_checkpoint("checkpoints")
 
-    Each save ends the running episodes, see `Algorithm.save`, so save neither often nor
-    at random: with the same settings a run is then the same, interrupted or not. If a
-    save fails, for example on a full disk, it gives a `RuntimeWarning`, and training
-    continues.
+    Each save ends the running episodes, see `Algorithm.save`, so do not save often.
+    Save at regular intervals: with equal settings a run is then equal, interrupted or
+    not. If a save fails, for example on a full disk, it issues a `RuntimeWarning` and
+    training continues.
 
     Args:
         path: A directory of checkpoints; by default "checkpoints" in the run's
             directory.
-        every: Iterations between saves. The last one is always saved.
-        keep: How many checkpoints to leave; `None` leaves all.
+        every: Iterations between saves. The last iteration is always saved.
+        keep: The number of checkpoints to keep; `None` keeps all.
         background: Whether training continues while files are written.
 
     Raises:
-        UsageError: If `every` or `keep` is no int above 0, or the path has the suffix
-            of an export.
+        UsageError: If `every` or `keep` is not an int above 0, or the path has the
+            suffix of an export.
     """
 
     def __init__(

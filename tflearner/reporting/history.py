@@ -1,4 +1,4 @@
-"""The `History` that `fit` returns: every interval's numbers, as Keras keeps them."""
+"""The `History` that `fit` returns, like the one of Keras."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tflearner.reporting import names
 
 
 class History:
-    """The numbers of each reporting interval, as `keras.callbacks.History` keeps them.
+    """Training history: the metrics of each reporting interval, as in Keras.
 
         >>> history = History(params={"total_steps": 200})
         >>> history.append(0, {"steps": 100, "episode_return": float("nan")})
@@ -28,12 +28,12 @@ class History:
         ([200, 300], [20.0, 18.0])
 
     Args:
-        params: What `fit` was called with.
+        params: The arguments of `fit`.
 
     Attributes:
         history: Name -> one value per interval in which it was measured.
         epoch: The number of each interval.
-        params: What `fit` was called with.
+        params: The arguments of `fit`.
     """
 
     def __init__(self, params: dict | None = None):
@@ -66,8 +66,8 @@ class History:
 
         Args:
             name: A name in `history`.
-            over: The first list: "epoch", or a name in `history`. Intervals in which
-                only one of the two was measured are skipped.
+            over: The contents of the first list: "epoch", or a name in `history`.
+                Intervals in which only one of the two was measured are skipped.
 
         Returns:
             Two lists of one length.
@@ -85,7 +85,7 @@ class History:
         return [xs[row] for row in rows], [ys[row] for row in rows]
 
     def copy(self, params: dict[str, Any]) -> "History":
-        """Returns a copy, which later intervals do not change."""
+        """Returns a copy with other params, which later intervals do not change."""
         copied = History(params)
         copied.epoch = [*self.epoch]
         copied.history = {name: [*values] for name, values in self.history.items()}

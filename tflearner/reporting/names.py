@@ -1,4 +1,4 @@
-"""The flat, Keras-like names under which results reach History, callbacks and people."""
+"""Flat, Keras-like names of results, for the history, callbacks and progress."""
 
 import math
 import numbers
@@ -9,7 +9,7 @@ import numpy as np
 from tflearner import constants
 from tflearner.types import ResultDict
 
-# Key of a result -> name; keys that are not here keep theirs.
+# Key of a result -> name; other keys are their own names.
 RESULT_NAMES = {
     constants.NUM_ENV_STEPS_SAMPLED_LIFETIME: "steps",
     constants.EPISODE_RETURN_MEAN: "episode_return",
@@ -25,11 +25,11 @@ _OF_EPISODES = ("episode_", f"{EVALUATION_PREFIX}episode_")
 def flatten_result(result: ResultDict) -> dict[str, float]:
     """Returns the numbers of a train result under flat names.
 
-    What the environment runners measured and what stands at the top of the result
-    comes under its name alone, evaluation with `val_` in front. So do the metrics of
-    the default module, or of the only one; other modules' are `<module_id>/<name>`.
-    Aggregates over all modules fill names that are still free. Everything else keeps
-    its path, as in `timers/learn_s`.
+    Metrics of environment runners and entries at the top of the result have their plain
+    names; evaluation has the prefix `val_`. The metrics of the default module, or of
+    the only one, have their plain names, too; those of other modules are
+    `<module_id>/<name>`. Aggregates over all modules fill the remaining names.
+    Everything else keeps its path, as in `timers/learn_s`.
 
         >>> flatten_result({
         ...     "env_runners": {"episode_return_mean": 21.5},
@@ -39,11 +39,11 @@ def flatten_result(result: ResultDict) -> dict[str, float]:
         {'episode_return': 21.5, 'loss': 0.5, 'vf_loss': 0.1, 'training_iteration': 1}
 
     Args:
-        result: What `Algorithm.train()` returned. Leaves that are not single numbers
-            are dropped.
+        result: The result of `Algorithm.train()`. Leaves that are not single numbers
+            are ignored.
 
     Returns:
-        Name -> Python number; NaN where nothing was measured yet.
+        Name -> Python number; NaN for values not yet measured.
     """
     rest = dict(result)
     flat = dict(_named(rest.pop(constants.ENV_RUNNER_RESULTS, {})))

@@ -1,4 +1,4 @@
-"""Text for users: a stream that fails gives a warning, and does not end a run."""
+"""Text output to a stream that may fail without ending a run."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ def warn(text: str, stacklevel: int = 2) -> None:
 
     Args:
         text: The text of the warning.
-        stacklevel: The line that it names, as in `warnings.warn`.
+        stacklevel: As in `warnings.warn`.
     """
     with contextlib.suppress(ValueError):  # A write to a closed file.
         warnings.warn(text, RuntimeWarning, stacklevel + 1)
@@ -22,7 +22,7 @@ def warn(text: str, stacklevel: int = 2) -> None:
 def render(
     content: RenderableType, file: IO[str] | None, width: int | None = None
 ) -> str:
-    """Returns content as text with the colours of a stream; writes nothing.
+    """Renders content as text with the colours of a stream, without writing it.
 
     Args:
         content: An object that rich can print.
@@ -43,7 +43,7 @@ def render(
 class Output:
     """A text stream that may fail, for example because its disk is full.
 
-    The first write that fails gives a `RuntimeWarning`. Later writes are still tried,
+    The first write that fails issues a `RuntimeWarning`. Later writes are still tried,
     so output resumes when the stream works again.
 
     Args:

@@ -1,4 +1,4 @@
-"""Progress of training for people: one live view, or plain lines."""
+"""The progress of training, as one live view or as plain lines."""
 
 import collections
 import dataclasses
@@ -28,19 +28,19 @@ SAMPLE_TIMER = "sample_s"  # Contains the two above.
 
 
 class Progress:
-    """Shows how far training is, how fast, and how well.
+    """Shows the progress, speed and results of training.
 
     On a terminal it redraws one view in place, below the output of the program,
     libraries and child processes. Elsewhere it writes one plain line per interval,
-    without control characters. If there is a view already, it writes lines, which
-    scroll above that view.
+    without control characters. If another view is open, it writes lines that scroll
+    above that view.
 
         with Progress("PPO on CartPole-v1", total_steps=100_000) as progress:
             ...
             progress.update(names.flatten_result(result), timers, steps, seconds)
 
     Args:
-        title: The names of what is trained, and of its directory.
+        title: The names of the algorithm, the environment and the run's directory.
         total_steps: Environment steps at which training ends.
         verbose: 0 shows nothing, 2 lines; 1 and `"auto"` the view if there is a
             terminal, otherwise lines.
@@ -80,13 +80,13 @@ class Progress:
         steps: int,
         seconds: float,
     ) -> None:
-        """Adds the numbers of one training iteration, and shows them if it is time.
+        """Adds the numbers of one iteration, and shows them if the interval is over.
 
         Args:
             flat: The iteration's numbers under the names of `reporting.names`.
             timers: Name -> seconds of this iteration.
             steps: Environment steps so far.
-            seconds: Seconds that they took.
+            seconds: Seconds of training so far.
         """
         if self._silent or self._is_closed:
             return

@@ -23,20 +23,20 @@ def make_run_directory(
 ) -> pathlib.Path:
     """Makes `<log_dir>/<algo>-<env>-<n>` with the first number that is free.
 
-    Runs that start at the same moment get directories of their own.
+    Runs that start at the same moment get different directories.
 
     Args:
         algo: A name such as `"ppo"`.
         env: The environment's id. Characters unfit for a file name become dashes.
-        log_dir: The parent, made if need be; `None` is `runs` in the current
+        log_dir: The parent, made if it is missing; `None` is `runs` in the current
             directory.
 
     Returns:
         The new directory.
 
     Raises:
-        OSError: If it cannot be made.
-        TypeError: If `log_dir` is no path.
+        OSError: If the directory cannot be made.
+        TypeError: If `log_dir` is not a path.
         ValueError: If `log_dir` cannot be a path, for example with a NUL character.
         RuntimeError: If `log_dir` begins with the home directory of an unknown user.
     """
@@ -57,18 +57,18 @@ def make_run_directory(
 
 
 class JsonLinesWriter:
-    """Appends one JSON object per line to a file; each line is there at once.
+    """Writes a JSON Lines file: one JSON object per line, flushed at once.
 
     The lines are strict JSON: NaN and infinities become null, arrays become lists.
 
     Lines that the file system refuses, for example on a full disk, are lost. The first
-    such error gives a `RuntimeWarning`, and no partial line is left.
+    error issues a `RuntimeWarning`, and no partial line is left.
 
         with JsonLinesWriter(run_directory / "metrics.jsonl") as writer:
             writer.write(algo.train())
 
     Args:
-        path: The file, made if need be.
+        path: The file, made if it is missing.
     """
 
     def __init__(self, path: str | os.PathLike):

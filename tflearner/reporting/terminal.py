@@ -1,9 +1,9 @@
-"""Lines pinned to the bottom of a terminal, with everything else scrolling above them.
+"""Lines pinned to the bottom of a terminal, while other output scrolls above.
 
 The rows above the pinned ones become the terminal's scrolling region, and the cursor
 stays in it. So text that Python, C++ or another process writes to the terminal appears
-above the pinned lines. No file descriptor is redirected: the last words of a crashing
-program are seen, and prompts, debuggers and child processes have a terminal.
+above the pinned lines. No file descriptor is redirected: the last output of a crashing
+program is visible, and prompts, debuggers and child processes have a terminal.
 """
 
 import atexit
@@ -55,7 +55,7 @@ class PinnedLines:
         return cls(output, num_lines)
 
     def draw(self, lines: list[str]) -> None:
-        """Replaces the pinned lines, in one write, so that nothing gets between them.
+        """Replaces the pinned lines in one write, which no other text interrupts.
 
         Args:
             lines: Text with colours, not wider than the terminal.
