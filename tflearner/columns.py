@@ -2,31 +2,30 @@
 
 
 class Columns:
-    """Names under which data travel in episodes, batches and module outputs.
+    """The names of columns in episodes, batches and module outputs.
 
-    The string values are RLlib's, so recorded data can be exchanged. The key of an output
-    that one kind of module alone has is beside its API in `modules/apis.py`, or in the
-    module's own file.
+    The string values are RLlib's, so recorded data can be exchanged. Output keys of
+    only one kind of module are in `modules/apis.py` or in the module's own file.
     """
 
-    # What the environment gave and got.
+    # Data of the environment.
     OBS = "obs"
     NEXT_OBS = "new_obs"
     INFOS = "infos"
-    ACTIONS = "actions"  # What the module's distribution produced.
-    ACTIONS_FOR_ENV = "actions_for_env"  # The same, clipped or unsquashed.
+    ACTIONS = "actions"  # As drawn from the module's distribution.
+    ACTIONS_FOR_ENV = "actions_for_env"  # ACTIONS, clipped or unsquashed.
     REWARDS = "rewards"
     TERMINATEDS = "terminateds"
     TRUNCATEDS = "truncateds"
 
-    # Where a row comes from.
+    # The origin of a row.
     EPS_ID = "eps_id"
     AGENT_ID = "agent_id"
     MODULE_ID = "module_id"
     SEQ_LENS = "seq_lens"
     T = "t"
 
-    # What a module computes.
+    # Outputs of a module.
     ACTION_DIST_INPUTS = "action_dist_inputs"
     ACTION_PROB = "action_prob"
     ACTION_LOGP = "action_logp"
@@ -37,7 +36,7 @@ class Columns:
     NEXT_STATE_IN = "next_state_in"
     STATE_OUT = "state_out"
 
-    # What a learner connector adds.
+    # Columns that a learner connector adds.
     ADVANTAGES = "advantages"
     VALUE_TARGETS = "value_targets"
     INTRINSIC_REWARDS = "intrinsic_rewards"
@@ -45,9 +44,9 @@ class Columns:
     LOSS_MASK = "loss_mask"
     WEIGHTS_SEQ_NO = "weights_seq_no"
 
-    # What a replay buffer adds.
-    N_STEP = "n_step"  # How many rewards are in a row's "rewards".
-    WEIGHTS = "weights"  # How much a row counts in the loss.
+    # Columns that a replay buffer adds.
+    N_STEP = "n_step"  # The number of rewards in a row's "rewards".
+    WEIGHTS = "weights"  # The weight of a row in the loss.
 
     # Standard normal numbers with which actions are drawn in a loss.
     NOISE = "noise"

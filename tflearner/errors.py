@@ -1,7 +1,7 @@
-"""The errors a user of tflearner can meet.
+"""The errors that tflearner raises.
 
-Every error says where, what was received, what was expected and what to do, and
-promises that nothing was changed:
+Every error names the place, the value it got, the value it wants and, if possible, a
+hint. It also promises that nothing was changed:
 
     module 'p0', column 'obs': got float32 (32, 5), want float32 (32, 4).
     Nothing was changed. Hint: ...
@@ -16,17 +16,17 @@ _LONGEST = 300  # The most characters of a value in an error.
 
 
 class TFLearnerError(Exception):
-    """The base of all errors raised on purpose by this library.
+    """Base class of all errors that tflearner raises.
 
     Args:
-        where: The module, column, setting or call the error is about.
-        got: What was received.
-        want: What was expected; `None` if `got` says it all.
-        hint: What to do about it.
+        where: The module, column, setting or call with the error.
+        got: The value or type received.
+        want: The value, type or range expected; `None` if `got` is enough.
+        hint: Advice on how to fix the error.
         unchanged: Whether the text may promise that nothing was changed.
 
-    Control characters, such as escape codes in a file, are shown escaped, so that a
-    terminal does not obey them.
+    Control characters, such as escape codes from a file, are escaped, so that they have
+    no effect in a terminal.
     """
 
     _kept = "\n"  # Unprintable characters that are not escaped.
@@ -50,7 +50,7 @@ class TFLearnerError(Exception):
         super().__init__(text)
 
     def withdraw_promise(self, fact: str) -> None:
-        """Says what was changed instead of promising that nothing was."""
+        """Replaces the promise that nothing was changed by a fact."""
         self.args = (self.args[0].replace("Nothing was changed.", fact),)
 
     def __str__(self) -> str:  # KeyError would show the repr of the text.
@@ -72,7 +72,7 @@ class UsageError(TFLearnerError, ValueError):
 
 
 class ForkedProcessError(TFLearnerError, RuntimeError):
-    """A call that needs TensorFlow, in a process forked from one that had used it."""
+    """A call that needs TensorFlow in a process forked after TensorFlow was used."""
 
 
 class UnknownArgumentError(UsageError, TypeError):
@@ -80,7 +80,7 @@ class UnknownArgumentError(UsageError, TypeError):
 
 
 class ConfigError(TFLearnerError, ValueError):
-    """A setting that is unknown, impossible or contradicts another one."""
+    """A setting that is unknown, invalid or contradicts another one."""
 
 
 class FrozenConfigError(ConfigError, AttributeError):
@@ -100,14 +100,14 @@ class ModuleError(TFLearnerError, ValueError):
 
 
 class ModuleBuildError(ModuleError):
-    """A module whose constructor raised; the error it raised is the cause."""
+    """A module whose constructor raised an error, which is the cause."""
 
 
 class LostDataError(BatchError):
-    """Deferred data whose owner is gone; raise it in a function that brings data.
+    """Deferred data that are lost; raise it in a function that returns the data.
 
     Args:
-        reason: Why they are gone.
+        reason: Why the data are lost.
     """
 
     def __init__(self, reason: str = "lost"):
@@ -115,7 +115,7 @@ class LostDataError(BatchError):
 
 
 class NoTrainingDataError(BatchError):
-    """Deferred data of which everything is lost."""
+    """An update whose deferred data are all lost."""
 
 
 class UnknownModuleError(BatchError, KeyError):
@@ -139,14 +139,14 @@ class NumericError(TFLearnerError, ArithmeticError):
 
 
 class NonFiniteUpdateError(NumericError):
-    """Too many skipped gradient steps in a row: a loss or gradients were not finite.
+    """Too many gradient steps in a row were skipped as non-finite.
 
     Attributes:
-        module_id: The module that skipped them; its weights are as they were.
-        num_steps: How many they are.
-        minibatch: The number of the minibatch they began with; `None` if that was in an
-            earlier batch.
-        first_bad: The first tensor of a step that was not finite, in a few words.
+        module_id: The module whose steps were skipped; its weights are unchanged.
+        num_steps: The number of skipped steps.
+        minibatch: The number of the minibatch of the first skipped step; `None` if that
+            was in an earlier batch.
+        first_bad: A description of the first non-finite tensor of a step.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class NonFiniteUpdateError(NumericError):
 
 
 class WorkerLostError(TFLearnerError, ConnectionError):
-    """A process that learned together with this one, and is gone."""
+    """The loss of a process that learned together with this one."""
 
 
 class CheckpointError(TFLearnerError, OSError):
@@ -178,7 +178,7 @@ class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
 
 
 class CheckpointCorruptError(CheckpointError):
-    """A checkpoint that is not what was written."""
+    """A checkpoint whose files differ from what was written."""
 
 
 class CheckpointVersionError(CheckpointError):
@@ -195,12 +195,12 @@ class CheckpointVersionError(CheckpointError):
 
 
 class CheckpointLockedError(CheckpointError):
-    """A directory in which somebody else is saving.
+    """A directory in which another process or thread is saving.
 
     Attributes:
-        pid: The process that does; `None` where it did not say so yet, as for the next.
-        host: The machine it runs on.
-        since: When it began, UTC, as ISO 8601.
+        pid: The id of that process. Each attribute is `None` if it is unknown.
+        host: The machine of that process.
+        since: The start of the save, in UTC, as ISO 8601.
     """
 
     def __init__(self, *text, pid=None, host=None, since=None, **keywords):
@@ -209,15 +209,15 @@ class CheckpointLockedError(CheckpointError):
 
 
 class StepExistsError(CheckpointError, FileExistsError):
-    """A step that was saved before: checkpoints are never overwritten."""
+    """A checkpoint step that exists; steps are never overwritten."""
 
 
 class DiskFullError(CheckpointError):
     """Too little space for a checkpoint.
 
     Attributes:
-        need: Bytes that the checkpoint takes.
-        free: Bytes that are left.
+        need: The bytes that the checkpoint takes.
+        free: The free bytes.
     """
 
     def __init__(self, *text, need=None, free=None, **keywords):
@@ -230,7 +230,7 @@ class NonFiniteStateError(CheckpointError, ArithmeticError):
 
 
 class CheckpointMismatchError(CheckpointError, ValueError):
-    """A checkpoint whose contents do not fit what they are loaded into."""
+    """A checkpoint that does not fit the object it is loaded into."""
 
 
 class BuilderError(CheckpointError, ValueError):
@@ -246,22 +246,22 @@ class EnvStepError(EnvError):
 
 
 class EnvContractError(EnvError, ValueError):
-    """An environment that returned what its spaces or gymnasium do not allow."""
+    """An environment that broke the rules of its spaces or of gymnasium."""
 
 
 class ExportError(TFLearnerError, ValueError):
-    """A policy that cannot be exported, or an export that would not act like it."""
+    """A policy that cannot be exported, or whose export would act differently."""
 
 
 def own_error(error: BaseException | None) -> TFLearnerError | None:
-    """Returns the error of this library that caused another, such as a Keras error."""
+    """Returns the error of this library that caused another error, such as Keras'."""
     while error is not None and not isinstance(error, TFLearnerError):
         error = error.__cause__ or error.__context__
     return error
 
 
 def printable(text: str, kept: str = "\n") -> str:
-    r"""Returns a text with all but printable characters escaped.
+    r"""Returns a text with its unprintable characters escaped.
 
     >>> printable("red\x1b[31m")
     'red\\x1b[31m'
@@ -279,7 +279,7 @@ def printable(text: str, kept: str = "\n") -> str:
 
 
 def shown(value: object) -> str:
-    """Returns the repr of a value, cut short; its type if it has none.
+    """Returns the shortened repr of a value; its type if the repr fails.
 
     >>> shown("a" * 1000)[-10:], shown(10**5000)
     ('aaaaaaa...', 'an object of type int')

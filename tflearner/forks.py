@@ -1,6 +1,6 @@
 """Detects processes that were forked after TensorFlow was used.
 
-TensorFlow's threads stay in the parent, so a call in the child would never return.
+TensorFlow's threads exist only in the parent, so a call in the child would hang.
 """
 
 import os
@@ -21,7 +21,7 @@ def check(where: str) -> None:
         raise ForkedProcessError(
             where,
             "a process that was forked after TensorFlow was used",
-            "a process that is started anew",
+            "a newly started process",
             'multiprocessing.get_context("spawn") makes such processes',
         )
 

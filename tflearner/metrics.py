@@ -1,7 +1,7 @@
-"""Metrics: values logged under nested keys, reduced when somebody asks.
+"""Metrics: values logged under nested keys, and reduced on request.
 
 A `MetricsLogger` is a nested dict of `Stats`. No TensorFlow is imported here; tensors
-of a traced function pass through `MetricsLogger.collect` without being looked at.
+of a traced function pass through `MetricsLogger.collect` unread.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ class Collected:
     """Values logged under one `MetricsLogger.collect()`.
 
     Attributes:
-        values: Key -> the values logged under it, in order, untouched.
-        settings: Key -> the settings of its first `log_value`; they fit `log_values`.
-        rows: Key -> the values of `collect_rows`, one per row.
+        values: Key -> the values logged under it, in order.
+        settings: Key -> the settings of its first `log_value`, for `log_values`.
+        rows: Key -> the per-row values of `collect_rows`.
     """
 
     values: dict[tuple[str, ...], list] = dataclasses.field(default_factory=dict)
@@ -48,10 +48,10 @@ class Collected:
 
 @of_kind(METRICS)
 class MetricsLogger(Checkpointable):
-    """A nested dict of metrics that creates each on its first value.
+    """Logs values under nested keys and reduces them to metrics.
 
-    The settings of a metric (see `Stats`) are those of the call that logs it first;
-    later ones are ignored.
+    The first value logged under a key creates its metric, a `Stats`, with the settings
+    of that call; the settings of later calls are ignored.
 
         >>> metrics = MetricsLogger()
         >>> metrics.log_value(("p0", "loss"), 0.5, window=1)
@@ -59,8 +59,8 @@ class MetricsLogger(Checkpointable):
         >>> metrics.reduce(return_stats_obj=False)
         {'p0': {'loss': 0.5}, 'steps': 20}
 
-    Code that is traced logs tensors that have no value yet. Collect them, let the
-    traced function return them, and log the numbers that come out:
+    Traced code logs tensors that have no value yet. Collect them, return them from the
+    traced function, and log the resulting numbers:
 
         with metrics.collect() as collected:
             loss = compute_loss(...)  # Calls metrics.log_value(key, tensor).
@@ -68,7 +68,7 @@ class MetricsLogger(Checkpointable):
         ...
         metrics.log_values(key, array, **collected.settings[key])
 
-    Components log into loggers of their own. Every round, merge what all `reduce()`:
+    Components log into their own loggers. In every round, merge their results:
 
         >>> runners = [MetricsLogger(), MetricsLogger()]
         >>> for runner, steps in zip(runners, (10, 20)):
@@ -78,7 +78,7 @@ class MetricsLogger(Checkpointable):
         {'steps_lifetime': 30}
 
     Attributes:
-        stats: The nested dict. Deleting a branch of it forgets its metrics.
+        stats: The nested dict of `Stats`. Deleting a branch removes its metrics.
     """
 
     def __init__(self) -> None:
@@ -99,22 +99,21 @@ class MetricsLogger(Checkpointable):
         clear_on_reduce: bool = False,
         with_throughput: bool = False,
     ) -> None:
-        """Logs one value; under `collect()` it is collected instead.
+        """Logs one value, or collects it inside a `collect()` block.
 
         Args:
-            key: The metric: a name, or the names from the root of the tree.
-            value: A number, or a scalar array or tensor. Or a `Stats`: the first is
-                copied with its settings, later ones are merged on the time axis.
-            reduce: See `Stats`, as the other settings.
-            window: How many values to keep.
+            key: The metric's name, or a tuple of names from the root of the tree.
+            value: A number, or a scalar array or tensor. A `Stats` is copied with its
+                settings if it is the first value, and later merged on the time axis.
+            reduce: As for `Stats`, like the other settings.
+            window: The number of values to keep.
             ema_coeff: The weight of a new value in a moving average.
             clear_on_reduce: Whether `reduce()` empties the metric.
             with_throughput: Whether to measure the growth per second.
 
         Raises:
-            UsageError: For settings that contradict each other, a value that is not a
-                scalar, a `Stats` with another reduction, or a key that is a branch of
-                the tree.
+            UsageError: If settings contradict each other, the value is not a scalar, a
+                `Stats` has another reduction, or the key is a branch of the tree.
         """
         path = _path(key)
         stats = self._find_stats(path)
@@ -139,12 +138,12 @@ class MetricsLogger(Checkpointable):
             self._attach(path, stats)
 
     def log_values(self, key: MetricKey, values: Any, **settings: Any) -> None:
-        """Logs values in order, as `log_value` would one by one, in one cheap call.
+        """Logs values in order, faster than one call of `log_value` per value.
 
         Args:
-            key: The metric.
+            key: The key of the metric.
             values: Numbers [N].
-            **settings: Those of `log_value`.
+            **settings: The settings of `log_value`.
         """
         path = _path(key)
         stats = self._find_stats(path)
@@ -161,9 +160,9 @@ class MetricsLogger(Checkpointable):
         """Logs every leaf of a nested dict; its keys may be tuples.
 
         Args:
-            nested: Key -> value, `Stats` or another such dict.
-            key: Where the tree is put; `None` is the root.
-            **settings: Those of `log_value`, for every leaf.
+            nested: Key -> value, `Stats` or nested dict.
+            key: The key of the branch to log under; `None` is the root.
+            **settings: The settings of `log_value`, for every leaf.
         """
         for path, value in _leaves(nested, () if key is None else _path(key)):
             self.log_value(path, value, **settings)
@@ -178,21 +177,22 @@ class MetricsLogger(Checkpointable):
         ema_coeff: float | None = None,
         clear_on_reduce: bool = False,
     ) -> None:
-        """Logs what components that work side by side returned from `reduce()`.
+        """Merges and logs the metrics of components that run in parallel.
 
-        For each key, the metrics of all dicts that have it are merged in parallel, and
-        the outcome is merged into ours on the time axis (see `Stats`). A metric that is
-        new here starts as a copy of the outcome, a lifetime sum at its total. Merge the
-        result of every round once.
+        For each key, the metrics of all dicts are merged in parallel. The result is
+        then merged into this logger on the time axis (see `Stats`). A new metric starts
+        as a copy of the result; a lifetime sum starts at its total. Merge the result of
+        every round once.
 
-        The settings are for values that have no `Stats` to go by, neither ours nor that
-        of another dict.
+        The settings apply to plain values, if neither this logger nor another dict has
+        a `Stats` for the key.
 
         Args:
-            stats_dicts: Nested dicts of `Stats`, or of values. They stay as they are.
-            key: Where the tree is put; `None` is the root.
-            reduce: See `Stats`, as the other settings.
-            window: How many values to keep.
+            stats_dicts: Nested dicts of `Stats` or values, such as results of
+                `reduce()`. They are not changed.
+            key: The key of the branch to log under; `None` is the root.
+            reduce: As for `Stats`, like the other settings.
+            window: The number of values to keep.
             ema_coeff: The weight of a new value in a moving average.
             clear_on_reduce: Whether `reduce()` empties the metric.
 
@@ -206,7 +206,7 @@ class MetricsLogger(Checkpointable):
                 raise UsageError("merge_and_log_n_dicts", got, "a list of dicts")
             for path, value in _leaves(nested, () if key is None else _path(key)):
                 found.setdefault(path, []).append(value)
-        merged = MetricsLogger()  # Ours change when everything fits together.
+        merged = MetricsLogger()  # This logger changes only if all of them fit.
         for path, values in found.items():
             own = self._find_stats(path)
             given = (value for value in values if isinstance(value, Stats))
@@ -226,7 +226,7 @@ class MetricsLogger(Checkpointable):
         self.log_dict(merged.stats)
 
     def log_time(self, key: MetricKey, **settings: Any) -> Stats:
-        """Returns a context manager that logs the seconds its block takes.
+        """Returns a context manager that logs the duration of its block in seconds.
 
         Args:
             key: The metric.
@@ -238,12 +238,12 @@ class MetricsLogger(Checkpointable):
         )
 
     def set_value(self, key: MetricKey, value: Any, **settings: Any) -> None:
-        """Replaces all values of a metric by one, creating it if need be.
+        """Replaces all values of a metric by one; creates a missing metric.
 
         Args:
             key: The metric.
             value: A number, or a scalar array or tensor.
-            **settings: Those of `log_value`, for a new metric.
+            **settings: The settings of `log_value`, for a new metric.
         """
         old = self._find_stats(_path(key))
         if old is None:
@@ -261,17 +261,17 @@ class MetricsLogger(Checkpointable):
         default: Any = _REQUIRED,
         throughput: bool = False,
     ) -> Any:
-        """Returns the current value of a metric, or a dict for a branch.
+        """Returns the current value of a metric, or a nested dict for a branch.
 
         Args:
             key: The metric or branch; `None` is the whole tree.
-            default: What to return for a key that was never logged.
-            throughput: Whether to return the growth per second instead; of a branch,
-                that of the metrics logged with throughput.
+            default: The value to return for a key that was never logged.
+            throughput: Whether to return the growth per second instead. For a branch,
+                it is returned for all metrics logged with throughput.
 
         Raises:
-            KeyError: For a key that was never logged, unless there is a default.
-            UsageError: For the throughput of a metric logged without.
+            KeyError: If the key was never logged and there is no default.
+            UsageError: If throughput is requested of a metric logged without it.
         """
         node = self.stats if key is None else self._find(_path(key))
         if node is None:
@@ -285,7 +285,7 @@ class MetricsLogger(Checkpointable):
     def reduce(
         self, key: MetricKey | None = None, *, return_stats_obj: bool = True
     ) -> Any:
-        """Ends a round: returns all metrics and empties those logged so.
+        """Ends a round: returns all metrics, and empties those with `clear_on_reduce`.
 
         Args:
             key: The metric or branch to end; `None` is the whole tree.
@@ -303,16 +303,16 @@ class MetricsLogger(Checkpointable):
         )
 
     def delete(self, *key: str | tuple[str, ...], key_error: bool = True) -> None:
-        """Forgets a metric or a branch, as `delete("p0", "loss")`.
+        """Deletes a metric or a branch, as in `delete("p0", "loss")`.
 
         Args:
             *key: The names from the root of the tree, or one tuple of them.
-            key_error: Whether a key that was never logged is a `KeyError`.
+            key_error: Whether a key that was never logged raises a `KeyError`.
         """
         path = tuple(name for part in key for name in _path(part))
         if not path:
-            hint = "reset() forgets everything"
-            raise UsageError("metrics.delete", "no key", "a key", hint)
+            hint = "reset() deletes all metrics"
+            raise UsageError("metrics.delete", "0 names", "a key", hint)
         if self._find(path) is None:
             if key_error:
                 raise self._key_error(path)
@@ -324,15 +324,15 @@ class MetricsLogger(Checkpointable):
             path = path[:-1]
 
     def reset(self) -> None:
-        """Forgets everything."""
+        """Deletes all metrics."""
         self.stats = {}
 
     @contextlib.contextmanager
     def collect(self) -> Iterator[Collected]:
-        """Collects what this thread logs in the block, without looking at the values.
+        """Collects the values that this thread logs in the block, without reading them.
 
-        Blocks nest: the innermost one gets the values. When it ends, the enclosing one
-        learns its settings, so that whoever returns the values outwards can log them.
+        Blocks may be nested: the innermost one gets the values. When it ends, the
+        enclosing block gets its settings, so that its code can log the values.
         """
         stack, collected = self._collectors.stack, Collected()
         stack.append(collected)
@@ -345,14 +345,14 @@ class MetricsLogger(Checkpointable):
                 stack[-1].settings.setdefault(path, settings)
 
     def collect_rows(self, key: MetricKey, values: Any) -> None:
-        """Hands per-row values to the outermost `collect()`; without one, drops them."""
+        """Adds per-row values to the outermost `collect()`; ignored outside of one."""
         if self._collectors.stack:
             self._collectors.stack[0].rows[_path(key)] = values
 
     def get_state(self, components=None, *, not_components=None) -> StateDict:
         """Returns all metrics with their settings as plain Python."""
         leaves = list(_leaves(self.stats))
-        # A list: names may contain any separator one could join them with.
+        # A list, since names may contain any separator.
         return {"stats": [{"key": list(p), **s.get_state()} for p, s in leaves]}
 
     def set_state(self, state: StateDict) -> None:
@@ -366,7 +366,7 @@ class MetricsLogger(Checkpointable):
             got = f"{type(state).__name__} without such a list"
             want = "{'stats': [{'key': [str, ...], ...}, ...]}"
             raise UsageError("state of metrics", got, want)
-        new = MetricsLogger()  # Takes the place of our tree when all went well.
+        new = MetricsLogger()  # Replaces this logger's tree after all checks.
         new.stats = _map_leaves(lambda stats: stats, self.stats)
         for leaf in leaves:
             path = tuple(leaf["key"])
@@ -396,8 +396,8 @@ class MetricsLogger(Checkpointable):
         """Replaces all metrics by those of `state`.
 
         Raises:
-            UsageError: If a metric of both has another reduction there; nothing is
-                changed then.
+            UsageError: If a metric of both has different reductions; nothing is changed
+                then.
         """
         new = MetricsLogger()
         new.set_state(state)
@@ -415,7 +415,7 @@ class MetricsLogger(Checkpointable):
         return node
 
     def _find_stats(self, path: tuple[str, ...]) -> Stats | None:
-        """Returns the metric at `path`, or `None` if it could be put there."""
+        """Returns the metric at `path`; `None` if the path is free."""
         node = self._find(path)
         if isinstance(node, Stats):
             return node
@@ -431,7 +431,7 @@ class MetricsLogger(Checkpointable):
                 raise UsageError(
                     name,
                     f"a key below the {_name(path[:depth])}",
-                    "a key that no metric is part of",
+                    "a key that contains no metric's key",
                 )
         return None
 
@@ -448,7 +448,7 @@ class MetricsLogger(Checkpointable):
                 _name(path),
                 "a Stats under `collect()`",
                 "a number or tensor",
-                "traced code runs once, so it would be merged once; merge it outside",
+                "traced code runs once and would merge it once; merge it outside",
             )
         own = self._find_stats(path)
         if own is not None:

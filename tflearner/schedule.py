@@ -1,4 +1,4 @@
-"""Values that change with the number of environment steps."""
+"""Schedules: values that change with the number of environment steps."""
 
 import bisect
 import math
@@ -11,13 +11,13 @@ from tflearner.types import LearningRateOrSchedule
 
 
 class Scheduler:
-    """A fixed value, or a piecewise linear function of the timestep.
+    """A schedule: a fixed value, or a piecewise linear function of the timestep.
 
         t <= t_0 = 0           ->  v_0
         t_i <= t < t_{i+1}     ->  v_i + (v_{i+1} - v_i) * (t - t_i) / (t_{i+1} - t_i)
         t >= t_n               ->  v_n
 
-    Two points with the same timestep make a jump; from there on the later one counts.
+    Two points with one timestep make a jump; from there on the later one counts.
 
         >>> lr = Scheduler(fixed_value_or_schedule=[[0, 0.1], [100, 0.3]])
         >>> lr.get_current_value()
@@ -30,9 +30,9 @@ class Scheduler:
             ascending timesteps that start at 0.
         framework: Ignored; RLlib's signature has it.
         device: Ignored; RLlib's signature has it.
-        variable: An object with `assign(value)`, such as a scalar `tf.Variable`. It
-            follows the value and is what `get_current_value` returns, so that code
-            traced once reads the value of the day.
+        variable: An object with `assign(value)`, such as a scalar `tf.Variable`. It is
+            updated with the value, and `get_current_value` returns it, so that traced
+            code reads the current value.
 
     Attributes:
         is_fixed: Whether the value never changes.
@@ -67,12 +67,12 @@ class Scheduler:
     def validate(
         *, fixed_value_or_schedule: Any, setting_name: str, description: str
     ) -> None:
-        """Raises `ScheduleError` for anything but a number, `None` or a schedule.
+        """Raises `ScheduleError` unless a setting is a number, `None` or a schedule.
 
         Args:
-            fixed_value_or_schedule: What the user set.
-            setting_name: The setting the error names, such as `"lr"`.
-            description: What the setting is, such as `"learning rate or schedule"`.
+            fixed_value_or_schedule: The value of the setting.
+            setting_name: The name of the setting in errors, such as `"lr"`.
+            description: A description of it, such as `"learning rate or schedule"`.
         """
         schedule = fixed_value_or_schedule
         if schedule is None or (is_real(schedule) and abs(schedule) <= math.inf):
@@ -119,7 +119,7 @@ class Scheduler:
         return self._value if self._variable is None else self._variable
 
     def update(self, timestep: int) -> float | None:
-        """Moves to `timestep` and returns the value there as a plain number."""
+        """Moves the schedule to a timestep and returns the value there as a number."""
         if self._timesteps:
             self._value = self._value_at(timestep)
         if self._variable is not None:

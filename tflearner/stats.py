@@ -1,4 +1,4 @@
-"""One metric: the values it still needs and the rule that reduces and merges them."""
+"""`Stats`: the values of one metric, with the rule that reduces and merges them."""
 
 import collections
 import copy
@@ -27,10 +27,10 @@ _TIMER_LOCK = threading.Lock()
 
 
 class Stats:
-    """One metric: a series of values and how it becomes one number.
+    """One metric: a series of values and the rule that reduces it to a number.
 
-    With a window the last `window` values are kept. Without one a single number is:
-    the sum, the smallest, the largest, or for `"mean"` the moving average
+    With a window, the last `window` values are kept. Without one, a single number is
+    kept: the sum, the smallest, the largest, or for `"mean"` the moving average
 
         ema = (1 - ema_coeff) * ema + ema_coeff * x,    starting with the first x.
 
@@ -43,8 +43,7 @@ class Stats:
 
     A sum without a window that is not cleared is a lifetime sum. It remembers its total
     at the last `reduce()`, and a merge on the time axis adds only the increase since
-    then. The result of `reduce()` keeps the total before its own round, so each result
-    brings one round, and whoever merges every result once counts no round twice:
+    then. So no round is counted twice if every result of `reduce()` is merged once:
 
         >>> child, parent = Stats(30, reduce="sum"), Stats(reduce="sum")
         >>> parent.merge_on_time_axis(child.reduce())
@@ -56,14 +55,14 @@ class Stats:
     Args:
         init: A first value, or a list of them.
         reduce: `"mean"`, `"min"`, `"max"`, `"sum"` or `None`.
-        window: How many values to keep. `float("inf")` keeps all until `reduce()` and
-            needs `clear_on_reduce`.
-        ema_coeff: The weight of a new value. 0.01 for a mean without a window.
-        clear_on_reduce: Whether `reduce()` empties the metric. Always the case for
-            `reduce=None` without a finite window, which would grow without bound.
-        throughput: Whether to measure the growth per second between two `reduce()`;
-            only for sums without a window.
-        name: What error messages call the metric.
+        window: The number of values to keep. `float("inf")` keeps all until `reduce()`
+            and needs `clear_on_reduce`.
+        ema_coeff: The weight of a new value in the moving average; 0.01 by default.
+        clear_on_reduce: Whether `reduce()` empties the metric. With `reduce=None` and
+            no finite window it always does.
+        throughput: Whether to measure the growth per second between two calls of
+            `reduce()`; only for sums without a window.
+        name: The name of the metric in errors.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Stats:
                 self.push(value)
 
     def __len__(self) -> int:
-        """Returns the number of values that are kept."""
+        """Returns the number of stored values."""
         return len(self.values)
 
     def __bool__(self) -> bool:  # Without values it is still a metric.
@@ -121,7 +120,7 @@ class Stats:
         self.values.append(value)
 
     def push_many(self, values: Any) -> None:
-        """Adds values in order, as `push` would one by one. Numbers [N]."""
+        """Adds values in order, as one `push` per value would. Numbers [N]."""
         array = _numbers(values, 1, self.name)
         if not array.size:
             return
@@ -141,10 +140,11 @@ class Stats:
         return _reduced(self.reduction, self.values)
 
     def reduce(self, *, return_stats_obj: bool = True) -> Any:
-        """Ends a round: returns what was logged, and empties `self` if so set.
+        """Ends a round: returns the metric, and empties it with `clear_on_reduce`.
 
         Args:
-            return_stats_obj: `False` returns the value instead of a copy of `self`.
+            return_stats_obj: Whether to return a copy of the metric, instead of its
+                value.
         """
         if self.has_throughput:
             self._measure_throughput()
@@ -157,22 +157,23 @@ class Stats:
         return result
 
     def merge_in_parallel(self, *others: "Stats") -> None:
-        """Takes in what other components logged over the same time.
+        """Merges metrics that other components logged during the same time.
 
-        Windows are walked from the newest to the oldest value, one value of each metric
-        per depth. Means and extremes replace these by their reduction, as often as
-        there were values; sums and lists keep them; it ends when the window is full:
+        Windows are merged from the newest to the oldest value, one value of each metric
+        per depth. Means and extremes replace these values by their reduction, as often
+        as there are values; sums and lists keep them. The merge ends when the window is
+        full:
 
             mean, window 3:  [1, 2, 3] and [4, 5, 6]  ->  [3.5, 3.5, 4.5, 4.5]
 
-        of which the last three stay. Moving averages become their plain mean, sums
-        without a window their sum, rates of throughput their sum.
+        of which the last three are kept. Moving averages become their plain mean; sums
+        without a window, and throughputs, are added.
 
         Args:
-            *others: The metrics, which stay as they are.
+            *others: The metrics, which are not changed.
 
         Raises:
-            UsageError: If one has another reduction.
+            UsageError: If a metric has another reduction.
         """
         self.check_mergeable(*others)
         series = [stats.values for stats in (self, *others)]
@@ -186,16 +187,16 @@ class Stats:
         self._rate = sum(rates) if rates else math.nan
 
     def merge_on_time_axis(self, other: "Stats") -> None:
-        """Takes in what another metric logged after this one.
+        """Merges a metric whose values were logged after those of this one.
 
-        Its values follow ours as if pushed one by one; of a lifetime sum only the
-        increase since its previous `reduce()`. A rate of throughput replaces ours.
+        The other values are pushed one by one. Of a lifetime sum, only the increase
+        since its previous `reduce()` is added. The other throughput replaces this one.
 
         Args:
-            other: The metric, which stays as it is.
+            other: The metric, which is not changed.
 
         Raises:
-            UsageError: If it has another reduction.
+            UsageError: If the metric has another reduction.
         """
         self.check_mergeable(other)
         values = list(other.values)
@@ -218,7 +219,7 @@ class Stats:
                 )
 
     def clear(self) -> None:
-        """Forgets all values."""
+        """Deletes all values."""
         self.values.clear()
         self._reported = 0
 
@@ -236,7 +237,7 @@ class Stats:
 
     @property
     def throughput(self) -> float:
-        """Growth per second between the last two `reduce()`; NaN before the second."""
+        """The growth per second between the last two rounds; NaN before the second."""
         if not self.has_throughput:
             raise UsageError(
                 self.name,
@@ -248,8 +249,8 @@ class Stats:
     def get_state(self) -> StateDict:
         """Returns settings and values as plain Python.
 
-        The measured throughput is not part of it: it is a reading of this process'
-        clock, and what is resumed shall equal to the bit what was not interrupted.
+        The throughput is excluded: it depends on this process' clock, and a resumed run
+        must equal an uninterrupted one to the bit.
         """
         return {
             **self._settings(),
@@ -259,14 +260,14 @@ class Stats:
 
     @classmethod
     def from_state(cls, state: StateDict, *, name: str = "metric") -> "Stats":
-        """Returns the metric that `get_state` described.
+        """Returns a metric made from a state of `get_state`.
 
         Raises:
             UsageError: If the state is invalid.
         """
         empty = cls(reduce=None, window=1).get_state()
         if not isinstance(state, dict) or state.keys() != empty.keys():
-            got = f"{sorted(map(str, state))}" if isinstance(state, dict) else "no dict"
+            got = f"{sorted(map(str, state))}" if isinstance(state, dict) else "a value"
             raise UsageError(f"state of {name}", got, f"{sorted(empty)}")
         settings = dict(state)
         values, reported = settings.pop("values"), settings.pop("reported")
@@ -276,7 +277,7 @@ class Stats:
             map(_is_saved, [*numbers, reported])
         ):
             want = f"numbers, the whole ones below {_MAX_INT}"
-            raise UsageError(f"state of {name}", "other values", want)
+            raise UsageError(f"state of {name}", "invalid values", want)
         stats.values.extend(values)
         stats._reported = reported
         return stats
@@ -340,12 +341,12 @@ class Stats:
 def merged_by_depth(
     series: Iterable[collections.deque], reduce: str | None, window: float | None
 ) -> list:
-    """Returns the values of parallel metrics as one series, oldest first.
+    """Merges the values of parallel metrics into one series, oldest first.
 
     Args:
-        series: The values of each, oldest first.
-        reduce: The reduction they share.
-        window: Where to stop; the last depth is finished, so there may be more values.
+        series: The values of each metric, oldest first.
+        reduce: The reduction of all metrics.
+        window: The number of values after which to stop, at the end of a depth.
     """
     merged: list = []
     for depth in itertools.zip_longest(*map(reversed, series), fillvalue=_MISSING):
@@ -443,7 +444,7 @@ def _numbers(values: Any, ndim: int, name: str) -> np.ndarray:
         ) from error
     except ValueError as error:  # From NumPy, for lists of unequal lengths.
         raise UsageError(name, shown(values), want) from error
-    # Other float types, such as bfloat16, say that they are "V".
+    # Other float types, such as bfloat16, have the kind "V".
     if array.ndim != ndim or array.dtype.kind not in "biufV" or array.dtype.names:
         hint = "log a mean or sum, or use log_values" if array.ndim > ndim else None
         kind = type(values).__name__ if array.dtype.kind == "O" else array.dtype

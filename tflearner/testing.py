@@ -1,6 +1,6 @@
-"""Fakes to test with: environments whose every number is known beforehand.
+"""Tools for tests: predictable environments, random data and digests.
 
-Public, because users of the library test learners, modules and connectors, too.
+Use them to test your own learners, modules and connectors.
 """
 
 import copy
@@ -41,11 +41,11 @@ DEFAULT_ENDS: tuple[End, ...] = ((3, "terminated"), (1, "truncated"), (5, "trunc
 
 
 class CountingEnv(gym.Env):
-    """An environment that counts.
+    """A deterministic environment that counts episodes and steps.
 
     The observation is (tag, episode, step), the reward 100 * episode + 10 * step +
-    action. Lengths and ends of episodes go through a list, beginning at its item number
-    `tag`. Nothing is random.
+    action. Lengths and ends of episodes are taken from a list in turn, beginning at
+    item `tag`. Nothing is random.
 
     >>> env = CountingEnv(ends=[(2, "terminated")], tag=7)
     >>> env.reset()
@@ -58,8 +58,8 @@ class CountingEnv(gym.Env):
     Args:
         ends: Length and end of each episode; an end is "terminated", "truncated" or
             "both".
-        tag: The first number of observations; a seed given to `reset` replaces it by
-            its last three digits, and starts counting episodes anew.
+        tag: The first number of observations. A seed given to `reset` replaces it by
+            its last three digits, and restarts the count of episodes.
         with_infos: Whether infos hold "episode", and "even" in every other step.
         reuse_array: Whether all observations are one array that changes in place.
     """
@@ -94,7 +94,7 @@ class CountingEnv(gym.Env):
         return self._observation(), self._info()
 
     def step(self, action: Any):
-        """Counts one further; raises if the episode is over."""
+        """Makes one step; raises if the episode is over."""
         if not self._running:
             raise RuntimeError("step() without reset()")
         self._step += 1
@@ -127,9 +127,9 @@ class CountingVectorEnv(VectorEnv):
     allows, and `infos["final_obs"]` is one array for all environments.
 
     Args:
-        num_envs: How many.
-        autoreset_mode: When they reset; `None` leaves it out of the metadata.
-        **kwargs: Those of `CountingEnv`.
+        num_envs: The number of environments.
+        autoreset_mode: When they reset; `None` omits it from the metadata.
+        **kwargs: Arguments of `CountingEnv`.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class CountingVectorEnv(VectorEnv):
         for i in np.nonzero(mask)[0].tolist():
             self._reset_one(i, infos, None if seed is None else seed + i)
         self._done[:, mask] = False
-        if options:  # Only the rows of the mask mean anything.
+        if options:  # Only the rows of the mask are valid.
             self._obs[~mask] = -1.0
         return self._obs, infos
 
@@ -197,13 +197,13 @@ class OddError(Exception):
 
 
 class EvilEnv(CountingEnv):
-    """A `CountingEnv` that does something wrong at a known place.
+    """A `CountingEnv` with one fault, at a known step.
 
     Args:
-        kind: What it does: one of `EvilEnv.KINDS`.
-        at: In which step of an episode, counted from 1; 0 is the reset.
-        on_action: Only if the action is this one; `None` for any.
-        **kwargs: Those of `CountingEnv`.
+        kind: The fault: one of `EvilEnv.KINDS`.
+        at: The step of an episode with the fault, from 1; 0 is the reset.
+        on_action: The only action with the fault; `None` for any.
+        **kwargs: Arguments of `CountingEnv`.
     """
 
     KINDS = (
@@ -229,12 +229,12 @@ class EvilEnv(CountingEnv):
         self.kind, self.at, self.on_action = kind, at, on_action
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Resets; wrong if `at` is 0."""
+        """Resets the environment; with the fault if `at` is 0."""
         result = super().reset(seed=seed, options=options)
         return self._spoiled(*result) if self.at == 0 else result
 
     def step(self, action: Any):
-        """Steps; wrong in step `at`."""
+        """Makes one step; with the fault in step `at`."""
         result = super().step(action)
         is_wrong = self._step == self.at and self.on_action in (None, int(action))
         return self._spoiled(*result) if is_wrong else result
@@ -277,14 +277,14 @@ def random_episodes(
     """Returns episodes of random numbers, in growing form.
 
     Every step comes with an "action_logp" and an "action_dist_inputs" of two numbers.
-    A mask of actions in the observations is random, too, but allows what was taken.
+    An action mask in the observations is random, but allows the action taken.
 
     Args:
         observation_space: Space of the observations.
         action_space: Space of the actions.
         ends: Length and end of each episode; an end is "terminated", "truncated",
-            "both" or, for a chunk that continues, "cut".
-        lookback: How many further steps each episode has in front, as lookback.
+            "both" or, for a chunk that goes on, "cut".
+        lookback: The number of lookback steps of each episode.
         seed: Where the random numbers start; the spaces' own are left alone.
     """
     rng = np.random.default_rng(seed)
@@ -335,8 +335,8 @@ def random_multi_agent_episodes(
     Args:
         spaces: Observation and action space of each agent.
         ends: Length in environment steps and end of each episode; an end is
-            "terminated", "truncated", "both" or, for a chunk that continues, "cut".
-        mapping_fn: Which module acts for an agent; the default module by default.
+            "terminated", "truncated", "both" or, for a chunk that goes on, "cut".
+        mapping_fn: The `agent_to_module_mapping_fn` of the episodes.
         see: The chance that an agent gets an observation in a step: below 1, agents join
             later, act at different times and have hanging steps.
         seed: Where the random numbers start; the spaces' own are left alone.
@@ -375,13 +375,13 @@ def random_multi_agent_episodes(
 
 
 def assert_close(actual: Any, wanted: Any, *, rtol: float = 1e-6, atol: float = 0.0):
-    """Checks that arrays or tensors agree in shape and, nearly, in their numbers.
+    """Asserts that arrays or tensors have equal shapes and nearly equal numbers.
 
     Args:
-        actual: What was computed; NumPy, TensorFlow or plain numbers.
-        wanted: What it should be.
+        actual: The computed values: NumPy, TensorFlow or plain numbers.
+        wanted: The expected values.
         rtol: Allowed difference relative to `wanted`.
-        atol: Allowed difference added to that.
+        atol: Allowed absolute difference, added to the relative one.
 
     Raises:
         AssertionError: If they differ; NaN equals NaN.
@@ -392,10 +392,10 @@ def assert_close(actual: Any, wanted: Any, *, rtol: float = 1e-6, atol: float = 
 
 
 def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]:
-    """Returns random columns that PPO, or any simpler loss, can train a module on.
+    """Returns a random train batch for PPO and other on-policy losses.
 
-    For a stateful module they are sequences [S, T, ...] of `module.max_seq_len` steps,
-    zero padded, with lengths that add up to `num_rows`.
+    For a stateful module the columns are sequences [S, T, ...] of `module.max_seq_len`
+    steps, zero padded, with lengths that add up to `num_rows`.
 
     Args:
         module: The `RLModule` whose spaces decide their form.
@@ -485,9 +485,9 @@ def random_transitions(module: Any, num_rows: int, *, seed: int = 0) -> dict[str
         seed: Where the random numbers start; the spaces' own are left alone.
 
     Returns:
-        What a replay buffer would draw: "obs" and "new_obs" [N, ...], "actions" [N, ...],
-        "rewards" float32 [N], "terminateds" and "truncateds" bool [N], "n_step" float32
-        [N] from 1 to 3 and "weights" float32 [N] above 0 and up to 1.
+        Columns as a replay buffer draws them: "obs" and "new_obs" [N, ...], "actions"
+        [N, ...], "rewards" float32 [N], "terminateds" and "truncateds" bool [N],
+        "n_step" float32 [N] from 1 to 3 and "weights" float32 [N] above 0 and up to 1.
     """
     rng, observed, actions = _sampled(module, num_rows, seed)
     ends = rng.random(num_rows)
@@ -540,7 +540,7 @@ def _random_masks(observations, actions, action_space, leading, rng) -> np.ndarr
 
 
 def learner_digest(learner: Any) -> str:
-    """Returns a hash of all that a learner is: equal if nothing was changed.
+    """Returns a hash of a learner's whole state, to show that nothing was changed.
 
     It covers weights, optimizers, metrics, random numbers, schedules and settings.
 
@@ -551,7 +551,7 @@ def learner_digest(learner: Any) -> str:
 
 
 def run_digest(algo: Any) -> str:
-    """Returns a hash of all that the rest of a run depends on: equal for equal runs.
+    """Returns a hash of a run's whole state: equal for runs that continue equally.
 
     It covers the learner as `learner_digest` does, the environment runner, connectors,
     counters and, where there is one, the replay buffer. It excludes measured times, ids
@@ -576,7 +576,7 @@ def run_digest(algo: Any) -> str:
 
 
 def state_digest(state: Any) -> str:
-    """Returns a hash of a state: equal if every bit, type and name of it is.
+    """Returns a hash of a state: equal if all bits, types and names are equal.
 
     Args:
         state: Nested dicts, lists, tuples and sets of arrays and plain Python.
