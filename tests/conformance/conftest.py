@@ -307,12 +307,6 @@ TABLE = {
         learns=({}, 3_000),
         acts_in_data=at_random,
     ),
-    "marwil-continuous": Row(
-        offline(MARWILConfig, moving_average_sqd_adv_norm_start=1.0, beta=3.0),
-        (VECTOR, CONTINUOUS),
-        learns=({}, 20_000),
-        acts_in_data=at_random,
-    ),
     "impala": Row(impala(), (VECTOR, BINARY), random_trajectories, learns=({}, 4_000)),
     "impala-lstm": Row(
         impala(use_lstm=True, lstm_cell_size=8, max_seq_len=3),
