@@ -99,6 +99,13 @@ def test_pages_are_short():
     assert not {k: n for k, n in lengths.items() if k.startswith("docs") and n > 200}
 
 
+def test_readme_leads_to_every_page():
+    text = (ROOT / "README.md").read_text()
+    pages = [name_of(p) for p in MARKDOWN if p.parent == ROOT / "docs"]
+    assert pages
+    assert not [page for page in pages if f"]({page})" not in text]
+
+
 def test_the_rules_notice():
     text = f"A sentence.\n{'word ' * 31}.\n\n```\n{'x' * 200}\n```\n| {'x' * 200} |\n"
     assert max(len(s.split()) for s in sentences(text)) == 32
