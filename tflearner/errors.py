@@ -135,7 +135,7 @@ class LossError(TFLearnerError, ValueError):
 
 
 class NumericError(TFLearnerError, ArithmeticError):
-    """Numbers that are not finite where they must be."""
+    """Non-finite numbers where finite ones are required."""
 
 
 class NonFiniteUpdateError(NumericError):

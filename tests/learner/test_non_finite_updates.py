@@ -267,9 +267,9 @@ def test_the_error_says_what_was_and_was_not_changed(learner, step):
         assert same(before[part]["p0"], after[part]["p0"])
         assert not same(before[part]["p1"], after[part]["p1"])
     assert str(error) == (
-        "module 'p0': a loss or gradients that are not finite in 4 gradient steps in a "
+        "module 'p0': non-finite loss or gradients in 4 gradient steps in a "
         "row, from minibatch 0 of 4 on; first bad tensor: the loss. Hint: its weights "
-        "were left as they were in those steps, while those of other modules were "
+        "were not changed in those steps, while those of other modules were "
         "updated; follow that tensor back, lower lr or set grad_clip"
     )
     assert after["weights_seq_no"] == before["weights_seq_no"] + 1
@@ -670,7 +670,7 @@ def test_numbers_that_stop_being_finite_are_put_back(make_learner, make_batch, k
     start = learner.get_state(PARTS)
     with pytest.raises(NonFiniteUpdateError, match=where) as error:
         learner.update(batch, minibatch_size=4)
-    assert "new weights that are not finite in 10 gradient steps" in str(error.value)
+    assert "non-finite new weights in 10 gradient steps" in str(error.value)
     assert error.value.module_id == "p0"
     endpoint = export_update(learner, "p0").endpoint
     columns = {name: tf.constant(column) for name, column in batch["p0"].items()}

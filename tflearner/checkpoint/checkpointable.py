@@ -160,7 +160,7 @@ class Checkpointable(abc.ABC):
             strict: Whether everything has to fit. Otherwise the parts that fit are
                 loaded, and the report lists those that were kept and ignored.
             on_corrupt: "raise", or "previous" to go back to the newest intact step.
-            allow_nonfinite: Whether to load weights that are not finite.
+            allow_nonfinite: Whether to load non-finite weights.
 
         Returns:
             What was loaded.
@@ -219,7 +219,7 @@ class Checkpointable(abc.ABC):
             builders: Functions and classes by their names in files, in addition to
                 those that `register_builder` registered.
             on_corrupt: "raise", or "previous" to go back to the newest intact step.
-            allow_nonfinite: Whether to load weights that are not finite.
+            allow_nonfinite: Whether to load non-finite weights.
             **settings: Constructor arguments and settings by name. Those that files
                 cannot hold, such as functions, have to be given again; others replace
                 the saved values.

@@ -1,6 +1,6 @@
-"""How gradient steps run: traced, compiled, on one device or several.
+"""The engine: runs gradient steps traced, compiled, on one device or several.
 
-Knows no module, config, connector or learner.
+It imports no module, config, connector or learner.
 """
 
 from tflearner.networks import keras_backend

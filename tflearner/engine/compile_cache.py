@@ -17,7 +17,7 @@ _has_warned = False
 
 
 def switch_on(path: str | os.PathLike) -> None:
-    """Makes XLA keep what it compiles in a directory, and look there first.
+    """Keeps XLA's compiled programs in a directory, and reuses them.
 
     TensorFlow reads the setting once in a process, when it starts to compute; after that
     there is a warning, once, and no cache. Programs are found again by what they

@@ -253,7 +253,7 @@ class CompiledUpdate:
     def _step(
         self, minibatches: list[ColumnsByModule]
     ) -> tuple[tf.Tensor, "_OutputLayout"]:
-        found: dict[str, _OutputLayout] = {}  # The same on every device.
+        found: dict[str, _OutputLayout] = {}  # Equal on every device.
 
         def on_replica(minibatch):
             with self._metrics.collect() as logged:
@@ -308,7 +308,7 @@ class CompiledUpdate:
     def _minibatches(
         self, columns: list, rows: dict[ModuleID, np.ndarray | Tensor], take: Callable
     ) -> list[ColumnsByModule]:
-        """Returns what each device of this process gets of one minibatch.
+        """Returns the part of a minibatch for each device of this process.
 
         Args:
             columns: The columns as each device has them.
@@ -551,7 +551,7 @@ def _as_float(key: MetricKey, value: object) -> tf.Tensor:
 
 
 def column_specs(columns: ColumnsByModule) -> dict[ModuleID, dict[str, tf.TensorSpec]]:
-    """Returns what columns look like, whatever the number of their rows."""
+    """Returns the form of columns, without the number of rows."""
     return _map_columns(
         lambda _, column: tf.TensorSpec([None, *column.shape[1:]], column.dtype),
         columns,

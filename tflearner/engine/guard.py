@@ -1,4 +1,4 @@
-"""Keeps modules from steps whose loss or gradients are not finite.
+"""Skips the steps of modules whose loss or gradients are non-finite.
 
 A guard takes the step: `guard.step(apply, gradients)`. There are three:
 
@@ -100,7 +100,7 @@ class AskingGuard(NoGuard):
 
 
 class RevertingGuard(AskingGuard):
-    """Undoes the steps of modules whose losses or gradients are not finite.
+    """Undoes the steps of modules whose losses or gradients are non-finite.
 
     Args:
         *args: As for `AskingGuard`.

@@ -1,4 +1,4 @@
-"""Which optimizer owns which parameter, and at what learning rate."""
+"""Registered optimizers, with their parameters and learning rates."""
 
 import dataclasses
 from collections.abc import Collection
@@ -30,10 +30,10 @@ class OptimizerRecord:
 
     Attributes:
         module_id: The module it belongs to, or `ALL_MODULES`.
-        name: Its short name, such as `"default_optimizer"`.
+        name: The short name, such as `"default_optimizer"`.
         optimizer: The Keras optimizer.
         params: The variables it updates, by reference, in their order.
-        schedule: Keeps its learning rate; `None` leaves that to the user.
+        schedule: The schedule of the learning rate; `None` if the user sets the rate.
     """
 
     module_id: ModuleID
@@ -198,7 +198,7 @@ class OptimizerRegistry(dict[tuple[ModuleID, str], OptimizerRecord]):
         return state
 
     def check_state(self, state: StateDict, keys: dict[ParamRef, str]) -> None:
-        """Raises `OptimizerError` for all that does not fit or is not finite."""
+        """Raises `OptimizerError` for values that do not fit or are non-finite."""
         self._pairs(state, keys, only_finite=True)
 
     def set_state(self, state: StateDict, keys: dict[ParamRef, str]) -> None:
@@ -270,9 +270,7 @@ def _fault(value: object, variable: keras.Variable, only_finite: bool) -> str | 
     with np.errstate(over="ignore"):
         if only_finite and array.dtype.kind == "f":
             array = array.astype(variable.dtype)
-            return (
-                None if np.isfinite(array).all() else "got numbers that are not finite"
-            )
+            return None if np.isfinite(array).all() else "got non-finite numbers"
     return None
 
 
@@ -314,7 +312,7 @@ def loss_scale(optimizer: Optimizer) -> keras.Variable | None:
 
 
 def variables_of_steps(optimizer: Optimizer) -> list[keras.Variable]:
-    """Returns its variables without those of a loss scale."""
+    """Returns an optimizer's variables without those of a loss scale."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer.variables
     return optimizer.variables
@@ -403,7 +401,7 @@ def as_param_dict(where: str, params: object) -> ParamDict:
         params: A list of Keras or TensorFlow variables.
 
     Raises:
-        OptimizerError: If it is no list, or holds something else or one twice.
+        OptimizerError: If it is not a list of optimizers, or holds one twice.
     """
     if not isinstance(params, list):
         raise OptimizerError(where, f"params of {type(params)}", "a list of variables")

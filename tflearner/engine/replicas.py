@@ -101,7 +101,7 @@ class Replicas:
     Attributes:
         num: Replicas of all processes.
         num_local: Those of this process.
-        devices: Their devices; `[None]` leaves the choice to TensorFlow.
+        devices: Their devices; `[None]` lets TensorFlow choose.
         device: The only one of them; `None` if there are several.
         num_workers: Processes that learn together.
         is_mirrored: Whether the strategy exchanges gradients, even for one replica.
@@ -120,7 +120,7 @@ class Replicas:
 
     @property
     def can_use_xla(self) -> bool:
-        """Whether XLA may compile what a step is part of: not what devices exchange."""
+        """Whether XLA may compile a step, which it cannot if devices exchange data."""
         return not self.is_mirrored
 
     @property
@@ -209,7 +209,7 @@ class Replicas:
             minibatches: One for each local replica.
 
         Returns:
-            What it returned on the first.
+            The result on the first device.
         """
 
         if self.devices == [None]:
@@ -223,7 +223,7 @@ class Replicas:
 
     @contextlib.contextmanager
     def names_lost_workers(self) -> Iterator[None]:
-        """Raises `WorkerLostError` for what TensorFlow says if a process is gone."""
+        """Turns TensorFlow's errors of a lost process into `WorkerLostError`."""
         try:
             yield
         except LOST_WORKER as error:
@@ -274,7 +274,7 @@ class Replicas:
         return dict(zip(minibatch, tf.unstack(shares)))
 
     def weighted(self, losses: dict[ModuleID, Tensor], batch: ColumnsByModule) -> dict:
-        """Returns losses that add up, over the replicas, to those of the minibatch."""
+        """Scales losses so that their sum over replicas is that of the minibatch."""
         if self.num == 1:
             return losses
         shares = self.shares(batch)
@@ -295,7 +295,7 @@ class Replicas:
     def merged(
         self, values: Tensor, shares: Sequence[Tensor], reductions: Sequence[str]
     ) -> Tensor:
-        """Returns metrics of a whole minibatch from those of the replicas' parts.
+        """Combines metrics of the replicas' parts to those of the whole minibatch.
 
         Args:
             values: float32 [num_metrics].
@@ -317,7 +317,7 @@ class Replicas:
         return result
 
     def rows(self, values: Tensor) -> Tensor:
-        """Returns what all replicas of this process have for the rows of a minibatch.
+        """Joins the per-row values of all replicas of this process.
 
         Args:
             values: float [rows of this replica]; with several processes, equally many

@@ -42,7 +42,7 @@ class Counters:
         }
 
     def set_state(self, state: StateDict) -> None:
-        """Replaces what `get_state` returned."""
+        """Restores the counters from a state of `get_state`."""
         self.rng.bit_generator.state = state["rng"]
         self.timestep = state["timestep"]
         self.num_added_modules = state["num_added_modules"]

@@ -1,4 +1,4 @@
-"""Why a module left a gradient step out: the first tensor that is not finite."""
+"""Diagnosis of a skipped gradient step: the first non-finite tensor."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -27,12 +27,12 @@ def first_bad_tensor(
     columns: ColumnsByModule,
     rows: Mapping[ModuleID, np.ndarray],
 ) -> str:
-    """Returns which tensor of a gradient step is the first that is not finite.
+    """Describes the first non-finite tensor of a gradient step.
 
-    A skipped step changed none of its module's weights, so that running the
-    minibatch once more shows what happened. It runs line by line, in the order of a
-    step, up to the gradients. Nothing is updated or logged; weights that a forward pass
-    moves, and generators, are put back. What an own loss does besides, it does again.
+    A skipped step changed no weights of its module, so running the minibatch again
+    shows the cause. It runs line by line, in the order of a step, up to the gradients.
+    Nothing is updated or logged; weights that a forward pass moves, and generators, are
+    put back. What an own loss does besides, it does again.
 
     Args:
         learner: A `TfLearner` that is built.
@@ -41,7 +41,7 @@ def first_bad_tensor(
         rows: Which rows, or sequences, make up the minibatch. int [N] by module.
 
     Returns:
-        A few words, such as "forward output 'action_dist_inputs', first in row 17".
+        A description, such as "forward output 'action_dist_inputs', first in row 17".
     """
     minibatch = {
         mid: tree.map_structure(lambda column, at=rows[mid]: column[at], dict(own))
@@ -73,7 +73,7 @@ def name_of(learner: "TfLearner", module_id: ModuleID, variable: tf.Variable) ->
 def _bad(
     learner: "TfLearner", module_id: ModuleID, columns: ColumnsByModule, rows: Mapping
 ) -> Iterator[str]:
-    """Yields what is not finite, in the order of a gradient step."""
+    """Yields descriptions of non-finite tensors, in the order of a gradient step."""
     spans = module_id == ALL_MODULES
     searched = [*columns] if spans else [module_id]
     own = {mid: f" of module {mid!r}" if spans else "" for mid in searched}
@@ -114,7 +114,7 @@ def _bad(
 def _bad_gradients(
     learner: "TfLearner", module_id: ModuleID, computed: ParamDict
 ) -> Iterator[str]:
-    """Yields gradients that are not finite, and the largest where their norm is not."""
+    """Yields non-finite gradients; the largest one if only their norm is non-finite."""
     keys = learner._weight_keys()
 
     def name(record: OptimizerRecord, ref: ParamRef) -> str:
@@ -141,7 +141,7 @@ def _bad_gradients(
 def _bad_rows(
     learner: "TfLearner", module_id: ModuleID, nests: ColumnDict, rows: np.ndarray
 ) -> Iterator[tuple[str, str]]:
-    """Yields names of columns, or outputs, that are not finite, and in which row."""
+    """Yields names of non-finite columns or outputs, with the first row."""
     module = learner.module[module_id].unwrapped()
     for name, nest in nests.items():
         for path, leaf in tree.flatten_with_path(nest):
@@ -168,7 +168,7 @@ def _has_bad(value: np.ndarray | tf.Tensor) -> bool:
 
 
 def _is_bad(value: np.ndarray | tf.Tensor) -> np.ndarray:
-    """Where numbers are not finite; nowhere in what holds none. bool, as `value`."""
+    """Returns where numbers are non-finite: bool, in the shape of `value`."""
     try:
         return ~np.isfinite(np.asarray(value))
     except TypeError:

@@ -1,6 +1,6 @@
 """Learning itself, exported: one gradient step that needs TensorFlow alone.
 
-A SavedModel with the endpoint `update` resumes training where its learner was:
+A SavedModel with the endpoint `update` resumes training from its learner's state:
 
     loaded = tf.saved_model.load(path)
     metrics = loaded.update(columns)
@@ -58,7 +58,7 @@ class ExportedUpdate:
     spec: dict[str, object]
 
     def arguments(self) -> dict[str, Any]:
-        """Returns what `export_policy` wants to know of it."""
+        """Returns the endpoint in the form that `export_policy` takes."""
         return {
             "endpoints": (self.endpoint,),
             "attributes": self.attributes,
@@ -72,10 +72,10 @@ def export_update(
     """Returns the gradient step that a learner takes for one module.
 
     It is what `update_from_batch` runs once for each minibatch: forward pass, loss,
-    gradients, clipping, optimizers and the guard against numbers that are not finite,
-    on the learner's own variables. What a learner does in Python around its gradient
-    steps stays out: schedules do not move, so that learning rates and coefficients in
-    the loss stay as they are at export, and columns are not checked. They are those of
+    gradients, clipping, optimizers and the guard against non-finite numbers, on the
+    learner's own variables. What a learner does in Python around its gradient steps
+    stays out: schedules do not move, so that learning rates and coefficients in the
+    loss stay as they are at export, and columns are not checked. They are those of
     train batches: observations as the module saw them, behind the connector pieces in
     front of it, where the policy's own endpoints take raw ones.
 
@@ -87,7 +87,7 @@ def export_update(
             update.
 
     Raises:
-        ExportError: If there was no such update, or no such module.
+        ExportError: If there was no update with the module, or no such module.
         BatchError: If the learner cannot train on `example_batch`.
     """
     if learner._replicas.num > 1:

@@ -11,7 +11,7 @@ from tflearner.types import ModuleID, Tensor
 
 
 def forget(modules: Iterable[TfRLModule]) -> None:
-    """Clears the losses that layers added in earlier calls, such as in acting."""
+    """Clears the losses that layers added in earlier calls, as while acting."""
     for module in modules:
         module.unwrapped()._clear_losses()
 

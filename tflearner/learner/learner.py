@@ -61,7 +61,7 @@ ITERATOR_ARGUMENTS = ("timesteps", "minibatch_size", "num_iters", "return_stats"
 
 
 class Learner(LearnerState):
-    """Owns modules and optimizers, and changes weights from batches or episodes.
+    """Owns modules and optimizers, and updates weights from batches or episodes.
 
     Subclass `TfLearner`, not this class. The hooks to override are
     `compute_loss_for_module`, `configure_optimizers_for_module`,
@@ -74,8 +74,8 @@ class Learner(LearnerState):
 
     Args:
         config: The settings; copied, never changed.
-        module_spec: What to build the module or modules from.
-        module: The module itself, used as it is; wins over `module_spec`.
+        module_spec: The specification of the module or modules to build.
+        module: A built module, used as it is, in place of `module_spec`.
     """
 
     TOTAL_LOSS_KEY = constants.TOTAL_LOSS_KEY
@@ -262,7 +262,7 @@ class Learner(LearnerState):
         return (Columns.OBS,)
 
     def get_required_outputs(self, module_id: ModuleID) -> Collection[str]:
-        """Returns outputs that `forward_train` must have; it is refused without."""
+        """Returns the output keys that `forward_train` must return."""
         return ()
 
     def _check_module(self, module_id: ModuleID) -> None:
@@ -305,7 +305,7 @@ class Learner(LearnerState):
         Args:
             batch: As for `update_from_batch`.
             episodes: As for `update_from_episodes`.
-            data_iterators: As for `update_from_iterator`, or a list of one such.
+            data_iterators: As for `update_from_iterator`, or a list with one iterator.
             **kwargs: As for the method it calls.
 
         Raises:
@@ -452,8 +452,8 @@ class Learner(LearnerState):
         Args:
             iterator: Anything with `iter_batches()`, a `tf.data.Dataset`, or anything
                 that can be iterated over. Each item is a batch as
-                `update_from_batch` takes it, or {"batch": [such a batch]}; those that
-                are lost on the way are counted and skipped.
+                `update_from_batch` takes it, or {"batch": [batch]}; batches lost on the
+                way are counted and skipped.
             timesteps: As for `update_from_batch`.
             minibatch_size: Rows of each item per gradient step; `None` takes one step
                 per item.
@@ -701,7 +701,7 @@ class Learner(LearnerState):
     def _first_bad_tensor(
         self, module_id: ModuleID, plan: UpdatePlan, minibatch: int
     ) -> str:
-        """Returns the first tensor that was not finite in a step that was skipped."""
+        """Returns the first non-finite tensor of a skipped step."""
 
     # Hooks around an update.
 

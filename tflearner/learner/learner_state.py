@@ -37,7 +37,7 @@ _CONNECTOR = constants.COMPONENT_LEARNER_CONNECTOR
 
 @of_kind(LEARNER, takes={"config": (CONFIG,), "module_spec": (SPEC,)})
 class LearnerState(ModuleOwner, Checkpointable):
-    """The part of `Learner` that knows what the next update depends on.
+    """The part of `Learner` that saves and restores its state.
 
     Args:
         **kwargs: As for `Learner`.
@@ -88,7 +88,7 @@ class LearnerState(ModuleOwner, Checkpointable):
         return state
 
     def set_state(self, state: StateDict, *, force: bool = False) -> dict[str, list]:
-        """Replaces what `state` holds: a learner's state, or module weights alone.
+        """Restores a learner's state, or module weights alone.
 
         Args:
             state: From `get_state`, with any components; or {module id: weights}; or a
@@ -101,7 +101,8 @@ class LearnerState(ModuleOwner, Checkpointable):
             {"applied": [components], "ignored": [components]}.
 
         Raises:
-            UsageError: If `state` is no such dict, or of another class of learner.
+            UsageError: If `state` is not a state, or belongs to another class of
+                learner.
             ModuleError: If weights do not fit.
             UnknownModuleError: If a module is not in this learner.
             OptimizerError: If optimizer state does not fit. Nothing is changed then.
@@ -129,18 +130,18 @@ class LearnerState(ModuleOwner, Checkpointable):
             if isinstance(error, TFLearnerError) or not isinstance(error, Exception):
                 raise
             raise UsageError(
-                "set_state()", f"{type(error).__name__}: {error}", "what get_state gave"
+                "set_state()", f"{type(error).__name__}: {error}", "a get_state() dict"
             ) from error
 
     def _check_state(self, state: StateDict) -> None:
-        """Raises what is wrong with weights, or with optimizers, before any is set."""
+        """Raises for invalid weights or optimizers, before any is set."""
         weights = state.get(_WEIGHTS, {})
         self.module.check_state(weights)
         for path, weight in tree.flatten_with_path(weights):
             if isinstance(weight, np.ndarray) and not _is_finite(weight):
                 raise ModuleError(
                     f"module {path[0]!r}, weight {path[-1]!r}",
-                    "numbers that are not finite",
+                    "non-finite numbers",
                     "finite ones",
                 )
         if _OPTIMIZER in state:
@@ -175,14 +176,14 @@ class LearnerState(ModuleOwner, Checkpointable):
         )
 
     def _get_learner_state(self) -> StateDict:
-        """Returns what the next update depends on besides weights and optimizers.
+        """Returns the learner's own state, without weights and optimizers.
 
         Override to add to it, as arrays and plain Python.
         """
         return {**self._counters.get_state(), "generators": self._rng_states()}
 
     def _set_learner_state(self, state: StateDict) -> None:
-        """Replaces what `_get_learner_state` returned. Override to add to it."""
+        """Restores the state of `_get_learner_state`. Override to add to it."""
         self._counters.set_state(state)
         self._set_rng_states(state["generators"])
 
@@ -242,7 +243,7 @@ class LearnerState(ModuleOwner, Checkpointable):
 
     @staticmethod
     def without_functions(state: StateDict) -> StateDict:
-        """Returns a learner's state for a file: without a function of what to train.
+        """Returns a learner's state for a file, without `policies_to_train`.
 
         That is a setting, and `from_checkpoint` has to be given it again.
         """

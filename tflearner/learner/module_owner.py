@@ -234,14 +234,14 @@ class ModuleOwner(FormerNames, abc.ABC):
         return is_built
 
     def apply(self, func: Callable[..., _Result], *args: Any, **kwargs: Any) -> _Result:
-        """Returns `func(self, *args, **kwargs)`; what a learner group calls."""
+        """Returns `func(self, *args, **kwargs)`, as learner groups need it."""
         return func(self, *args, **kwargs)
 
     def _tf_module(self, module_id: ModuleID) -> TfRLModule:
         return self.module[module_id].unwrapped()  # type: ignore[return-value]
 
     def _set_up_module(self, module_id: ModuleID) -> None:
-        """Makes what the learner keeps for a module, before its optimizers.
+        """Makes the learner's own data for a module, before its optimizers.
 
         Override, calling super, to add to it; an error here leaves the learner as it
         was before.
@@ -256,7 +256,7 @@ class ModuleOwner(FormerNames, abc.ABC):
             self._check_module(module_id)
 
     def _tear_down_module(self, module_id: ModuleID) -> None:
-        """Forgets what the learner keeps for a module. Override, calling super."""
+        """Deletes the learner's own data for a module. Override, calling super."""
         for record in self._optimizers.for_module(module_id):
             self._forget_traces(self._optimizers.sharing_with(record))
         self._optimizers.remove_module(module_id)
@@ -358,7 +358,7 @@ class ModuleOwner(FormerNames, abc.ABC):
         Raises:
             OptimizerError: If name, optimizer or variables do not fit; nothing is
                 registered then.
-            UnknownModuleError: If there is no such module.
+            UnknownModuleError: If the module does not exist.
             ScheduleError: If the schedule is invalid.
         """
         self._check_is_built()
@@ -376,7 +376,7 @@ class ModuleOwner(FormerNames, abc.ABC):
         self._forget_traces(self._optimizers.sharing_with(record))
 
     def _forget_traces(self, module_ids: Collection[ModuleID]) -> None:
-        """Makes the next update with one of the modules be traced anew."""
+        """Makes the next update with one of the modules trace again."""
 
     def _check_registered_optimizer(self, optimizer, params):
         self._replicas.check_optimizer(optimizer)
@@ -449,7 +449,7 @@ class ModuleOwner(FormerNames, abc.ABC):
         """Returns whether the learner can train `module`.
 
         It can if a `TfRLModule` has the required interfaces, or brings its own loss. Others
-        stay in the learner: without an optimizer, and skipped by updates.
+        ride along: they get no optimizer and are not updated.
         """
         module, apis = module.unwrapped(), self.rl_module_required_apis()
         if not isinstance(module, TfRLModule):

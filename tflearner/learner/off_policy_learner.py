@@ -16,20 +16,21 @@ from tflearner.types import ModuleID, Tensor
 
 
 class OffPolicyTfLearner(TfLearner):
-    """The base of learners that learn from transitions: batches or replayed ones.
+    """Base class of learners that learn from transitions, as DQN and SAC do.
 
-    Subclasses override `compute_loss_for_module` and output the errors that a replay
-    buffer makes priorities of: `self.put_out_td_errors(module_id, errors, terms)`.
+    Subclasses override `compute_loss_for_module`. In it they report the TD errors that
+    become priorities of a replay buffer: `self.put_out_td_errors(module_id, errors,
+    terms)`.
 
     A row is a transition over `n_step` steps: OBS, ACTIONS, the discounted sum of the
-    rewards in REWARDS, NEXT_OBS after the last of them, and TERMINATEDS; N_STEP and
-    WEIGHTS are 1 unless they are given. Episodes are turned into such rows.
+    rewards in REWARDS, NEXT_OBS after the last step, and TERMINATEDS. N_STEP and
+    WEIGHTS are 1 unless they are given. The learner converts episodes to such rows.
 
-    Target networks follow with `tau` after every gradient step, in the traced loop, if
-    `target_network_update_freq` is 0. Otherwise they do so after updates, whenever that
-    many environment steps were sampled since the last time; an update that is not told
-    `timesteps` counts the steps it was trained on instead. In the loop, a step that is
-    skipped because it is not finite moves no target network.
+    If `target_network_update_freq` is 0, target networks are updated with `tau` after
+    every gradient step, in the traced loop, except after skipped non-finite steps.
+    Otherwise they are updated after updates, whenever that many environment steps were
+    sampled since the last time. Without `timesteps`, an update counts the steps it has
+    trained on instead.
     """
 
     config: Any

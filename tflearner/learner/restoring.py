@@ -37,7 +37,7 @@ _NESTED = (
 )
 _MAX_COUNT = 2**53
 ALL_COMPONENTS = (*_NESTED, constants.WEIGHTS_SEQ_NO, SHOULD_BE_UPDATED)
-# What states of earlier versions do not have, and what it is in them.
+# Entries that states of earlier versions lack, with their values.
 _ADDED_LATER: StateDict = {NON_FINITE_IN_A_ROW: {}}
 
 
@@ -103,7 +103,7 @@ class Restoring:
 
 
 def problems_of_learner(saved: StateDict, own: StateDict) -> list[str]:
-    """Returns what is missing or unexpected in the component "learner" of a state."""
+    """Returns the missing and unexpected names in a state's component "learner"."""
     problems = problems_with_names(_completed(saved), own)
     return problems + problems_with_names(_generators(saved), _generators(own))
 
@@ -122,7 +122,7 @@ def _other_parts(
     theirs, mine = _completed(saved.get(name, {})), own[name]
     problems = problems_of_learner(theirs, mine)
     nested = (name, COMPONENT_RL_MODULE, COMPONENT_OPTIMIZER)
-    # A function of what to train is not saved, see `LearnerState`.
+    # A function as `policies_to_train` is not saved, see `LearnerState`.
     wanted = [k for k in own if k in saved or k != SHOULD_BE_UPDATED]
     problems += problems_with_names(saved, wanted)
     report = RestoreReport.of_names(
@@ -180,7 +180,7 @@ def checked_state(state: object, module_ids: Collection[ModuleID]) -> StateDict:
             known = [*ALL_COMPONENTS, *module_ids]
             raise UnknownModuleError(
                 "set_state()",
-                f"{name!r}, which is no component and no module here",
+                f"{name!r}, an unknown component or module",
                 f"one of {known}",
                 did_you_mean(name, known),
             )

@@ -1,4 +1,4 @@
-"""Counts the gradient steps in a row that modules skipped as not finite."""
+"""Counts the consecutive non-finite gradient steps that modules skipped."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from tflearner.types import ModuleID
 
 
 class SkippedRun(NamedTuple):
-    """Gradient steps in a row that a module skipped: something was not finite.
+    """Consecutive non-finite gradient steps that a module skipped.
 
     Attributes:
         module_id: The module, or `ALL_MODULES` for optimizers under that name.
-        num_steps: How many they are, those of earlier batches included.
+        num_steps: The number of steps, including those of earlier batches.
         first: The number of the minibatch it began with; `None` in an earlier batch.
         last: The number of the last of its minibatches in this batch.
         num_minibatches: How many minibatches the batch had.
@@ -32,20 +32,20 @@ class SkippedRun(NamedTuple):
         """Returns the error to raise.
 
         Args:
-            first_bad: The name of the first tensor that was not finite.
-            overflowed: Whether new weights were not finite, and not a loss or
+            first_bad: The name of the first non-finite tensor.
+            overflowed: Whether new weights were non-finite, instead of a loss or
                 gradients.
         """
-        what = "new weights" if overflowed else "a loss or gradients"
+        what = "new weights" if overflowed else "loss or gradients"
         began = "that began in an earlier batch"
         if self.first is not None:
             began = f"from minibatch {self.first} of {self.num_minibatches} on"
         steps = "gradient step" if self.num_steps == 1 else "gradient steps in a row"
         return NonFiniteUpdateError(
             f"module {self.module_id!r}",
-            f"{what} that are not finite in {self.num_steps} {steps}, "
+            f"non-finite {what} in {self.num_steps} {steps}, "
             f"{began}; first bad tensor: {first_bad}",
-            hint="its weights were left as they were in those steps, while those of "
+            hint="its weights were not changed in those steps, while those of "
             "other modules were updated; follow that tensor back, lower lr or set "
             "grad_clip",
             unchanged=False,

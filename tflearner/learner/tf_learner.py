@@ -33,12 +33,12 @@ from tflearner.types import ColumnDict, ColumnsByModule, ModuleID, Param, ParamD
 
 
 class TfLearner(Learner):
-    """Changes weights with TensorFlow: the class to subclass for own losses.
+    """Learner for TensorFlow: subclass it to train with a loss of your own.
 
-    `_update` is the only thing that is traced, inside a loop over minibatches that is
-    traced with it. What it calls is ordinary Python, so with
-    `config.framework(run_eagerly=True)` a debugger can walk an update line by line.
-    Tracing is without autograph: write `tf.where` or `tf.cond`, not `if`, on tensors.
+    Only `_update` is traced, together with the loop over minibatches around it.
+    Everything it calls is ordinary Python, so with `config.framework(run_eagerly=True)`
+    a debugger can walk an update line by line. Tracing is without autograph: on
+    tensors, write `tf.where` or `tf.cond`, not `if`.
 
         class BehaviorCloning(TfLearner):
             def compute_loss_for_module(self, *, module_id, config, batch, fwd_out):
@@ -243,8 +243,8 @@ class TfLearner(Learner):
         """Runs inside of the traced step, when the optimizers have stepped. Override it.
 
         Args:
-            is_healthy: Whether each module of the step moved, bool scalar by module: one
-                with a loss or gradients that are not finite has to stay as it was.
+            is_healthy: Whether each module made its step, bool scalar by module. A
+                module with non-finite loss or gradients must not be changed.
         """
 
     def compute_gradients(self, loss_per_module, *, gradient_tape=None, **kwargs):
@@ -320,7 +320,7 @@ class TfLearner(Learner):
                 raise LossError(
                     f"loss for module {module_id!r}",
                     f"no gradient for any of its {len(refs)} variables",
-                    "a loss computed from the outputs of forward_train",
+                    "a loss computed from outputs of forward_train",
                     "look for tf.stop_gradient, NumPy or integer casts on the way",
                 )
 
