@@ -33,16 +33,16 @@ from tflearner.types import ResultDict
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationResult:
-    """Returns and lengths of greedy episodes on a fresh environment.
+    """The result of an evaluation: returns and lengths of greedy episodes.
 
     Attributes:
         episode_return_mean: Mean of the undiscounted returns.
-        episode_return_std: Their standard deviation.
-        episode_return_min: The smallest.
-        episode_return_max: The largest.
+        episode_return_std: Standard deviation of the returns.
+        episode_return_min: The smallest return.
+        episode_return_max: The largest return.
         episode_len_mean: Mean number of steps.
         num_episodes: Number of episodes.
-        num_env_steps: Steps in all of them.
+        num_env_steps: Number of steps in all episodes.
     """
 
     episode_return_mean: float
@@ -55,16 +55,16 @@ class EvaluationResult:
 
 
 class Algorithm(AlgorithmState):
-    """An environment runner and a learner, and the loop around them.
+    """Base class of algorithms: an environment runner, a learner and a training loop.
 
-    Subclasses override `training_step`. Two ways to the same object:
+    Subclasses override `training_step`. There are two ways to make an algorithm:
 
         algo = PPO("CartPole-v1", lr=3e-4)
         algo = PPOConfig().environment("CartPole-v1").training(lr=3e-4).build_algo()
 
     Args:
-        env: Registered id, environment class, or function returning an environment.
-        config: All settings; copied.
+        env: Registered id, environment class, or function that returns an environment.
+        config: The settings, which are copied.
         **settings: Fields of the algorithm's config by name, such as `lr` or `seed`.
 
     Attributes:

@@ -60,10 +60,10 @@ A_LOSS_FN = bound(
 
 @dataclasses.dataclass
 class DQNConfig(OffPolicyConfig):
-    """Settings of DQN; defaults are RLlib's, but for the length of a round.
+    """Settings of DQN; defaults are RLlib's, except for the length of a round.
 
-    RLlib takes one gradient step after each environment step. Here 16 of both make a
-    round, which is as much work in a fraction of the time.
+    RLlib makes one gradient step after each environment step. Here a round has 16 of
+    both: equal work in a fraction of the time.
 
         >>> config = DQNConfig().environment("CartPole-v1").training(lr=1e-3, n_step=3)
         >>> config.n_step
@@ -155,7 +155,7 @@ class DQNConfig(OffPolicyConfig):
 
 
 class DQN(OffPolicyAlgorithm):
-    """Deep Q-learning.
+    """The DQN algorithm: deep Q-learning with a replay buffer.
 
     algo = DQN("CartPole-v1", lr=1e-3)
     history = algo.fit(total_steps=50_000)
@@ -180,12 +180,12 @@ class DQN(OffPolicyAlgorithm):
 
 
 class DQNTfLearner(OffPolicyTfLearner):
-    """Temporal differences of the actions taken, towards what a target network says.
+    """Learner of DQN: it regresses action values on targets of a target network.
 
-    Reports per module, besides what every learner reports: qf_loss, qf_mean, qf_min and
-    qf_max of the values of the actions taken, td_error_mean and num_target_updates. The
-    error of each row, float32 [num_minibatches, B], is in
-    `row_outputs[module_id, "td_error"]`: that of a distribution is its cross entropy.
+    Besides the metrics of every learner it reports, per module: qf_loss, td_error_mean,
+    num_target_updates, and qf_mean, qf_min and qf_max of the taken actions' values. The
+    TD error of each row is in `row_outputs[module_id, "td_error"]`, float32
+    [num_minibatches, B]. For distributions it is the cross entropy.
     """
 
     config: DQNConfig

@@ -377,7 +377,7 @@ class OffPolicyAlgorithm(Algorithm):
         if errors is not None and isinstance(
             self.replay_buffer, PrioritizedEpisodeReplayBuffer
         ):
-            # Rows of a step that was skipped as not finite: seldom drawn from now on.
+            # Rows of a skipped non-finite step: seldom drawn from now on.
             errors = np.where(np.isfinite(errors), errors, 0.0)
             self.replay_buffer.update_priorities(errors)
         seconds["replay_s"] += drawn - started + clock() - learned

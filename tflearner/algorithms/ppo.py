@@ -119,7 +119,7 @@ class PPOConfig(AlgorithmConfig):
 
 
 class PPO(Algorithm):
-    """Proximal policy optimisation.
+    """The PPO algorithm: proximal policy optimisation.
 
     algo = PPO("CartPole-v1", lr=3e-4)
     history = algo.fit(total_steps=100_000)
@@ -166,12 +166,13 @@ class PPO(Algorithm):
 
 
 class PPOTfLearner(TfLearner):
-    """The clipped objective, and a KL weight that follows its target.
+    """Learner of PPO: the clipped objective, with an adaptive weight of the KL penalty.
 
-    Reports per module, besides what every learner reports: policy_loss, vf_loss,
+    Besides the metrics of every learner it reports, per module: policy_loss, vf_loss,
     vf_loss_unclipped, vf_explained_var, entropy, mean_kl_loss (of the last minibatch),
-    curr_kl_coeff and curr_entropy_coeff (both those of the next update). With a finite
-    `vf_clip_param` also vf_clip_fraction: the share of squared value errors beyond it.
+    curr_kl_coeff and curr_entropy_coeff (both for the next update). With a finite
+    `vf_clip_param` it also reports vf_clip_fraction: the share of squared value errors
+    above that bound.
     """
 
     config: PPOConfig
@@ -314,8 +315,8 @@ def next_kl_coeff(coefficient: float, kl: float, kl_target: float) -> float:
     """Returns the KL weight of the next update.
 
     It grows by 1.5 above twice the target and halves below half of it, RLlib's rule for
-    the adaptive penalty of section 4 of the paper. A KL that is not finite, of a step
-    that was not taken, leaves it as it is.
+    the adaptive penalty of section 4 of the paper. A non-finite KL, of a step that was
+    not taken, leaves it as it is.
 
     >>> next_kl_coeff(0.2, kl=0.05, kl_target=0.01)
     0.30000000000000004

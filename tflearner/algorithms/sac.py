@@ -69,7 +69,7 @@ def _check_target_entropy(where: str, given: Any) -> None:
 
 @dataclasses.dataclass
 class SACConfig(OffPolicyConfig):
-    """Settings of SAC; defaults are RLlib's, but for lengths of rounds and iterations.
+    """Settings of SAC; defaults are RLlib's, except for rounds and iterations.
 
     >>> config = SACConfig().environment("Pendulum-v1").training(lr=3e-4)
     >>> config.learning_rates()
@@ -171,7 +171,7 @@ class SACConfig(OffPolicyConfig):
 
 
 class SAC(OffPolicyAlgorithm):
-    """Soft actor-critic.
+    """The SAC algorithm: soft actor-critic with a replay buffer.
 
     algo = SAC("Pendulum-v1", lr=1e-3)
     history = algo.fit(total_steps=20_000)
@@ -196,20 +196,23 @@ class SAC(OffPolicyAlgorithm):
 
 
 class SACTfLearner(OffPolicyTfLearner):
-    """Soft critics, a policy that follows them, and a temperature that follows it.
+    """Learner of SAC: it trains critics, a policy and a temperature.
 
-    Three optimizers, "policy", "qf" (both critics) and "alpha": all gradients are those
-    at the old weights and the old temperature. Reports per module, besides what every
-    learner reports: policy_loss, qf_loss, qf_twin_loss, alpha_loss, alpha_value,
-    log_alpha_value, target_entropy, logps, entropy, qf_mean, qf_min and qf_max of the
-    first critic for the actions taken, td_error_mean and num_target_updates. The error
-    of each row is in `row_outputs[module_id, "td_error"]`.
+    It has three optimizers: "policy", "qf" (both critics) and "alpha". All gradients
+    are computed at the old weights and the old temperature.
 
-    Continuous actions are drawn with the columns NOISE and NEXT_NOISE, which every
-    update fills with standard normal numbers unless the batch has them.
+    Besides the metrics of every learner it reports, per module: policy_loss, qf_loss,
+    qf_twin_loss, alpha_loss, alpha_value, log_alpha_value, target_entropy, logps,
+    entropy, td_error_mean, num_target_updates, and qf_mean, qf_min and qf_max of the
+    first critic for the actions taken. The TD error of each row is in
+    `row_outputs[module_id, "td_error"]`.
+
+    Continuous actions are drawn with the columns NOISE and NEXT_NOISE. If a batch lacks
+    them, the update fills them with standard normal numbers.
 
     Attributes:
-        curr_log_alpha: The logarithm of each module's temperature: a variable by module.
+        curr_log_alpha: The logarithm of each module's temperature: {module id:
+            variable}.
     """
 
     config: SACConfig

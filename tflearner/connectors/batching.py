@@ -15,7 +15,7 @@ OWN_ARRAYS = "own_arrays"
 
 
 class AgentToModuleMapping(ConnectorV2):
-    """Gives every module the arrays of its own episodes.
+    """Groups the columns of episodes by module.
 
     A column that none of a module's episodes has is omitted for that module.
 

@@ -26,7 +26,7 @@ HAS_SEQUENCES = "has_sequences"
     takes={"input_observation_space": (SPACE,), "input_action_space": (SPACE,)},
 )
 class ConnectorV2(Checkpointable):
-    """Converts data on their way between environment, module and learner.
+    """Base class of connectors between environment, module and learner.
 
     A pipeline calls its pieces in order. A piece gets the batch, changes or replaces it
     and returns it. It never changes episodes. A learner's piece that adds a column

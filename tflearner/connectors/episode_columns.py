@@ -11,7 +11,7 @@ BOOTSTRAP_ROWS = "bootstrap_rows"
 
 
 class AddOneTsToEpisodesAndTruncate(ConnectorV2):
-    """Gives every episode one artificial last row, for the value that closes it.
+    """Adds one artificial last row per episode, for bootstrapping with its value.
 
     The row holds the episode's last observation; `LOSS_MASK` is False there. As in
     RLlib, the last real row counts as truncated unless the episode was terminated. That
@@ -33,7 +33,7 @@ class AddOneTsToEpisodesAndTruncate(ConnectorV2):
 
 
 class AddObservationsFromEpisodesToBatch(ConnectorV2):
-    """Adds the observations in which the episodes' actions were taken.
+    """Adds the observations in which the episodes' actions were taken to the batch.
 
     Writes: OBS. [T, ...] per episode; [T + 1, ...] with artificial last rows.
     """
@@ -48,7 +48,7 @@ class AddObservationsFromEpisodesToBatch(ConnectorV2):
 
 
 class AddNextObservationsFromEpisodesToTrainBatch(ConnectorV2):
-    """Adds the observations that followed the episodes' actions.
+    """Adds the next observations, which followed the episodes' actions, to the batch.
 
     Belongs right behind `AddObservationsFromEpisodesToBatch`. Artificial last rows,
     which nothing follows, repeat the last observation.
@@ -66,12 +66,12 @@ class AddNextObservationsFromEpisodesToTrainBatch(ConnectorV2):
 
 
 class AddColumnsFromEpisodesToTrainBatch(ConnectorV2):
-    """Adds actions, rewards, both done flags and the outputs of the acting modules.
+    """Adds the episodes' actions, rewards, done flags and module outputs to the batch.
 
-    Columns that are in the batch already are left alone. Artificial last rows repeat
-    the row before, with a reward of 0 and neither flag set. Modules may have
-    different outputs: episodes that lack an output get `None` in its column. The states
-    of every step, which are large, are left to `AddStatesFromEpisodesToBatch`.
+    Existing columns are not changed. Artificial last rows repeat the row before, with a
+    reward of 0 and neither flag set. Episodes without an output that others have get
+    `None` in its column. Module states, which are large, are added by
+    `AddStatesFromEpisodesToBatch`.
 
     Writes: ACTIONS, REWARDS, TERMINATEDS, TRUNCATEDS and the modules' outputs but
     for STATE_OUT. [T, ...] or [T + 1, ...] per episode.

@@ -15,7 +15,7 @@ from tflearner.errors import ConfigError
 
 
 class FrameStacking(ConnectorV2):
-    """Gives the module the last observations of an episode side by side.
+    """Connector that stacks the last observations of an episode.
 
         config = PPOConfig().environment("CartPole-v1").env_runners(
             env_to_module_connector=tfl.FrameStacking
@@ -32,11 +32,11 @@ class FrameStacking(ConnectorV2):
     Args:
         input_observation_space: A Box, or a Dict or Tuple with Boxes in it.
         input_action_space: Space of the environment's actions.
-        num_frames: How many observations make a stack.
+        num_frames: The number of observations in a stack.
 
     Raises:
         SpaceError: If there is no Box in the space.
-        ConfigError: If `num_frames` is no int of at least 2.
+        ConfigError: If `num_frames` is not an int of at least 2.
     """
 
     def __init__(

@@ -19,10 +19,9 @@ LARGE = 2**20  # Below that, packing costs more time than it saves memory.
 class GeneralAdvantageEstimation(ConnectorV2):
     """Estimates advantages with GAE(lambda), one episode at a time.
 
-    Needs the artificial rows of `AddOneTsToEpisodesAndTruncate`, whose values close the
-    recursion, and takes them out of the batch. Sequences keep theirs, which LOSS_MASK
-    tells apart, but one that holds nothing else is taken out whole. Modules without a
-    value function pass through untouched.
+    It needs the artificial rows of `AddOneTsToEpisodesAndTruncate` to bootstrap, and
+    removes them from the batch. Sequences keep theirs, masked by LOSS_MASK, but a
+    sequence with nothing else is removed. Modules without a value function are skipped.
 
     Reads:  OBS, REWARDS, TERMINATEDS, LOSS_MASK; of sequences, STATE_IN and SEQ_LENS.
     Writes: ADVANTAGES, VALUE_TARGETS. float32 [N]; of sequences [S, L], 0 where

@@ -15,7 +15,7 @@ ADDED = (Columns.N_STEP, Columns.WEIGHTS)
 
 
 class NStepTransitions(ConnectorV2):
-    """Lets every row look `n_step` steps ahead, for learners that bootstrap there.
+    """Turns rows into n-step transitions, for learners that bootstrap.
 
         reward_t = r_t + gamma r_(t+1) + .. + gamma^(n - 1) r_(t+n-1)
 
@@ -32,12 +32,12 @@ class NStepTransitions(ConnectorV2):
 
     Args:
         gamma: Discount per step.
-        n_step: How many steps; of a pair, from which a replay buffer draws, the larger
+        n_step: The number of steps; of a pair, as for a replay buffer, the larger
             number.
 
     Raises:
-        UsageError: If `gamma` is not a number from 0 to 1, or `n_step` no int of at
-            least 1, or pair of such.
+        UsageError: If `gamma` is not a number from 0 to 1, or `n_step` is not an int of
+            at least 1 or a pair of them.
     """
 
     def __init__(self, *, gamma: float, n_step: int | tuple[int, int] = 1, **kwargs):

@@ -33,11 +33,12 @@ class MeanStdFilter(ConnectorV2):
 
         out = clip((x - mean) / (std + epsilon), -clip_by_value, clip_by_value)
 
-    Statistics are kept in float64 for each component of each Box of the space; leaves
-    of other kinds, and an "action_mask" at the top of a Dict, pass as they are. Observations that are explored on are counted, each
-    once, before they are normalised; `explore=False`, as in evaluation, changes nothing.
-    The standard deviation is that of the observations so far (divided by their number),
-    and 1 as long as there are fewer than two.
+    Statistics are kept in float64 for each component of each Box of the space. Leaves
+    of other kinds, and an "action_mask" at the top of a Dict, are not changed.
+    Exploration updates the statistics with each observation once, before it is
+    normalised; `explore=False`, as in evaluation, does not. The standard deviation is
+    that of the observations so far (divided by their number), and 1 as long as there
+    are fewer than two.
 
     Two batches of n_a and n_b observations have together (Chan, Golub and LeVeque,
     "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances", 1979,
@@ -53,10 +54,11 @@ class MeanStdFilter(ConnectorV2):
     Args:
         input_observation_space: A Box, or a Dict or Tuple with Boxes in it.
         input_action_space: Space of the environment's actions.
-        clip_by_value: Bound on what goes out, in standard deviations; `None` for none.
-        epsilon: What is added to the standard deviation, for components that hardly
+        clip_by_value: Bound on the absolute output, in standard deviations; `None` is
+            unbounded.
+        epsilon: A number added to the standard deviation, for components that hardly
             change.
-        update_stats: Whether observations are counted at all.
+        update_stats: Whether observations update the statistics.
 
     Raises:
         SpaceError: If there is no Box in the space.

@@ -216,7 +216,7 @@ class ConnectorPipelineV2(ConnectorV2):
 
 
 class EnvToModulePipeline(ConnectorPipelineV2):
-    """Turns observations into the batch that a module acts on.
+    """Pipeline of connectors that turns observations into a batch for a module.
 
     If `get_initial_memory` is not `None`, the caller keeps one row of memory for each
     environment. It sets a row to the initial one before an episode's first observation:
@@ -229,11 +229,11 @@ class EnvToModulePipeline(ConnectorPipelineV2):
 
 
 class ModuleToEnvPipeline(ConnectorPipelineV2):
-    """Turns a module's outputs into actions of the environment."""
+    """Pipeline of connectors that turns a module's outputs into environment actions."""
 
 
 class LearnerConnectorPipeline(ConnectorPipelineV2):
-    """Turns episodes into train batches."""
+    """Pipeline of connectors that turns episodes into train batches."""
 
 
 def as_connectors(made: Any) -> list[ConnectorV2]:

@@ -15,7 +15,7 @@ from tflearner.spaces.mask_spaces import ACTION_MASK, is_masked
 
 
 class PrevActionsPrevRewards(ConnectorV2):
-    """Puts the last actions and rewards of an episode beside each observation.
+    """Connector that adds the last actions and rewards to each observation.
 
         config = PPOConfig().environment("CartPole-v1").env_runners(
             env_to_module_connector=tfl.PrevActionsPrevRewards
@@ -26,8 +26,8 @@ class PrevActionsPrevRewards(ConnectorV2):
     before the start of the episode. Discrete actions are one-hot, those of a Box flat.
     A mask of actions stays at the top of the Dict.
 
-    An exported policy remembers its actions but is told no rewards. Write the reward of
-    each step into the last column of the state that `act` has returned:
+    An exported policy remembers its actions but gets no rewards. Write the reward of
+    each step into the last column of the state that `act` returns:
     `state["env_to_module"]["PrevActionsPrevRewards"]["prev_n_rewards"]`, or set
     `n_prev_rewards=0`.
 
@@ -37,12 +37,12 @@ class PrevActionsPrevRewards(ConnectorV2):
     Args:
         input_observation_space: Space of the observations that come in.
         input_action_space: Space of the environment's actions.
-        n_prev_actions: How many actions are remembered.
-        n_prev_rewards: How many rewards are remembered.
+        n_prev_actions: The number of actions.
+        n_prev_rewards: The number of rewards.
 
     Raises:
-        SpaceError: If actions have parts that are no numbers.
-        ConfigError: If a number is no int of at least 0, or both are 0.
+        SpaceError: If actions have parts that are not numbers.
+        ConfigError: If a number is not an int of at least 0, or both are 0.
     """
 
     ORIG_OBS_KEY: ClassVar[str] = "_orig_obs"

@@ -25,10 +25,10 @@ NEEDS_TRAJECTORIES = "needs_trajectories"
 
 
 class AddTimeDimToBatchAndZeroPad(ConnectorV2):
-    """Cuts the rows of stateful modules' episodes into sequences padded with zeros.
+    """Cuts the rows of stateful modules into sequences, padded with zeros.
 
-    A mask that is there already is cut and padded like the rest. An artificial last row
-    that does not fit into the last sequence makes one of its own.
+    An existing mask is cut and padded like other columns. If an artificial last row
+    does not fit into the last sequence, it gets a sequence of its own.
 
     Reads:  every column, [T, ...] per episode.
     Writes: every column, [S, L, ...] per episode; SEQ_LENS, int32 [S], the number of
@@ -84,18 +84,18 @@ class AddTimeDimToBatchAndZeroPad(ConnectorV2):
 
 
 class AddStatesFromEpisodesToBatch(ConnectorV2):
-    """Adds the state in front of every sequence.
+    """Adds the module state before each sequence to the batch.
 
-    That is the module's initial state at an episode's start, and elsewhere what the
-    module returned as its state in the step before, which for a chunk's first sequence
-    is the last step of the lookback.
+    At the start of an episode it is the module's initial state; elsewhere it is the
+    module's STATE_OUT of the step before. For the first sequence of a chunk, that step
+    is in the lookback.
 
-    Reads:  SEQ_LENS; episodes without are skipped.
+    Reads:  SEQ_LENS; episodes without it are skipped.
     Writes: STATE_IN. A nest of [S, ...] per episode, or `None`.
 
     Raises:
-        BatchError: If an episode does not hold a state that is needed, or states that
-            are not such as the module's initial one.
+        BatchError: If an episode lacks a state, or its states differ in form from the
+            module's initial one.
     """
 
     is_for_sequences = True

@@ -57,7 +57,7 @@ RULES: dict[type, Callable[[Any, Any], Any]] = {
 
 
 def tensor_rule_of(piece_class: type) -> Callable[[Any, Any], Any] | None:
-    """Returns the rule of one of the library's pieces in operations of Keras.
+    """Returns the TensorFlow form of one of the library's connectors.
 
     Args:
         piece_class: The class of the piece; a subclass has the rule of its base.

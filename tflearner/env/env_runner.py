@@ -78,7 +78,7 @@ class ModulesById(Protocol):
     },
 )
 class EnvRunner(Checkpointable):
-    """Makes experience: acts with modules in environments that it owns.
+    """Base class of environment runners, which sample episodes with modules.
 
     An algorithm uses a runner in this order:
 

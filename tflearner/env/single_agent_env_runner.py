@@ -25,7 +25,7 @@ from tflearner.spaces.mask_spaces import ACTION_MASK
 
 
 class SingleAgentEnvRunner(EnvRunner):
-    """Samples episodes: acts with one module in N environments at once.
+    """Samples episodes with one module in N environments at once.
 
     Each vector step is one call of the policy for all environments. An episode that is
     not over when `sample()` returns continues in the next call, under the same id.

@@ -21,17 +21,17 @@ VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """The report of an export: its files, and its difference from the module.
+    """A report of an export: its files, and its difference from the module.
 
     Attributes:
         path: The directory or file.
         format: "tf_saved_model", "tflite" or "keras".
         endpoints: The names of its endpoints.
-        size_in_bytes: The size of all files.
+        size_in_bytes: The total size of the files.
         max_difference: The largest difference from the module, relative to the size of
             the numbers, on `num_observations` sampled observations.
         num_observations: The number of sampled observations.
-        left_out: Why an endpoint is missing, by name.
+        left_out: The reasons for missing endpoints, by name.
     """
 
     path: pathlib.Path

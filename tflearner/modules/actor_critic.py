@@ -22,15 +22,15 @@ from tflearner.types import Tensor
 
 
 class BCTfRLModule(TfRLModule):
-    """A policy on top of an encoder: the default module of BC.
+    """Default module of BC: a policy on top of an encoder.
 
     Its output is `ACTION_DIST_INPUTS`. With a recurrent encoder it takes sequences, OBS
-    [S, T, ...], and the state before each in STATE_IN, [S, ...]. Outputs are [S, T,
-    ...], and the state after each is in STATE_OUT.
+    [S, T, ...], and the state before each sequence in STATE_IN, [S, ...]. Outputs are
+    then [S, T, ...], with the state after each sequence in STATE_OUT.
 
-    Where observations hold an "action_mask", the actions it forbids have
-    `mask_spaces.FORBIDDEN` as their logits in the module's outputs: they are
-    never taken, and losses are over the allowed ones.
+    If observations hold an "action_mask", the logits of forbidden actions are
+    `mask_spaces.FORBIDDEN` in all outputs. So they are never taken, and losses are over
+    the allowed actions.
     """
 
     _policy_methods = ("_policy", "_masked_policy", "masked")
@@ -110,10 +110,10 @@ class BCTfRLModule(TfRLModule):
 
 
 class PPOTfRLModule(BCTfRLModule, ValueFunctionAPI, InferenceOnlyAPI):
-    """A policy and a value function on top of an encoder.
+    """Default module of PPO: a policy and a value function on top of an encoder.
 
-    Its outputs are those of `BCTfRLModule`, and in training `VF_PREDS`. Values do not
-    depend on a mask of actions.
+    Its outputs are those of `BCTfRLModule` and, in training, `VF_PREDS`. Values do not
+    depend on an action mask.
     """
 
     def setup(self) -> None:

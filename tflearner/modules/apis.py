@@ -7,7 +7,7 @@ from tflearner.types import ModuleID, Tensor
 
 
 class ValueFunctionAPI(abc.ABC):
-    """A module that predicts returns."""
+    """Interface of a module that predicts returns."""
 
     @abc.abstractmethod
     def compute_values(
@@ -29,7 +29,7 @@ QF_PREDS = "qf_preds"  # The output that every module with `QNetAPI` has.
 
 
 class QNetAPI(abc.ABC):
-    """A module that predicts the return of each action."""
+    """Interface of a module that predicts the return of each action."""
 
     @abc.abstractmethod
     def compute_q_values(self, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -59,7 +59,7 @@ class QNetAPI(abc.ABC):
 
 
 class TargetNetworkAPI(abc.ABC):
-    """A module with copies of some networks that follow them slowly.
+    """Interface of a module with target networks: copies that are updated slowly.
 
     The learner calls `make_target_networks` once, when it builds or adds the module;
     `target_networks` has what makes and updates copies.
@@ -79,9 +79,9 @@ class TargetNetworkAPI(abc.ABC):
 
 
 class SelfSupervisedLossAPI(abc.ABC):
-    """A module that brings its own loss, such as a model of the environment.
+    """Interface of a module with its own loss, such as a model of the environment.
 
-    Any learner can train it: this loss takes the place of `compute_loss_for_module`.
+    Any learner can train it: its loss replaces `compute_loss_for_module`.
     """
 
     @abc.abstractmethod
@@ -106,7 +106,7 @@ class SelfSupervisedLossAPI(abc.ABC):
 
 
 class InferenceOnlyAPI(abc.ABC):
-    """A module of which parts are not needed for acting."""
+    """Interface of a module with parts that are not needed for acting."""
 
     @abc.abstractmethod
     def get_non_inference_attributes(self) -> list[str]:

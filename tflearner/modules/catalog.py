@@ -201,7 +201,7 @@ class Catalog:
 
 
 class PPOCatalog(Catalog):
-    """Makes encoder, policy head and value head of an actor-critic module."""
+    """Makes the encoder and the two heads of an actor-critic module."""
 
     may_have_state = True
 

@@ -45,31 +45,31 @@ class DefaultModelConfig:
 
     Args:
         fcnet_hiddens: Units of the encoder's dense layers.
-        fcnet_activation: Keras name or function, after each of them.
-        fcnet_kernel_initializer: Keras initializer of their kernels; `None` is uniform
+        fcnet_activation: Activation after each dense layer: Keras name or function.
+        fcnet_kernel_initializer: Keras initializer of dense kernels; `None` is uniform
             in +-1/sqrt(fan in), as in RLlib.
-        fcnet_use_layernorm: Whether to normalise each of them over its units, before
-            the activation.
+        fcnet_use_layernorm: Whether to normalise each dense layer over its units,
+            before the activation.
         conv_filters: Per convolution (filters, kernel, stride), kernel and stride in
             pixels as a number or (height, width); without padding. `None` chooses by
             the size of the image (`cnn.default_conv_filters`), an empty list leaves
             the pixels to the dense layers.
         conv_activation: Activation after each convolution.
-        conv_kernel_initializer: Initializer of their kernels; `None` as for
+        conv_kernel_initializer: Initializer of convolution kernels; `None` as for
             `fcnet_kernel_initializer`.
         head_fcnet_hiddens: Units of further layers in front of each head's output.
-        head_fcnet_activation: Activation after each of them.
+        head_fcnet_activation: Activation after each layer of `head_fcnet_hiddens`.
         head_fcnet_kernel_initializer: Initializer of the output layer of the policy
             head; a small one starts with nearly equal probabilities.
         head_fcnet_use_layernorm: Whether to normalise each of `head_fcnet_hiddens`; the
             output is never normalised.
         log_std_clip_param: Bound on the absolute log standard deviation of continuous
             actions.
-        free_log_std: Whether log standard deviations are trained as one vector, the
-            same for all observations, instead of being outputs of the policy head.
+        free_log_std: Whether log standard deviations are one trained vector for all
+            observations, instead of an output of the policy head.
         vf_share_layers: Whether policy and value function share the encoder.
         use_lstm: Whether an LSTM follows the dense layers.
-        use_gru: Whether a GRU does; only one of both may be set.
+        use_gru: Whether a GRU follows the dense layers; excludes `use_lstm`.
         max_seq_len: Steps of the sequences that episodes are cut into for training a
             module with a state, and so the reach of its gradients.
         lstm_cell_size: Units of the LSTM or GRU, in each part of its state.

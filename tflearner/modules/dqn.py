@@ -41,16 +41,16 @@ QF_TARGET_NEXT_PROBS = "qf_target_next_probs"
 
 @dataclasses.dataclass
 class DQNModelConfig(DefaultModelConfig):
-    """Settings of `DQNTfRLModule`: `DefaultModelConfig`, and settings of Q-values.
+    """Model settings of DQN: those of `DefaultModelConfig`, and those of Q-values.
 
     `DQNConfig` fills in its own settings of the same names.
 
     Args:
-        dueling: Whether values of actions are put together from an advantage and a
-            value stream (Wang et al. 2016, https://arxiv.org/abs/1511.06581).
-        double_q: Whether the network itself chooses the next action, of which the
-            target network tells the value (van Hasselt et al. 2016).
-        num_atoms: Atoms of a distribution of returns; 1 predicts its mean alone.
+        dueling: Whether action values are the sum of an advantage stream and a value
+            stream (Wang et al. 2016, https://arxiv.org/abs/1511.06581).
+        double_q: Whether the current network chooses the next action, whose value the
+            target network predicts (van Hasselt et al. 2016).
+        num_atoms: Number of atoms of the return distribution; 1 predicts the mean only.
         v_min: The lowest atom, in units of return.
         v_max: The highest atom.
     """
@@ -86,7 +86,7 @@ class DQNModelConfig(DefaultModelConfig):
 
 
 class DQNCatalog(Catalog):
-    """Makes encoder, advantage head and value head of a Q-network."""
+    """Makes the encoder, the advantage head and the value head of a Q-network."""
 
     action_space: Any
     model_config: DQNModelConfig
@@ -110,13 +110,14 @@ class DQNCatalog(Catalog):
 
 
 class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
-    """Values of actions on top of an encoder, and target networks beside them.
+    """Default module of DQN: action values on top of an encoder, with target networks.
 
-    Acts greedily or, exploring, takes any allowed action with probability `epsilon`, a
-    weight that is not trained: `module.epsilon.assign(0.1)`. `ACTION_DIST_INPUTS` are
-    values for the former and the logits of the epsilon-greedy policy for the latter.
+    In inference it acts greedily; `ACTION_DIST_INPUTS` are action values. In
+    exploration it takes a random allowed action with probability `epsilon`, an
+    untrained weight: `module.epsilon.assign(0.1)`. `ACTION_DIST_INPUTS` are then the
+    logits of the epsilon-greedy policy.
 
-    Its outputs in training, float32 [B, n] for n actions:
+    In training it outputs, float32 [B, n] for n actions:
 
         qf_preds             Q(s, .)
         qf_next_preds        Q(s', .), with `double_q`
@@ -125,9 +126,9 @@ class DQNTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
     and with several atoms, float32 [B, n, num_atoms], "qf_logits" and "qf_probs" of s,
     "qf_target_next_probs" of s' and "atoms", [num_atoms].
 
-    With dueling, the advantages' mean over the actions is taken off, also for each atom
-    of a distribution; RLlib takes it over the atoms, so that its value stream has no
-    influence there.
+    With dueling, the advantages' mean over the actions is subtracted, for each atom of
+    a distribution separately. RLlib subtracts the mean over atoms, so its value stream
+    has no effect on distributions.
     """
 
     action_space: Any

@@ -78,9 +78,9 @@ class RLModule(Checkpointable):
         inference_only: Whether the module will only act; it then refuses to train.
         learner_only: Whether the module will never act.
         model_config: Settings of the networks: a `DefaultModelConfig`, or a dict with
-            whatever the class reads from it; kept as it is.
+            the keys that the class reads.
         catalog_class: Class that makes the networks, if the module uses one.
-        seed: Seed of the initial weights; `None` draws them anew each time.
+        seed: Seed of the initial weights; `None` draws different ones each time.
     """
 
     framework: str | None = None
@@ -257,10 +257,10 @@ class RLModule(Checkpointable):
 
 @of_kind(MODULE, takes={"modules": (MODULE,)})
 class MultiRLModule(RLModule):
-    """Several modules under their ids, with the interface of a mapping.
+    """A module that holds several modules by id, with the interface of a mapping.
 
     Args:
-        modules: The modules by id; kept as they are, never rebuilt.
+        modules: The modules by id, used as they are.
     """
 
     def __init__(self, modules: dict[ModuleID, RLModule] | None = None):

@@ -39,8 +39,8 @@ class RLModuleSpec:
         action_space: Space of single actions.
         inference_only: Whether the module will only act.
         learner_only: Whether the module will never act.
-        model_config: Settings of its networks: a `DefaultModelConfig` or a dict.
-        catalog_class: Class that makes its networks.
+        model_config: Settings of the networks: a `DefaultModelConfig` or a dict.
+        catalog_class: Class that makes the networks.
     """
 
     module_class: type[RLModule] | None = None
@@ -161,14 +161,14 @@ class RLModuleSpec:
 )
 @dataclasses.dataclass
 class MultiRLModuleSpec:
-    """Specification of several modules by their ids.
+    """Specification of several modules by id.
 
     Args:
-        rl_module_specs: The specification of each module by id. A single one is for all
-            modules there will be: each is built on its own and shares nothing.
-        multi_rl_module_class: The class that will hold them.
-        observation_space: Space of the observations of modules that name none.
-        action_space: Space of the actions of modules that name none.
+        rl_module_specs: The specification of each module by id. A single specification
+            is used for every module; the modules share nothing.
+        multi_rl_module_class: The `MultiRLModule` class.
+        observation_space: Observation space of modules without their own.
+        action_space: Action space of modules without their own.
     """
 
     rl_module_specs: Mapping[ModuleID, RLModuleSpec] | RLModuleSpec = field(

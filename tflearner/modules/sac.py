@@ -48,13 +48,13 @@ ACTION_LOG_PROBS_NEXT = "action_log_probs_next"
 
 @dataclasses.dataclass
 class SACModelConfig(DefaultModelConfig):
-    """Settings of `SACTfRLModule`: `DefaultModelConfig`, and settings of SAC.
+    """Model settings of SAC: those of `DefaultModelConfig`, and those of critics.
 
     `SACConfig` fills in its own settings of the same names.
 
     Args:
-        twin_q: Whether there are two critics, of which the lower value counts (Fujimoto
-            et al. 2018, https://arxiv.org/abs/1802.09477).
+        twin_q: Whether there are two critics, whose lower value is used (Fujimoto et
+            al. 2018, https://arxiv.org/abs/1802.09477).
         log_std_bounds: Bounds on log standard deviations; RLlib's by default.
     """
 
@@ -113,7 +113,7 @@ class ActionValueEncoder(CompositeLayer):
 
 
 class SACCatalog(Catalog):
-    """Makes the networks of policy and critics."""
+    """Makes the networks of SAC: policy and critics."""
 
     action_space: Any
     model_config: SACModelConfig
@@ -172,13 +172,13 @@ class SACCatalog(Catalog):
 
 
 class SACTfRLModule(TfRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
-    """A policy, critics that judge it, and target networks of the critics.
+    """Default module of SAC: a policy, one or two critics, and target networks.
 
     Policy and critics share no weights. Continuous actions, [B, d], are those of a
     `SquashedGaussian` and stay in [-1, 1]; `normalize_actions` stretches them to the
     bounds of the environment's Box.
 
-    Its outputs in training, for continuous actions, float32 [B]:
+    In training it outputs, for continuous actions, float32 [B]:
 
         qf_preds, qf_twin_preds   Q(s, a) of the actions taken, by both critics
         logp_resampled            log pi(b | s) of an action b drawn now

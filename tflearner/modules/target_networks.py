@@ -11,14 +11,14 @@ from tflearner.types import Tensor
 
 
 def make_target_network(network: keras.layers.Layer) -> keras.layers.Layer:
-    """Returns a copy with weights of its own, equal to begin with and never trained.
+    """Returns a target network: an untrained copy of a network with equal weights.
 
     Args:
         network: A built Keras layer or model. A layer of your own class needs
             `get_config()`, as Keras wants it for saving.
 
     Raises:
-        ModuleError: If there is no way to make the layer again.
+        ModuleError: If the layer cannot be made from its config.
     """
     try:
         if isinstance(network, keras.Model):
@@ -72,17 +72,17 @@ def copies_of(
 
 
 def update_target_network(*, main_net: Any, target_net: Any, tau: float) -> None:
-    """Moves a copy towards its original.
+    """Moves a target network's weights towards those of the main network.
 
         target = tau * main + (1 - tau) * target
 
     Args:
-        main_net: The original.
-        target_net: Its copy.
-        tau: 1 copies; 0 leaves the copy as it is.
+        main_net: The main network.
+        target_net: The target network.
+        tau: The rate: 1 copies the weights; 0 does not change the target network.
 
     Raises:
-        ModuleError: If the two differ in form; nothing is moved then.
+        ModuleError: If the two networks differ in form; nothing is changed then.
     """
     _check_same_form(main_net, target_net)
     for main, target in zip(main_net.weights, target_net.weights):

@@ -77,18 +77,17 @@ class _Curious(dict):
 
 
 class TfRLModule(RLModule, keras.layers.Layer):
-    """A module made of Keras layers.
+    """Base class of modules made of Keras layers.
 
     Layers and models assigned in `setup()` are tracked by Keras. The constructor calls
     `setup()` once and makes one forward pass, so every variable exists before an
     optimizer is built. This pass is `forward_train` or, if that reads more columns than
     `example_batch` has, `forward_inference`. Build layers that it does not call in
-    `setup()`.
-    Single variables come from `self.add_weight(...)` or are `keras.Variable`s: Keras
-    does not track a `tf.Variable`.
+    `setup()`. Single variables come from `self.add_weight(...)` or are
+    `keras.Variable`s: Keras does not track a `tf.Variable`.
 
-    Layers follow their Keras dtype policies. Whatever these are, forward passes, values
-    and target networks return float32, and weights keep the keys they have in float32.
+    Layers follow their Keras dtype policies. Under every policy, forward passes, values
+    and target networks output float32, and weights have the same keys.
 
         class Linear(TfRLModule):
             def setup(self):

@@ -205,11 +205,11 @@ def _adds_settings(init: Callable) -> Callable:
 
 
 def register_config(name: str, cls: type[Settings]) -> None:
-    """Lets checkpoints hold configs of a class.
+    """Registers a config class under the name that checkpoints give it.
 
     Args:
-        name: Its name in files, "<project>/<class>".
-        cls: The class.
+        name: The name in files, by convention "<project>/<class>".
+        cls: The config class.
     """
     register_builder(
         name, cls.from_settings, of=cls, arguments=lambda config: config.settings()
