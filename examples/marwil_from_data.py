@@ -73,6 +73,7 @@ def main() -> None:
     print(
         f"evaluation: mean_return={result.episode_return_mean:.1f} "
         f"std={result.episode_return_std:.1f} episodes={result.num_episodes} "
+        f"env_steps={algo.num_env_steps_sampled_lifetime} "
         f"seconds={time.perf_counter() - started:.1f}"
     )
 

@@ -14,7 +14,7 @@ ME = "default_policy"
 @pytest.fixture
 def learners(make_config):
     """Two learners alike; the second one joins up to 4 items."""
-    one, other = (make_config(seed=1).build_learner() for _ in range(2))
+    one, other = (make_config(run_eagerly=True).build_learner() for _ in range(2))
     other.items_per_call = 4
     return one, other
 
