@@ -541,6 +541,19 @@ def ray(monkeypatch):
     return fake
 
 
+class ClientObjectRef(ObjectRef):
+    """What Ray's client returns, a subclass in Ray as well."""
+
+
+@pytest.mark.parametrize("kind", [ObjectRef, ClientObjectRef])
+def test_references_in_items_and_columns_are_resolved(learner, ray, kind):
+    columns = marked(1)
+    in_columns = {name: kind(own) for name, own in columns.items()}
+    learner.update(batch=in_columns)
+    learner.update(data_iterators=[kind(columns), {"batch": [kind(columns)]}])
+    assert learner.seen.count(1) == 3
+
+
 def test_references_are_resolved(learner, ray):
     one, two, three = episodes_of(learner, 1, 2, 4)
     learner.update(batch=ObjectRef(marked(1)))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from tflearner.errors import BatchError, LostDataError, NoTrainingDataError
-from tflearner.intake.items import DEEPEST, unwrapped
+from tflearner.intake.items import DEEPEST, is_reference, unwrapped
 
 LOST = object()
 LATE = "late"  # The kind of loss of a reference that missed the deadline.
@@ -131,9 +131,9 @@ class Lost:
 
 
 def _bring(data: object, deadline: float) -> Callable[[], object] | None:
-    ray = sys.modules.get("ray")  # Code that has a reference has imported Ray.
-    if ray is not None and isinstance(data, getattr(ray, "ObjectRef", ())):
-        return lambda: ray.get(data, timeout=max(deadline - time.monotonic(), 0.0))
+    if is_reference(data):
+        get = sys.modules["ray"].get
+        return lambda: get(data, timeout=max(deadline - time.monotonic(), 0.0))
     return data if callable(data) else None
 
 

@@ -1,5 +1,6 @@
 """The one kind of data that an update is given, and the batches of an iterator."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -89,3 +90,9 @@ def unwrapped(item: object) -> object:
             return inside[0]
         raise BatchError('item["batch"]', repr(type(inside)), "a list of one batch")
     return item
+
+
+def is_reference(data: object) -> bool:
+    """Returns whether data are an object reference of Ray, or of a client of Ray."""
+    ray = sys.modules.get("ray")  # Code that has a reference has imported Ray.
+    return ray is not None and isinstance(data, getattr(ray, "ObjectRef", ()))

@@ -13,7 +13,7 @@ from tflearner.data.sample_batch import MultiAgentBatch, SampleBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
 from tflearner.errors import BatchError, UsageError
 from tflearner.intake import update_plan
-from tflearner.intake.items import DEEPEST, unwrapped
+from tflearner.intake.items import DEEPEST, is_reference, unwrapped
 from tflearner.metrics import MetricsLogger
 from tflearner.modules.rl_module import MultiRLModule
 from tflearner.types import Column, ColumnDict
@@ -128,8 +128,7 @@ def holds_data(batch: object, depth: int = 0) -> bool:
     """
     if isinstance(batch, dict) and depth < DEEPEST:
         return all(holds_data(column, depth + 1) for column in batch.values())
-    is_reference = type(batch).__name__ == "ObjectRef"
-    return not (isinstance(batch, dict) or callable(batch) or is_reference)
+    return not (isinstance(batch, dict) or callable(batch) or is_reference(batch))
 
 
 def are_episodes(episodes: object) -> bool:
