@@ -594,6 +594,37 @@ def test_undoing_reaches_everyone_along_a_chain_of_shared_variables(
     assert changed_by_update(learner, make_batch) == [["p3"], ["p3"]]
 
 
+class WithNewDicts(SharingLearner):
+    """Gives TfLearner's methods dicts of its own: the sum of losses, and gradients."""
+
+    def compute_gradients(self, loss_per_module, **kwargs):
+        total = {"total": tf.add_n([*loss_per_module.values()])}
+        return super().compute_gradients(total, **kwargs)
+
+    def postprocess_gradients(self, gradients_dict):
+        return super().postprocess_gradients(dict(gradients_dict))
+
+    def apply_gradients(self, gradients_dict):
+        super().apply_gradients(dict(gradients_dict))
+
+
+@pytest.mark.deep_but_first
+@pytest.mark.parametrize("non_finite_updates", ["skip", "off"])
+def test_new_dicts_of_own_hooks_let_no_optimizer_of_other_modules_step(
+    make_learner, make_batch, non_finite_updates
+):
+    classes = modules_sharing(["trunk"], ["trunk"])
+    specs = {f"p{i}": RLModuleSpec(module_class=cls) for i, cls in enumerate(classes)}
+    settings = {"policies": specs, "non_finite_updates": non_finite_updates}
+    learner = make_learner(WithNewDicts, **settings)
+    before = learner.get_state("optimizer")["optimizer"]
+    results = learner.update({"p0": {"obs": make_batch(learner)["p0"]["obs"]}})
+    after = learner.get_state("optimizer")["optimizer"]
+    assert all_equal(before["p1"], after["p1"])
+    assert not all_equal(before["p0"], after["p0"])
+    assert "gradients_default_optimizer_global_norm" not in results["p1"]
+
+
 class TeacherAndStudent(Mean):
     """The student's loss runs the teacher's network as well."""
 

@@ -1,35 +1,29 @@
 """Gradients of one step, their norms and their clipping."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from tflearner.engine.optimizers import OptimizerRecord
 from tflearner.errors import OptimizerError
-from tflearner.types import ModuleID, ParamDict, Tensor
+from tflearner.types import ParamDict, Tensor
 
 # Below it squares of float32 get lost, and so do sums of them.
 SMALLEST_SQUARE = 1e-30
 
 
 class Gradients(dict):
-    """Gradients of one step by parameter reference, with the context of the step.
+    """Gradients of one step by parameter reference, for optimizers that ask first.
 
     Args:
         gradients: Gradients by parameter reference; `None` where no loss reaches.
-        module_ids: The modules of the step: optimizers of others take no part in it,
-            even if a loss of these modules reaches their variables.
-        may_step: Returns whether an optimizer may step, bool scalar; `None` lets all.
+        may_step: Returns whether an optimizer may step, bool scalar.
     """
 
     def __init__(
-        self,
-        gradients: ParamDict,
-        module_ids: Collection[ModuleID],
-        may_step: Callable[[OptimizerRecord], Tensor] | None = None,
+        self, gradients: ParamDict, may_step: Callable[[OptimizerRecord], Tensor]
     ):
         super().__init__(gradients)
-        self.module_ids = frozenset(module_ids)
         self.may_step = may_step
 
 

@@ -36,7 +36,7 @@ class NoGuard:
 
     is_healthy: Mapping[ModuleID, Tensor] = {}
 
-    def step(self, apply: Apply, gradients: Gradients) -> None:
+    def step(self, apply: Apply, gradients: ParamDict) -> None:
         """Lets the optimizers step.
 
         Args:
@@ -87,8 +87,8 @@ class AskingGuard(NoGuard):
             previous = self.is_healthy.get(record.module_id, True)
             self.is_healthy[record.module_id] = healthy & previous
 
-    def step(self, apply: Apply, gradients: Gradients) -> None:
-        apply(Gradients(gradients, gradients.module_ids, self.may_step))
+    def step(self, apply: Apply, gradients: ParamDict) -> None:
+        apply(Gradients(gradients, self.may_step))
 
     def may_step(self, record: OptimizerRecord) -> Tensor:
         """Returns whether an optimizer may step. bool scalar."""
@@ -111,7 +111,7 @@ class RevertingGuard(AskingGuard):
         super().__init__(*args)
         self._assign = assign
 
-    def step(self, apply: Apply, gradients: Gradients) -> None:
+    def step(self, apply: Apply, gradients: ParamDict) -> None:
         # A loss scale is not saved. Its optimizer lowers it after a step with infinite
         # gradients; with the old value back it would always stay too high.
         saved = [

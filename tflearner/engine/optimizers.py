@@ -1,7 +1,9 @@
 """Registered optimizers, with their parameters and learning rates."""
 
+import contextlib
+import contextvars
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import keras
 import numpy as np
@@ -22,6 +24,21 @@ from tflearner.types import (
     StateDict,
     Tensor,
 )
+
+# The modules of the gradient step that this thread is in; `None` outside of one.
+_stepping: contextvars.ContextVar[Collection[ModuleID] | None] = contextvars.ContextVar(
+    "modules of the step", default=None
+)
+
+
+@contextlib.contextmanager
+def step_of(module_ids: Collection[ModuleID]) -> Iterator[None]:
+    """Makes `OptimizerRegistry.stepping` return the optimizers of a step of modules."""
+    token = _stepping.set(frozenset(module_ids))
+    try:
+        yield
+    finally:
+        _stepping.reset(token)
 
 
 @dataclasses.dataclass
@@ -67,9 +84,13 @@ class OptimizerRegistry(dict[tuple[ModuleID, str], OptimizerRecord]):
         """Returns the optimizers that take part in a step of some modules."""
         return [r for r in self.values() if r.module_id in module_ids or r.is_of_all]
 
-    def stepping(self, gradients: ParamDict) -> list[OptimizerRecord]:
-        """Returns the optimizers that take part in the step of some gradients."""
-        module_ids = getattr(gradients, "module_ids", None)
+    def stepping(self) -> list[OptimizerRecord]:
+        """Returns the optimizers of the step in progress; outside of one, all of them.
+
+        Optimizers of other modules take no part in a step, even if a loss of its modules
+        reaches their variables.
+        """
+        module_ids = _stepping.get()
         return [*self.values()] if module_ids is None else self.of_modules(module_ids)
 
     def sharing_with(self, record: OptimizerRecord) -> set[ModuleID]:

@@ -122,7 +122,7 @@ class Learner(LearnerState):
         has_shared = bool(self.get_optimizers_for_module(ALL_MODULES))
         for module_id in [*self.module.keys(), *[ALL_MODULES] * has_shared]:
             own: ParamDict = {}
-            for record in self._optimizers.stepping(gradients_dict):
+            for record in self._optimizers.stepping():
                 if record.module_id == module_id:
                     own |= self.filter_param_dict_for_optimizer(
                         gradients_dict, record.optimizer

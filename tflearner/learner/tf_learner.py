@@ -15,7 +15,6 @@ from tflearner.connectors.connector import ConnectorV2
 from tflearner.constants import ALL_MODULES
 from tflearner.engine import optimizers, side_effects
 from tflearner.engine.compiled_update import CompiledUpdate, UpdateOutputs
-from tflearner.engine.gradients import Gradients
 from tflearner.engine.guard import AskingGuard, NoGuard, RevertingGuard
 from tflearner.engine.loss_scale import LossScale
 from tflearner.engine.optimizers import tf_variable
@@ -164,18 +163,8 @@ class TfLearner(Learner):
         # The tape keeps recording, for a `compute_gradients` that adds up losses.
         with self.metrics.collect() as logged, tf.GradientTape() as tape:
             fwd_out, losses = self._forward_and_losses(batch)
-            shares = self._replicas.weighted(losses, batch)
-            scale = LossScale(self._optimizers.of_modules(losses))
-            gradients = self.compute_gradients(scale.scaled(shares), gradient_tape=tape)
-            self._check_gradients(losses, gradients)
-            gradients = scale.unscaled(self._replicas.sum_dict(gradients))
-            guard = self._guard(shares, gradients)
-            gradients = self.postprocess_gradients(Gradients(gradients, losses))
-            guard.step(self.apply_gradients, Gradients(gradients, losses))
-            self._after_gradient_step(
-                {mid: guard.is_healthy.get(mid, True) for mid in losses}
-            )
-            self._log_skipped(guard.is_healthy)
+            with optimizers.step_of(losses):
+                self._step(losses, self._replicas.weighted(losses, batch), tape)
         return fwd_out, losses, logged.values
 
     def _forward_and_losses(self, batch: ColumnsByModule) -> tuple[dict, dict]:
@@ -200,6 +189,19 @@ class TfLearner(Learner):
         layer_losses.forget(modules.values())
         return fwd_out, losses
 
+    def _step(self, losses: dict, shares: dict, tape: tf.GradientTape) -> None:
+        """Takes the gradient step of losses, of which this device has shares."""
+        scale = LossScale(self._optimizers.stepping())
+        gradients = self.compute_gradients(scale.scaled(shares), gradient_tape=tape)
+        self._check_gradients(losses, gradients)
+        gradients = scale.unscaled(self._replicas.sum_dict(gradients))
+        guard = self._guard(shares, gradients)
+        guard.step(self.apply_gradients, self.postprocess_gradients(gradients))
+        self._after_gradient_step(
+            {mid: guard.is_healthy.get(mid, True) for mid in losses}
+        )
+        self._log_skipped(guard.is_healthy)
+
     def put_out_rows(self, module_id: ModuleID, name: str, values: tf.Tensor) -> None:
         """Hands numbers of single rows from a traced loss to `row_outputs`.
 
@@ -223,7 +225,7 @@ class TfLearner(Learner):
         """Returns the guard of a step, on what all devices have of it together."""
         if self.config.non_finite_updates == "off":
             return NoGuard()
-        records = self._optimizers.of_modules(losses)
+        records = self._optimizers.stepping()
         losses = self._replicas.sum_dict(losses)
         # An own `apply_gradients` does not ask. Devices must not exchange anything inside
         # of a `tf.cond`, and an optimizer with a loss scale has to see what overflows.
@@ -252,8 +254,7 @@ class TfLearner(Learner):
             ref: tf_variable(param) for ref, param in self._optimizers.params().items()
         }
         computed = gradient_tape.gradient(list(loss_per_module.values()), params)
-        records = self._optimizers.of_modules(loss_per_module)
-        stepped = {ref for record in records for ref in record.params}
+        stepped = {ref for r in self._optimizers.stepping() for ref in r.params}
         return {
             ref: None
             if gradient is None or ref not in stepped
@@ -263,7 +264,7 @@ class TfLearner(Learner):
 
     def apply_gradients(self, gradients_dict: ParamDict) -> None:
         may_step = getattr(gradients_dict, "may_step", None)
-        for record in self._optimizers.stepping(gradients_dict):
+        for record in self._optimizers.stepping():
             own = self.filter_param_dict_for_optimizer(gradients_dict, record.optimizer)
             if not own:
                 continue
