@@ -13,7 +13,10 @@ import pytest
 
 from tflearner.algorithms.ppo import PPOConfig
 from tflearner.columns import Columns
+from tflearner.connectors.actions import GetActions
+from tflearner.connectors.pipeline import ModuleToEnvPipeline
 from tflearner.env.runner_settings import RunnerSettings
+from tflearner.env.single_agent_env_runner import SingleAgentEnvRunner
 from tflearner.errors import ModuleError
 from tflearner.modules import acting, inference
 from tflearner.modules.actor_critic import PPOTfRLModule
@@ -227,6 +230,30 @@ def test_a_changed_distribution_stays_with_the_module():
     module = Own(OBS, ACT, model_config={"fcnet_hiddens": (8,)})
     policy = module.numpy_policy()
     assert policy.exploration_dist is None and policy.inference_dist is not None
+
+
+class OnlyTheLast(GetActions):
+    """Forbids all actions but the last."""
+
+    def __call__(self, *, batch, **kwargs):
+        batch[Columns.ACTION_DIST_INPUTS] = np.array([[-1e9, 0.0]], np.float32)
+        return super().__call__(batch=batch, **kwargs)
+
+
+@pytest.mark.parametrize("policy", ["NumPy", "traced"])
+def test_an_own_subclass_of_get_actions_draws_the_actions(policy):
+    config = PPOConfig().environment("CartPole-v1")
+    config.env_runners(num_envs_per_env_runner=1).debugging(seed=3)
+    algo = config.build_algo()
+    module, settings = algo.get_module(), RunnerSettings.of(config)
+    if policy == "traced":
+        module.make_actor = lambda draws: inference.TracedActor(module, draws=draws)
+    to_env = ModuleToEnvPipeline([OnlyTheLast()])
+    runner = SingleAgentEnvRunner(config=settings, module=module, module_to_env=to_env)
+    episodes = runner.sample(num_timesteps=20)
+    runner.stop()
+    algo.stop()
+    assert all((episode.get_actions() == 1).all() for episode in episodes)
 
 
 PROGRAM = """

@@ -98,9 +98,10 @@ class SingleAgentEnvRunner(EnvRunner):
 
     def _set_actor(self) -> None:
         module = self.module
-        # Own pieces in front of `GetActions` may change what actions are drawn from.
+        # Own pieces in front of `GetActions`, or in its place, may change what actions are
+        # drawn from.
         pieces = getattr(self.module_to_env, "connectors", ())
-        draws = not pieces or isinstance(pieces[0], GetActions)
+        draws = not pieces or type(pieces[0]) is GetActions
         self._actor: Any = (
             None if module is None else acting.make_actor(module, draws=draws)
         )
