@@ -161,10 +161,21 @@ class TfLearner(Learner):
             as {key: [tensors]}.
         """
         # The tape keeps recording, for a `compute_gradients` that adds up losses.
-        with self.metrics.collect() as logged, tf.GradientTape() as tape:
+        step, tape = optimizers.step_of(batch), tf.GradientTape()
+        with self.metrics.collect() as logged, step, tape:
             fwd_out, losses = self._forward_and_losses(batch)
-            with optimizers.step_of(losses):
-                self._step(losses, self._replicas.weighted(losses, batch), tape)
+            shares = self._replicas.weighted(losses, batch)
+            scale = LossScale(self._optimizers.stepping())
+            gradients = self.compute_gradients(scale.scaled(shares), gradient_tape=tape)
+            self._check_gradients(losses, gradients)
+            gradients = scale.unscaled(self._replicas.sum_dict(gradients))
+            guard = self._guard(shares, gradients)
+            gradients = self.postprocess_gradients(gradients)
+            guard.step(self.apply_gradients, gradients)
+            self._after_gradient_step(
+                {mid: guard.is_healthy.get(mid, True) for mid in losses}
+            )
+            self._log_skipped(guard.is_healthy)
         return fwd_out, losses, logged.values
 
     def _forward_and_losses(self, batch: ColumnsByModule) -> tuple[dict, dict]:
@@ -188,19 +199,6 @@ class TfLearner(Learner):
             losses = {**losses, module_id: own + tf.cast(added, own.dtype)}
         layer_losses.forget(modules.values())
         return fwd_out, losses
-
-    def _step(self, losses: dict, shares: dict, tape: tf.GradientTape) -> None:
-        """Takes the gradient step of losses, of which this device has shares."""
-        scale = LossScale(self._optimizers.stepping())
-        gradients = self.compute_gradients(scale.scaled(shares), gradient_tape=tape)
-        self._check_gradients(losses, gradients)
-        gradients = scale.unscaled(self._replicas.sum_dict(gradients))
-        guard = self._guard(shares, gradients)
-        guard.step(self.apply_gradients, self.postprocess_gradients(gradients))
-        self._after_gradient_step(
-            {mid: guard.is_healthy.get(mid, True) for mid in losses}
-        )
-        self._log_skipped(guard.is_healthy)
 
     def put_out_rows(self, module_id: ModuleID, name: str, values: tf.Tensor) -> None:
         """Hands numbers of single rows from a traced loss to `row_outputs`.
