@@ -423,7 +423,11 @@ def random_batch(module: Any, num_rows: int, *, seed: int = 0) -> dict[str, Any]
     num_seqs = len(in_sequences[Columns.SEQ_LENS])
     return in_sequences | {
         Columns.STATE_IN: tree.map_structure(
-            lambda leaf: rng.standard_normal((num_seqs, *leaf.shape), np.float32),
+            lambda leaf: (
+                rng.standard_normal((num_seqs, *leaf.shape), np.float32)
+                if leaf.dtype == np.float32
+                else np.repeat(leaf[None], num_seqs, axis=0)
+            ),
             module.get_initial_state(),
         )
     }

@@ -170,8 +170,10 @@ class _Runner:
     def _outputs(self, explore: bool) -> dict[str, Any]:
         """Returns the module's outputs."""
         if explore not in self._by_mode:
-            make = ModuleActor if explore else make_actor
-            actor: Any = make(self._policy.module)
+            module = self._policy.module
+            actor: Any = (
+                ModuleActor(module) if explore else make_actor(module, draws=False)
+            )
             outputs = actor(dict(self._columns), explore=explore, rng=self._rng)
             self._by_mode[explore] = _arrays(dict(outputs))
         return self._by_mode[explore]

@@ -289,11 +289,11 @@ class TfRLModule(RLModule, keras.layers.Layer):
         owner: Any = definer(cls, "_numpy_form")
         return (
             owner is not TfRLModule
-            and type(self._observation_encoding) is ObservationEncoding
             and all(
                 getattr(cls, name) is getattr(owner, name)
                 for name in (*_FORWARD_PASSES, *owner._policy_methods)
             )
+            and type(self._observation_encoding) is ObservationEncoding
         )
 
     @property
