@@ -311,7 +311,19 @@ def test_odd_processes_are_told_what_to_do(tmp_path, case):
     assert last.startswith("ConfigError: ") and " Hint: " in last
 
 
-@pytest.mark.deep
-@pytest.mark.parametrize("case", WORK)
+# Each takes some 16 s. These have never failed alone.
+SELDOM = (
+    *("no home", "variables", "numerics", "errors of NumPy"),
+    *("tracebacks", "device", "tape"),
+)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(c, marks=pytest.mark.slow if c in SELDOM else pytest.mark.deep)
+        for c in WORK
+    ],
+)
 def test_odd_processes_work(tmp_path, case):
     assert whole_life(tmp_path, **WORK[case]) == "worked"

@@ -22,6 +22,7 @@ from tflearner.modules.dqn import DQNModelConfig
 from tflearner.modules.rl_module_spec import MultiRLModuleSpec, RLModuleSpec
 from tflearner.modules.sac import SACModelConfig
 from tflearner.stats import Stats
+from tflearner.testing import random_episodes
 
 CONFIGS = (
     AlgorithmConfig,
@@ -261,6 +262,13 @@ def tiny(config_class):
     if config_class is PPOConfig:
         size = {"train_batch_size_per_learner": 16, "minibatch_size": 8}
         return config.training(num_epochs=1, **size)
+    if config_class is IMPALAConfig:
+        config.env_runners(rollout_fragment_length=8)
+        return config.training(train_batch_size_per_learner=16)
+    if config_class is MARWILConfig:
+        box = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
+        config.offline_data(data=random_episodes(box, gym.spaces.Discrete(2)))
+        return config.training(train_batch_size_per_learner=8)
     config.training(
         train_batch_size_per_learner=4,
         training_intensity=None,
@@ -280,10 +288,20 @@ def try_out(config):
             algo.stop()
 
 
-@pytest.mark.deep
+TIERS = [
+    pytest.param(
+        config_class,
+        marks=pytest.mark.slow
+        if config_class in (IMPALAConfig, MARWILConfig)
+        else pytest.mark.deep,
+    )
+    for config_class in ALGORITHMS
+]
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("config_class", ALGORITHMS)
+@pytest.mark.parametrize("config_class", TIERS)
 def test_what_is_accepted_trains_or_ends_in_an_error_of_this_library(
     config_class, value, tmp_path, monkeypatch
 ):
@@ -302,9 +320,8 @@ def test_what_is_accepted_trains_or_ends_in_an_error_of_this_library(
     assert wrong == {}
 
 
-@pytest.mark.deep
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("config_class", ALGORITHMS)
+@pytest.mark.parametrize("config_class", TIERS)
 def test_networks_that_are_accepted_train_or_end_in_an_error(config_class):
     wrong = {}
     for part in dataclasses.fields(DefaultModelConfig):

@@ -378,14 +378,13 @@ PHASES = {
 }
 
 
-@pytest.mark.deep
 @pytest.mark.parametrize(
     ("phase", "number"),
     [
-        ("sampling", signal.SIGTERM),
-        ("evaluating", signal.SIGINT),
-        ("callback", signal.SIGTERM),
-        ("replay", signal.SIGINT),
+        pytest.param("sampling", signal.SIGTERM, marks=pytest.mark.deep),
+        pytest.param("evaluating", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("callback", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("replay", signal.SIGINT, marks=pytest.mark.deep),
     ],
 )
 def test_a_signal_to_the_group_with_workers(tmp_path, phase, number):

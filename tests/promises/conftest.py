@@ -31,7 +31,7 @@ TIERS = {
     "P1": (30, 300, 1_000),  # Kills.
     "P3": (500, 5_000, 100_000),  # Faults.
     "P5": ((2, 10, 1), (2, 20, 2), (8, 200, 4)),  # Writers, saves of each, readers.
-    "P6": (None, 7, 500),  # Chains of kills.
+    "P6": (None, 5, 500),  # Chains of kills.
     "P7": (4, 30, 1_000),  # Pairs of steps.
     "P8": (40, 100, 2_000),  # Pairs of specifications.
     "P27": (100, 500, 20_000),  # Sequences of saves.

@@ -11,9 +11,10 @@ from tflearner.columns import Columns
 from tflearner.data.multi_agent_episode import MultiAgentEpisode
 from tflearner.data.sample_batch import MultiAgentBatch
 from tflearner.data.single_agent_episode import SingleAgentEpisode
-from tflearner.errors import SpaceError, UsageError
+from tflearner.errors import SpaceError, UsageError, shown
 
 EPISODES, COLUMNS, BATCHES = "episodes", "columns", "batches"
+_WANTED = "a list of episodes, columns by name, or an iterable of batches"
 _EPISODE = SingleAgentEpisode | MultiAgentEpisode
 
 
@@ -40,7 +41,20 @@ class OfflineData:
             self.num_steps = sum(map(len, data))
         elif isinstance(data, Mapping | MultiAgentBatch):
             self.kind = COLUMNS
-            self.num_steps = _num_rows(data)
+            try:
+                self.num_steps = _num_rows(data)
+            except (
+                TypeError,
+                AttributeError,
+                ValueError,
+                LookupError,
+                StopIteration,
+            ) as error:
+                raise UsageError(
+                    "data", shown(data), "columns by name, or by module id and name"
+                ) from error
+        elif isinstance(data, np.ndarray):
+            raise UsageError("data", shown(data), _WANTED)
         else:
             self.kind = BATCHES
         if self.kind != BATCHES and not self.num_steps:
