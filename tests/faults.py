@@ -109,8 +109,8 @@ FAULTS = {
     ),
     "advantages": Fault(
         "losses/returns.py",
-        "gamma * lambda_ * (1.0 - as_float(ends))",
-        "gamma * lambda_ * (1.0 - as_float(terminateds))",
+        "gamma * lambda_ * (1.0 - ends)",
+        "gamma * lambda_ * (1.0 - terminateds)",
         "tests/losses/test_returns.py",
     ),
     "projection": Fault(
