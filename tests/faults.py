@@ -113,6 +113,12 @@ FAULTS = {
         "gamma * lambda_ * (1.0 - terminateds)",
         "tests/losses/test_returns.py",
     ),
+    "sequences": Fault(
+        "intake/sequences.py",
+        "bad = (seq_lens < 1) | (seq_lens > high)",
+        "bad = seq_lens > high",
+        "tests/intake/test_bad_columns.py",
+    ),
     "projection": Fault(
         "losses/dqn.py",
         "tf.where(flags, 0.0, discounts * atoms)",
