@@ -311,7 +311,7 @@ def test_odd_processes_are_told_what_to_do(tmp_path, case):
     assert last.startswith("ConfigError: ") and " Hint: " in last
 
 
-# Each takes some 16 s. These have never failed alone.
+# A case takes some 16 s: these are in the slow tier.
 SELDOM = (
     *("no home", "variables", "numerics", "errors of NumPy"),
     *("tracebacks", "device", "tape"),

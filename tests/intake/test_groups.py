@@ -75,3 +75,18 @@ def test_an_error_comes_behind_the_batches_before_it():
     assert items_of([next(found)]) == [2]
     with pytest.raises(BatchError, match="item 2"):
         next(found)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_full_group_is_trained_on_before_the_next_batch_is_waited_for(most):
+    pulled = []
+
+    def plans():
+        for number in range(6):
+            pulled.append(number)
+            yield plan_of(4)
+
+    found = grouped(plans(), most)
+    for number in range(1, 6 // most + 1):
+        next(found)
+        assert len(pulled) == number * most

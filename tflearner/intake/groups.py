@@ -31,8 +31,8 @@ def grouped(
     try:
         for plan in plans:
             own = 0 if plan is None else _num_bytes(plan)
-            is_full = len(group) == most or size + own > MOST_BYTES
-            if group and (plan is None or is_full or _form(plan) != _form(group[0])):
+            is_large = size + own > MOST_BYTES
+            if group and (plan is None or is_large or _form(plan) != _form(group[0])):
                 yield _joined(group)
                 group, size = [], 0
             if plan is None:
@@ -40,6 +40,9 @@ def grouped(
             else:
                 group.append(plan)
                 size += own
+            if len(group) == most:  # Before the next item is waited for.
+                yield _joined(group)
+                group, size = [], 0
     except Exception:
         if group:
             yield _joined(group)

@@ -62,7 +62,7 @@ class OffPolicyTfLearner(TfLearner):
     def put_out_td_errors(
         self, module_id: ModuleID, errors: Tensor, terms: dict[str, Tensor]
     ) -> None:
-        """Logs the terms of a loss, and hands out the error of each row.
+        """Logs the terms of a loss, and hands the error of each row to `row_outputs`.
 
         Args:
             module_id: The module.

@@ -201,15 +201,18 @@ class TfLearner(Learner):
         return fwd_out, losses
 
     def put_out_rows(self, module_id: ModuleID, name: str, values: tf.Tensor) -> None:
-        """Hands numbers of single rows from a traced loss to `row_outputs`.
+        """Hands per-row values of a traced loss to `row_outputs`.
 
-        Metrics are single numbers. What there is one of for each row, such as the errors
-        that a replay buffer turns into priorities, comes out this way.
+        A replay buffer makes priorities of such values, for example of TD errors. Metrics
+        hold single numbers only.
 
         Args:
             module_id: The module.
-            name: What they are, such as "td_error".
+            name: The name of the values, such as "td_error".
             values: float [B], one for each row of the minibatch.
+
+        Raises:
+            LossError: If the values have another rank.
         """
         if values.shape.rank != 1:
             raise LossError(
